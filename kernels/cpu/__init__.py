@@ -1,0 +1,31 @@
+"""The Numba twins. `xp` is what solvers may call on whole arrays."""
+
+import numpy as xp  # noqa: F401
+
+from .linalg import (  # noqa: F401
+    batched_cg,
+    cg_direction,
+    cg_update,
+    csr_matvec,
+    csr_matvec_dot,
+    dense_matvec,
+    dot,
+    flexible_dots,
+    norm,
+)
+from .loop import FLOPS_A_CALL, Replay  # noqa: F401
+
+NAME = "cpu"
+
+
+def to_host(array):
+    """The array in host memory; where it is there already, itself."""
+    return array
+
+
+def synchronize():
+    """Wait until everything asked for is done: at once, on the CPU."""
+
+
+def release():
+    """Give back memory that is cached for reuse: none, on the CPU."""

@@ -1,0 +1,299 @@
+"""Numba twins of contracts/linalg.py.
+
+Each `_body(first, last, ...)` does a range of blocks of BLOCK elements and writes partial sums to `work`; the sums over
+blocks are added in order afterwards. Reassociation is allowed inside a block (so that sums vectorise), but nothing
+that assumes numbers to be finite: several of these functions look for NaN.
+"""
+
+import numpy as np
+from numba import njit, uint64
+
+from ..contracts import BLOCK
+from ..contracts.linalg import A_NOT_POSITIVE, M_NOT_POSITIVE
+from .pool import over_blocks
+
+_JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+_GRAIN = 12  # blocks a thread is worth waking for: about 25,000 elements
+
+
+def _over_vector(body, n, *args):
+    over_blocks(body, max(1, -(-n // BLOCK)), _GRAIN, *args)
+
+
+@njit(**_JIT)
+def _total(work, slot, out):
+    for s in range(out.size):
+        total = 0.0
+        for b in range(work.shape[2]):
+            total += work[s, slot, b]
+        out[s] = total
+
+
+# ---- products -------------------------------------------------------------------------------------------------------
+
+
+@njit(**_JIT)
+def _csr_rows(indptr, indices, data, x, y, low, high):
+    k = uint64(indptr[low])
+    for i in range(low, high):
+        end = uint64(indptr[i + 1])
+        total = 0.0
+        while k < end:
+            total += float(data[k]) * float(x[uint64(indices[k])])  # unsigned: no test for negative indices
+            k += uint64(1)
+        y[i] = total
+
+
+@njit(**_JIT)
+def _csr_matvec(first, last, indptr, indices, data, x, y):
+    for b in range(first, last):
+        low, high = b * BLOCK, min((b + 1) * BLOCK, y.shape[1])
+        for s in range(y.shape[0]):  # the block of the matrix is in cache after the first system
+            _csr_rows(indptr, indices, data, x[s], y[s], low, high)
+
+
+def csr_matvec(indptr, indices, data, x, y):
+    if y.size:
+        _over_vector(_csr_matvec, y.shape[1], indptr, indices, data, x, y)
+
+
+@njit(**_JIT)
+def _csr_matvec_dot(first, last, indptr, indices, data, p, q, work):
+    for b in range(first, last):
+        low, high = b * BLOCK, min((b + 1) * BLOCK, q.shape[1])
+        for s in range(q.shape[0]):
+            _csr_rows(indptr, indices, data, p[s], q[s], low, high)
+            ps, qs = p[s, low:high], q[s, low:high]
+            total = 0.0
+            for i in range(ps.size):
+                total += float(ps[i]) * float(qs[i])
+            work[s, 0, b] = total
+
+
+def csr_matvec_dot(indptr, indices, data, p, q, pq, work):
+    _over_vector(_csr_matvec_dot, q.shape[1], indptr, indices, data, p, q, work)
+    _total(work, 0, pq)
+
+
+@njit(**_JIT)
+def _dense_matvec(first, last, A, x, y):
+    for i in range(first, last):
+        for s in range(y.shape[0]):
+            row, xs = A[s % A.shape[0], i], x[s]
+            total = 0.0
+            for j in range(xs.size):
+                total += float(row[j]) * float(xs[j])
+            y[s, i] = total
+
+
+def dense_matvec(A, x, y):
+    rows_worth_a_thread = 1 + _GRAIN * BLOCK // max(1, A.shape[0] * A.shape[2])
+    over_blocks(_dense_matvec, y.shape[1], rows_worth_a_thread, A, x, y)
+
+
+# ---- reductions -----------------------------------------------------------------------------------------------------
+
+
+@njit(**_JIT)
+def _dot(first, last, x, y, work):
+    for b in range(first, last):
+        low, high = b * BLOCK, min((b + 1) * BLOCK, x.shape[1])
+        for s in range(x.shape[0]):
+            xs, ys = x[s, low:high], y[s, low:high]
+            total = 0.0
+            for i in range(xs.size):
+                total += float(xs[i]) * float(ys[i])
+            work[s, 0, b] = total
+
+
+def dot(x, y, out, work):
+    _over_vector(_dot, x.shape[1], x, y, work)
+    _total(work, 0, out)
+
+
+@njit(**_JIT)
+def _norm(first, last, x, work):
+    for b in range(first, last):
+        low, high = b * BLOCK, min((b + 1) * BLOCK, x.shape[1])
+        for s in range(x.shape[0]):
+            xs = x[s, low:high]
+            top = 0.0
+            for i in range(xs.size):
+                size = abs(float(xs[i]))
+                if size > top or size != size:  # takes a NaN, and keeps it
+                    top = size
+            total = 0.0
+            if 0.0 < top < np.inf:
+                for i in range(xs.size):
+                    part = float(xs[i]) / top
+                    total += part * part
+            work[s, 0, b], work[s, 1, b] = top, total
+
+
+@njit(**_JIT)
+def _norm_total(work, out):
+    for s in range(out.size):
+        top = 0.0
+        for b in range(work.shape[2]):
+            if work[s, 0, b] > top or work[s, 0, b] != work[s, 0, b]:
+                top = work[s, 0, b]
+        total = 0.0
+        if 0.0 < top < np.inf:
+            for b in range(work.shape[2]):
+                part = work[s, 0, b] / top
+                total += work[s, 1, b] * part * part
+        out[s] = top * np.sqrt(total) if total > 0.0 else top
+
+
+def norm(x, out, work):
+    _over_vector(_norm, x.shape[1], x, work)
+    _norm_total(work, out)
+
+
+# ---- conjugate gradients --------------------------------------------------------------------------------------------
+
+
+@njit(**_JIT)
+def _verdict(rr, rz, pq, tol2):
+    """(go on?, the value that rr gets if not)"""
+    if not rr > tol2:
+        return False, rr
+    if not (np.isfinite(rz) and np.isfinite(pq)):
+        return False, np.nan
+    if rz <= 0.0:
+        return False, M_NOT_POSITIVE
+    if pq <= 0.0:
+        return False, A_NOT_POSITIVE
+    return True, rr
+
+
+@njit(**_JIT)
+def _cg_update(first, last, p, q, dinv, rz_old, pq, rr_old, tol2, x, r, work):
+    for b in range(first, last):
+        low, high = b * BLOCK, min((b + 1) * BLOCK, x.shape[1])
+        for s in range(x.shape[0]):
+            go, _ = _verdict(rr_old[s], rz_old[s], pq[s], tol2[s])
+            if not go:
+                continue
+            alpha = rz_old[s] / pq[s]
+            xs, rs, ps, qs = x[s, low:high], r[s, low:high], p[s, low:high], q[s, low:high]
+            rr = rz = 0.0
+            if dinv is None:
+                for i in range(xs.size):
+                    xs[i] += alpha * ps[i]
+                    rs[i] -= alpha * qs[i]
+                    rr += float(rs[i]) * float(rs[i])
+                rz = rr
+            else:
+                ds = dinv[s % dinv.shape[0], low:high]
+                for i in range(xs.size):
+                    xs[i] += alpha * ps[i]
+                    rs[i] -= alpha * qs[i]
+                    square = float(rs[i]) * float(rs[i])
+                    rr += square
+                    rz += square * float(ds[i])
+            work[s, 0, b], work[s, 1, b] = rr, rz
+
+
+@njit(**_JIT)
+def _cg_update_total(rz_old, pq, rr_old, tol2, carry, rr, rz, work):
+    for s in range(rr.size):
+        go, stop = _verdict(rr_old[s], rz_old[s], pq[s], tol2[s])
+        if go:
+            sum_rr = sum_rz = 0.0
+            for b in range(work.shape[2]):
+                sum_rr += work[s, 0, b]
+                sum_rz += work[s, 1, b]
+            rr[s], rz[s] = sum_rr, sum_rz
+        else:
+            rr[s], rz[s] = carry * stop, carry * rz_old[s]
+
+
+def cg_update(p, q, dinv, rz_old, pq, rr_old, tol2, carry, x, r, rr, rz, work):
+    _over_vector(_cg_update, x.shape[1], p, q, dinv, rz_old, pq, rr_old, tol2, x, r, work)
+    _cg_update_total(rz_old, pq, rr_old, tol2, carry, rr, rz, work)
+
+
+@njit(**_JIT)
+def _flexible_dots(first, last, z, r, q, work):
+    for b in range(first, last):
+        low, high = b * BLOCK, min((b + 1) * BLOCK, z.shape[1])
+        for s in range(z.shape[0]):
+            zs, rs, qs = z[s, low:high], r[s, low:high], q[s, low:high]
+            rz = zq = 0.0
+            for i in range(zs.size):
+                rz += float(zs[i]) * float(rs[i])
+                zq -= float(zs[i]) * float(qs[i])
+            work[s, 0, b], work[s, 1, b] = rz, zq
+
+
+def flexible_dots(z, r, q, rz, minus_zq, work):
+    _over_vector(_flexible_dots, z.shape[1], z, r, q, work)
+    _total(work, 0, rz)
+    _total(work, 1, minus_zq)
+
+
+@njit(**_JIT)
+def _cg_direction(first, last, z, dinv, numerator, denominator, p):
+    for b in range(first, last):
+        low, high = b * BLOCK, min((b + 1) * BLOCK, p.shape[1])
+        for s in range(p.shape[0]):
+            beta = numerator[s] / denominator[s]
+            if not np.isfinite(beta):
+                beta = 0.0
+            zs, ps = z[s, low:high], p[s, low:high]
+            if dinv is None:
+                for i in range(zs.size):
+                    ps[i] = zs[i] + beta * ps[i]
+            else:
+                ds = dinv[s % dinv.shape[0], low:high]
+                for i in range(zs.size):
+                    ps[i] = float(zs[i]) * float(ds[i]) + beta * ps[i]
+
+
+def cg_direction(z, dinv, numerator, denominator, p):
+    _over_vector(_cg_direction, p.shape[1], z, dinv, numerator, denominator, p)
+
+
+@njit(**_JIT)
+def _batched_cg(first, last, A, dinv, tol2, steps, x, r, p, rr, rz, nit, log):
+    n = x.shape[1]
+    q = np.empty(n, x.dtype)
+    for s in range(first, last):
+        As, xs, rs, ps = A[s], x[s], r[s], p[s]
+        for j in range(steps):
+            go = rr[s] > tol2[s]
+            if go:
+                pq = 0.0
+                for i in range(n):
+                    row = As[i]
+                    total = 0.0
+                    for k in range(n):
+                        total += float(row[k]) * float(ps[k])
+                    q[i] = total
+                    pq += float(ps[i]) * float(q[i])
+                go, stop = _verdict(rr[s], rz[s], pq, tol2[s])
+                if not go:
+                    rr[s] = stop
+            if go:
+                alpha = rz[s] / pq
+                new_rr = new_rz = 0.0
+                for i in range(n):
+                    xs[i] += alpha * ps[i]
+                    rs[i] -= alpha * q[i]
+                    square = float(rs[i]) * float(rs[i])
+                    new_rr += square
+                    new_rz += square if dinv is None else square * float(dinv[s, i])
+                beta = new_rz / rz[s]
+                rr[s], rz[s] = new_rr, new_rz
+                for i in range(n):
+                    z = float(rs[i]) if dinv is None else float(rs[i]) * float(dinv[s, i])
+                    ps[i] = z + beta * ps[i]
+                nit[s] += 1
+            if log is not None:
+                log[s, j] = rr[s]
+
+
+def batched_cg(A, dinv, tol2, steps, x, r, p, rr, rz, nit, log):
+    systems_worth_a_thread = 1 + 100_000 // (1 + 2 * x.shape[1] ** 2 * steps)
+    over_blocks(_batched_cg, x.shape[0], systems_worth_a_thread, A, dinv, tol2, steps, x, r, p, rr, rz, nit, log)

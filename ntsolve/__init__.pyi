@@ -1,0 +1,12 @@
+from . import compat as compat
+from ._version import __version__ as __version__
+from .config import config as config
+from .errors import ConvergenceError as ConvergenceError
+from .errors import ConvergenceWarning as ConvergenceWarning
+from .errors import PerformanceWarning as PerformanceWarning
+from .errors import PrecisionWarning as PrecisionWarning
+from .linalg.cg import cg as cg
+from .monitor import progress as progress
+from .result import LinearResult as LinearResult
+from .result import Result as Result
+from .result import Status as Status

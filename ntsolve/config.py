@@ -1,0 +1,49 @@
+"""Settings that hold in a context: this thread or asyncio task, for as long as the `with` block lasts."""
+
+from contextvars import ContextVar
+
+from .kernels.settings import THREADS
+
+BACKEND: ContextVar[str] = ContextVar("ntsolve_backend", default="auto")
+
+
+class config:
+    """Settings for the solves inside a `with` block.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads that a CPU kernel may use. Default: NTSOLVE_NUM_THREADS, else the processors of this process.
+    backend : {"auto", "cpu", "cuda"}, optional
+        "auto" goes by the arrays: NumPy on the CPU, CuPy on the GPU. The others refuse arrays that live elsewhere
+        (TypeError) and so guard a pipeline against a solve on the wrong side. Nothing is ever copied across.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, ntsolve
+    >>> with ntsolve.config(threads=1):
+    ...     r = ntsolve.cg(np.diag([1.0, 2.0]), np.array([1.0, 4.0]))
+    >>> r.x
+    array([1., 2.])
+    """
+
+    def __init__(self, *, threads=None, backend=None):
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads must be a positive integer, not {threads!r}")
+        if backend not in (None, "auto", "cpu", "cuda"):
+            raise ValueError(f'backend must be "auto", "cpu" or "cuda", not {backend!r}')
+        self._wanted = [(THREADS, threads), (BACKEND, backend)]
+        self._undo: list = []
+
+    def __enter__(self):
+        self._undo.append([(variable, variable.set(value)) for variable, value in self._wanted if value is not None])
+        return self
+
+    def __exit__(self, *exception):
+        for variable, token in reversed(self._undo.pop()):
+            variable.reset(token)

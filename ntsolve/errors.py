@@ -1,0 +1,24 @@
+"""Exceptions and warnings of ntsolve."""
+
+
+class ConvergenceError(RuntimeError):
+    """A solve failed and `on_failure="raise"` was asked for; `.result` is what there is."""
+
+    def __init__(self, message, result=None):
+        super().__init__(message)
+        self.result = result
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.result)
+
+
+class ConvergenceWarning(RuntimeWarning):
+    """A solve ended without reaching its tolerance; its status says why."""
+
+
+class PrecisionWarning(ConvergenceWarning):
+    """The tolerance asked for lies below what the dtype of the problem can reach."""
+
+
+class PerformanceWarning(RuntimeWarning):
+    """The result is right, but something passed in makes it slower than it needs to be."""

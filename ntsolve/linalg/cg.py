@@ -1,0 +1,302 @@
+"""Preconditioned conjugate gradients, for one system, many right-hand sides, or a batch of systems.
+
+For A symmetric (Hermitian) positive definite, with z = M r, in the notation of Saad, Iterative Methods for Sparse Linear
+Systems, 2nd ed., algorithm 9.1:
+
+    q = A p,  alpha = (r, z) / (p, q)                                                                    (1)
+    x += alpha p,  r -= alpha q                                                                          (2)
+    beta = (r+, z+) / (r, z),  p = z+ + beta p                                                           (3)
+
+Where M is not known to be one fixed positive definite matrix, (3) becomes the locally optimal
+
+    beta = -(z+, q) / (p, q),                                                                            (4)
+
+flexible CG(1) of Notay, "Flexible Conjugate Gradients", SIAM J. Sci. Comput. 22 (2000), algorithm 2.1 with m = 1.
+
+The recurrence for r drifts from b - A x. So when it says "converged", b - A x is computed; where that misses the
+tolerance the iteration takes it up as its new r, and ends as STALLED when this no longer halves it. Each system is
+scaled by a power of two, so that neither a tiny nor a huge b loses digits or overflows.
+"""
+
+import warnings
+
+import numpy as np
+
+from .. import operators, validate
+from ..dispatch import kernels_for
+from ..errors import ConvergenceError, ConvergenceWarning, PrecisionWarning
+from ..kernels.contracts import workspace_shape
+from ..kernels.contracts.linalg import A_NOT_POSITIVE, BATCHED_MAX_N, M_NOT_POSITIVE
+from ..monitor import LONGEST_BLOCK, Monitor
+from ..reductions import SERIAL
+from ..result import LinearResult, Status
+
+_VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
+
+
+def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, time_limit=None, callback=None, verbose=False,
+       rng=None, check=True, on_failure="warn", comm=None):  # fmt: skip
+    """Solve A x = b for symmetric (Hermitian) positive definite A by preconditioned conjugate gradients.
+
+    Parameters
+    ----------
+    A : array (..., n, n), sparse matrix, LinearOperator, object with `@`, or callable
+        Leading axes are a batch of systems. A callable maps a vector (n,) to A times it.
+    b : array (..., n)
+        Right-hand sides; with one A, leading axes are several right-hand sides of it.
+    x0 : array (..., n), optional
+        Where to start. Default: zero.
+    M : None, "jacobi", array (..., n, n), sparse matrix, LinearOperator, object with `@`, or callable
+        Approximate inverse of A. "jacobi" is the inverse of its diagonal. Anything but None and "jacobi" runs flexible
+        CG(1), so M may be nonlinear or change from call to call.
+    rtol, atol : float
+        A system is solved when ``||b - A x||_2 <= max(rtol ||b||_2, atol)``.
+    maxiter : int, optional
+        Default: 10 n.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+        ``callback(state)`` after each iteration, with `nit, residual, elapsed, x`; returning True stops.
+    verbose : bool
+        Report to the logger "ntsolve" at level INFO.
+    rng : optional
+        Accepted for uniformity; the method draws no random numbers.
+    check : bool
+        Look for NaN and infinity in the arrays passed in.
+    on_failure : {"warn", "raise", "ignore"}
+        What to do when a system ends without success.
+    comm : Reductions, optional
+        Adds up the parts of dots in a distributed run, see `ntsolve.reductions`; A, b and x are then the local parts.
+
+    Returns
+    -------
+    LinearResult
+        `x` of b's kind; `success`, `status`, `nit`, `residual` one a system. A Ctrl-C, a time limit or a callback that
+        stops returns the current iterate, whose error is the smallest so far in the norm of A.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit.
+    ConvergenceError
+        With ``on_failure="raise"``.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> import ntsolve
+    >>> A = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(100, 100))
+    >>> result = ntsolve.cg(A, np.ones(100), M="jacobi", rtol=1e-8)
+    >>> result.status.name, result.nit
+    ('CONVERGED', 50)
+    >>> bool(np.linalg.norm(A @ result.x - 1) <= 1e-8 * 10)
+    True
+    """
+    rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
+    options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
+                              verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+    comm = comm or SERIAL
+    with kernels_for(A=A, b=b, x0=x0, M=M) as k:
+        system = operators.linear_system(k, A, b, x0, check=options.check)
+        if isinstance(M, str):
+            validate.choice("M", M, ("jacobi",))
+        elif M is not None:
+            M = operators.preconditioner(k, M, system, check=options.check)
+        state = _State(k, system, M, rtol, atol, comm)
+        limit = 10 * system.A.n if maxiter is None else options.maxiter
+        with Monitor("cg", maxiter=limit, time_limit=options.time_limit, callback=options.callback, comm=comm,
+                     verbose=options.verbose, solution=lambda: system.restore(state.solution()), shape=system.shape,
+                     start=state.residual, target=state.tolerance) as watch:  # fmt: skip
+            while state.begin():
+                while state.active.any() and watch.going():
+                    state.advance(watch)
+                state.verify()
+                if watch.status is not None:
+                    break
+        result = _result(system, state, watch, k.NAME)
+    _report(result, options.on_failure)
+    return result
+
+
+class _State:
+    """All systems of one call. Inside, each is divided by 2**exponent, so that its residual is about 1 at the start."""
+
+    def __init__(self, k, system, M, rtol, atol, comm):
+        self.k, self.system, self.A, self.comm = k, system, system.A, comm
+        self.M = None if isinstance(M, str) else M
+        xp, b = k.xp, system.b
+        batch, n = b.shape
+        b_norm = comm.norm(operators.norms(k, b))
+        self.tolerance = np.maximum(rtol * b_norm, atol)
+        x, r = system.x0, b.copy()
+        if x is None:
+            x, self.residual = xp.zeros_like(b), b_norm.copy()
+        else:
+            x[xp.asarray(b_norm == 0)] = 0  # the solution, whatever the start
+            self.residual = comm.norm(operators.true_residual(k, system, x, r))
+        size = np.maximum(b_norm, self.residual)
+        size[~(np.isfinite(size) & (size > 0))] = 1.0
+        self.exponent = np.frexp(size)[1].astype(np.int32)
+        self.x, self.r, self.p = self._scaled(x, -1), self._scaled(r, -1), xp.zeros_like(b)
+
+        self.status = np.zeros(batch, dtype=np.int64)  # 0 while undecided
+        self.status[~np.isfinite(self.residual)] = Status.NAN_OR_INF
+        self.nit = np.zeros(batch, dtype=np.int64)
+        self.active = np.zeros(batch, dtype=bool)
+        self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
+        # the recurrence need not go below what rounding leaves of b - A x
+        aim = np.maximum(self.tolerance, 0.1 * np.finfo(b.dtype).eps * b_norm)
+        self.aim2 = np.ldexp(aim, -self.exponent) ** 2
+
+        self.tol2 = xp.asarray(self.aim2)
+
+        self.dinv = None
+        if isinstance(M, str):
+            diagonal = self.A.diagonal()
+            positive = diagonal > 0
+            self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
+            broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
+            self.status[broken] = Status.INDEFINITE_OPERATOR  # a diagonal entry is p.Ap for a unit vector p
+        # row 0 is what a block of iterations starts from, row j what its iteration j leaves
+        self.rr, self.rz = xp.zeros((LONGEST_BLOCK + 1, batch)), xp.zeros((LONGEST_BLOCK + 1, batch))
+        self.work = xp.empty(workspace_shape(batch, n))
+        self.fused = (isinstance(self.A, operators.Dense) and self.A.A.shape[0] == batch and n <= BATCHED_MAX_N
+                      and self.M is None and comm is SERIAL)  # fmt: skip
+        if self.fused:
+            self.counted = xp.zeros(batch, dtype="int32")
+            self.log = xp.empty((1, LONGEST_BLOCK)) if batch == 1 else None
+        else:
+            self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros(batch), xp.zeros(batch)
+            self.z = None if self.M is None else xp.zeros_like(b)
+            self.iterate = k.Replay(self._iteration, capturable=self.A.capturable and self.M is None and comm is SERIAL)
+
+    def _scaled(self, v, sign):
+        return self.k.xp.ldexp(v, self.k.xp.asarray(sign * self.exponent)[:, None])
+
+    def solution(self):
+        """The current iterate, in the caller's units."""
+        return self._scaled(self.x, 1)
+
+    def begin(self):
+        """Start the iteration, anew or again, for systems that it can help; False where there is none.
+
+        Taking up b - A x again is worth it while that halves it.
+        """
+        unsolved = (self.status == 0) & (self.residual > self.tolerance)
+        self.active = unsolved & (self.residual < 0.5 * self._last)
+        self.status[unsolved & ~self.active] = Status.STALLED
+        self._last = self.residual
+        if not self.active.any():
+            return False
+        k, (rr, rz) = self.k, (self.rr[0], self.rz[0])
+        self.tol2[...] = k.xp.asarray(np.where(self.active, self.aim2, np.inf))  # the others rest
+        self.p.fill(0)
+        z = self.r
+        if self.M is not None:
+            self.M.matvec(self.r, self.z)
+            z = self.z
+        k.cg_direction(z, self.dinv, rz, k.xp.ones_like(rz), self.p)  # p = z: rz is finite, p is zero
+        k.dot(self.r, self.r, rr, self.work)
+        k.dot(self.r, self.p, rz, self.work)
+        self.comm.total(rr, rz)
+        return True
+
+    def _iteration(self, j):
+        """(1) - (4), from row j - 1 to row j."""
+        k, p, q, pq, rr, rz = self.k, self.p, self.q, self.pq, self.rr, self.rz
+        self.A.matvec_dot(p, q, pq, self.work)  # (1)
+        self.comm.total(pq)
+        k.cg_update(p, q, self.dinv, rz[j - 1], pq, rr[j - 1], self.tol2, self.comm.carry,
+                    self.x, self.r, rr[j], rz[j], self.work)  # (2)  # fmt: skip
+        self.comm.total(rr[j], rz[j])
+        if self.M is None:
+            k.cg_direction(self.r, self.dinv, rz[j], rz[j - 1], p)  # (3)
+        else:
+            self.M.matvec(self.r, self.z)
+            k.flexible_dots(self.z, self.r, q, rz[j], self.minus_zq, self.work)
+            self.comm.total(rz[j], self.minus_zq)
+            k.cg_direction(self.z, None, self.minus_zq, pq, p)  # (4)
+
+    def advance(self, watch):
+        """A block of iterations of each active system, and what it means for them."""
+        if self.fused:
+            rows, taken = self._batched(watch)
+        else:
+            steps = watch.block()
+            self.iterate(steps)
+            self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
+            rows = self.k.to_host(self.rr[1 : steps + 1])
+            running = (rows > self.aim2).sum(0)
+            # the iteration that converges counts, one that a verdict prevents does not
+            taken = np.where(rows[-1] >= 0, np.minimum(running + 1, steps), running)
+            rows = rows[: taken[self.active].max()]
+        last = rows[-1] if len(rows) else self.k.to_host(self.rr[0])
+        self.nit[self.active] += taken[self.active]
+        for verdict, status in _VERDICTS.items():
+            self.status[self.active & (last == verdict)] = status
+        self.status[self.active & ~np.isfinite(last)] = Status.NAN_OR_INF
+        if taken[self.active].any():
+            seen = np.where(self.active & (rows >= 0), np.ldexp(np.sqrt(abs(rows)), self.exponent), self.residual)
+            watch.did(seen, int(taken[self.active].max()))
+        self.active = self.active & (last > self.aim2) & (self.status == 0)
+
+    def _batched(self, watch):
+        """Small dense systems: all steps of a block in one call, on so many systems at a time that a Ctrl-C is seen."""
+        k, (batch, n) = self.k, self.x.shape
+        steps = watch.block(exact=True)
+        log = self.log[:, :steps] if batch == 1 else None
+        group = max(1, int(k.FLOPS_A_CALL / (2 * n * n * steps + 1)))
+        before = np.array(k.to_host(self.counted))
+        for low in range(0, batch, group):
+            part = slice(low, low + group)
+            k.batched_cg(self.A.A[part], None if self.dinv is None else self.dinv[part], self.tol2[part], steps, self.x[part],
+                         self.r[part], self.p[part], self.rr[0, part], self.rz[0, part], self.counted[part], log)  # fmt: skip
+            if low + group < batch and not watch.going():
+                break
+        taken = k.to_host(self.counted) - before
+        rows = k.to_host(self.rr[:1] if log is None else log.reshape(steps, 1))
+        return rows[: max(1, int(taken[0]))] if log is not None else rows, taken
+
+    def verify(self):
+        """b - A x, computed from the problem as the caller gave it; it is what a next round starts from."""
+        if self.nit.any():
+            r = self.k.xp.empty_like(self.r)
+            self.residual = self.comm.norm(operators.true_residual(self.k, self.system, self.solution(), r))
+            self.status[~np.isfinite(self.residual)] = Status.NAN_OR_INF
+            self.r[...] = self._scaled(r, -1)
+
+
+def _result(system, state, watch, backend):
+    success = state.residual <= state.tolerance
+    status = np.where(success, Status.CONVERGED, state.status)
+    status[status == 0] = watch.status if watch.status is not None else Status.STALLED
+    message = Status(int(status.min(initial=1))).advice
+    if system.shape and not success.all():
+        message = f"{int((~success).sum())} of {success.size} systems failed. {message}"
+
+    def item(values):
+        values = values.reshape(system.shape)
+        return values if system.shape else values[()].item()
+
+    return LinearResult(
+        x=system.restore(state.solution()),
+        success=item(success),
+        status=status.reshape(system.shape) if system.shape else Status(int(status[0])),
+        message=message,
+        nit=item(state.nit),
+        residual=item(state.residual),
+        history=watch.history,
+        elapsed=watch.elapsed,
+        backend=backend,
+        tolerance=item(state.tolerance),
+    )
+
+
+def _report(result, on_failure):
+    worst = Status(int(np.min(result.status, initial=1)))
+    if worst > 0 or on_failure == "ignore":
+        return
+    message = f"cg: {result.message} (iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e})"
+    if on_failure == "raise":
+        raise ConvergenceError(message, result)
+    warnings.warn(message, PrecisionWarning if worst == Status.STALLED else ConvergenceWarning, stacklevel=3)

@@ -1,0 +1,238 @@
+"""The one loop guard: history, callback, logging, time limit, Ctrl-C and NaN, the same for every solver.
+
+    with Monitor("cg", maxiter=..., solution=...) as watch:
+        while running and watch.going():
+            steps = watch.block()             # how many iterations to do before looking again
+            ...
+            watch.did(residuals)              # one row an iteration
+    watch.status                              # None, or why the loop had to stop
+"""
+
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .reductions import SERIAL
+from .result import Status
+
+LONGEST_BLOCK = 32  # iterations between two looks, at most
+SECONDS_A_BLOCK = 0.01  # aimed at, so that a stop of any kind comes at once
+
+
+@dataclass(frozen=True)
+class State:
+    """What a callback gets.
+
+    Attributes
+    ----------
+    nit : int
+        Iterations done.
+    residual : float, or float array (batch)
+        As the iteration sees it.
+    elapsed : float
+        Seconds since the start.
+    x : array
+        The current iterate, made when it is asked for.
+    start, target : float, or float array (batch)
+        The residual at the start, and the tolerance it has to meet.
+    """
+
+    nit: int
+    residual: Any
+    elapsed: float
+    start: Any
+    target: Any
+    solution: Any
+
+    @property
+    def x(self):
+        return self.solution()
+
+
+class _Interrupts:
+    """Ctrl-C for all solves of the main thread: the first asks the running solves to end, the second raises."""
+
+    def __init__(self):
+        self.depth, self.asked, self._before = 0, False, None
+
+    def _handle(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def enter(self):
+        """Whether this solve listens: only in the main thread, and never over a handler of the user's own."""
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        if self.depth == 0:
+            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                return False
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        self.depth += 1
+        return True
+
+    def leave(self):
+        self.depth -= 1
+        if self.depth == 0:
+            signal.signal(signal.SIGINT, self._before)
+            self.asked = False
+
+
+_INTERRUPTS = _Interrupts()
+
+
+class Monitor:
+    """Guards one loop; a context, so that handlers and progress bars are put back whatever happens.
+
+    Parameters
+    ----------
+    name : str
+        Of the solver, for the log.
+    maxiter : int
+    time_limit : float or None
+        Seconds.
+    callback : callable or None
+        Called as callback(State) after each iteration; True ends the solve.
+    verbose : bool
+        Report about once a second at level INFO to the logger "ntsolve", instead of at level DEBUG.
+    solution : callable
+        Gives the current iterate.
+    start, target : array (batch,)
+        Residual at the start and tolerance, on the host.
+    shape : tuple
+        Of the batch; () for one problem, whose residuals are floats.
+    comm : Reductions
+    """
+
+    def __init__(self, name, *, maxiter, time_limit=None, callback=None, verbose=False, solution=None, start=None,
+                 target=None, shape=(), comm=SERIAL):  # fmt: skip
+        self.maxiter, self.time_limit, self.callback, self.comm = maxiter, time_limit, callback, comm
+        self.name, self.level, self.solution, self.shape = name, logging.INFO if verbose else logging.DEBUG, solution, shape
+        self.start, self.target = start, target
+        self.status: Status | None = None
+        self.nit = 0
+        self._rows = [np.array(start, dtype=float)[None]]
+        self._began = self._looked = self._said = time.perf_counter()
+        self._pace = 0.0  # seconds an iteration, of late
+        self._listens = False
+        self._log = logging.getLogger("ntsolve")
+
+    def __enter__(self):
+        self._listens = _INTERRUPTS.enter()
+        return self
+
+    def __exit__(self, *exception):
+        if self._listens:
+            _INTERRUPTS.leave()
+        close = getattr(self.callback, "close", None)
+        if close is not None:
+            close()
+
+    @property
+    def elapsed(self):
+        """Seconds since the start."""
+        return time.perf_counter() - self._began
+
+    @property
+    def history(self):
+        """(nit + 1, *batch): the residual after each iteration, from the start."""
+        return np.concatenate(self._rows).reshape(-1, *self.shape)
+
+    def going(self):
+        """Whether the loop may go on; if not, `status` says why."""
+        if self.status is None:
+            self.status = self._reason()
+        stop = self.comm.any(self.status is not None)
+        if stop and self.status is None:
+            self.status = Status.INTERRUPTED  # by another process of the run
+        return not stop
+
+    def _reason(self):
+        if self._listens and _INTERRUPTS.asked:
+            return Status.INTERRUPTED
+        if self.time_limit is not None and self.elapsed + 0.95 * self._pace >= self.time_limit:
+            return Status.TIME_LIMIT
+        return Status.MAXITER if self.nit >= self.maxiter else None
+
+    def block(self, *, exact=False):
+        """Iterations to do before the next look: one where they are slow or watched, more where they are quick.
+
+        `exact` says that a block wastes nothing: what converges inside it costs no more from there on.
+        """
+        steps = self.maxiter - self.nit
+        if self.callback is not None:
+            return 1
+        if exact:
+            return min(steps, LONGEST_BLOCK)
+        if not self._pace:
+            return 1
+        seconds = SECONDS_A_BLOCK
+        if self.time_limit is not None:
+            seconds = min(seconds, self.time_limit - self.elapsed)
+        steps = min(steps, LONGEST_BLOCK, int(seconds / self._pace), self.nit // 8)
+        return max(1, 1 << max(0, steps.bit_length() - 1))  # a power of two: few graphs to capture
+
+    def did(self, residuals, steps):
+        """Note the residuals (rows, batch) of the `steps` iterations just done, and show them to whoever wants to see."""
+        self._rows.append(np.asarray(residuals, dtype=float))
+        self.nit += steps
+        now = time.perf_counter()
+        self._pace, self._looked = (now - self._looked) / steps, now
+        if now - self._said > 1.0 or self.nit == steps:
+            self._said = now
+            self._log.log(self.level, "%s: iteration %d, residual %.3e", self.name, self.nit, np.max(residuals[-1], initial=0))
+        if self.callback is not None:
+            first, last = self._rows[0], self._rows[-1]
+            shown = [row[0].reshape(self.shape)[()] for row in (first, last[-1:], np.asarray(self.target)[None])]
+            state = State(self.nit, shown[1], now - self._began, shown[0], shown[2], self.solution)
+            if self.callback(state) is True and self.status is None:
+                self.status = Status.CALLBACK_STOP
+            self._looked = time.perf_counter()
+
+
+class progress:
+    """A tqdm progress bar, to be passed as `callback=`: how far the residual is on its way to the tolerance.
+
+    Parameters
+    ----------
+    **options
+        For tqdm: `desc`, `file`, `disable`, `leave`, ...
+
+    Notes
+    -----
+    The bar counts decades on a logarithmic scale, so it moves evenly when convergence is linear. It closes with the solve.
+
+    Examples
+    --------
+    >>> import io, numpy as np, ntsolve
+    >>> r = ntsolve.cg(np.diag([1.0, 2.0]), np.ones(2), callback=ntsolve.progress(file=io.StringIO()))
+    >>> bool(r.success)
+    True
+    """
+
+    def __init__(self, **options):
+        self._options, self._bar = options, None
+
+    def __call__(self, state):
+        if self._bar is None:
+            from tqdm import tqdm
+
+            form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+            self._bar = tqdm(total=100.0, **{"desc": "solving", "bar_format": form, **self._options})
+        worst = np.max(state.residual)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            done = np.log(np.max(state.start) / worst) / np.log(np.max(state.start) / np.max(state.target))
+        if np.isfinite(done):
+            self._bar.n = round(100 * float(np.clip(done, self._bar.n / 100, 1)), 1)
+        self._bar.set_postfix_str(f"iteration {state.nit}, residual {worst:.1e}")
+
+    def close(self):
+        """Close the bar; another solve opens a new one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,326 @@
+"""Dense, CSR, LinearOperator, `@` or callable: one thing with matvec, shape and dtype, acting on rows.
+
+Vectors are (batch, n), one system a row. A complex Hermitian system of order n is solved as a real symmetric one of
+order 2n on the same memory (real and imaginary parts in turn): (p, Ap) and (r, Mr) are then the real dots of those views.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import validate
+from .dispatch import home, kernels_for
+from .kernels.contracts import workspace_shape
+
+
+class Operator:
+    """A square matrix of order n, or a stack of them, on vectors (batch, n) of one dtype."""
+
+    capturable = True  # its matvec launches kernels and does nothing else
+
+    def __init__(self, k, n, dtype):
+        self.k, self.n, self.dtype = k, n, np.dtype(dtype)
+
+    def matvec(self, x, y):
+        """y = A x"""
+        raise NotImplementedError
+
+    def matvec_dot(self, p, q, pq, work):
+        """q = A p and pq = p.q"""
+        self.matvec(p, q)
+        self.k.dot(p, q, pq, work)
+
+    def diagonal(self):
+        """(batch, n) or (1, n), real."""
+        raise ValueError('M="jacobi" needs the diagonal of A: pass A as an array or a sparse matrix')
+
+
+class Dense(Operator):
+    """A (1, n, n), or (batch, n, n) with one matrix a system."""
+
+    def __init__(self, k, A):
+        super().__init__(k, A.shape[-1], A.dtype)
+        self.A = A
+
+    def matvec(self, x, y):
+        self.k.dense_matvec(self.A, x, y)
+
+    def diagonal(self):
+        return self.A.reshape(self.A.shape[0], -1)[:, :: self.n + 1]
+
+
+class Sparse(Operator):
+    """A CSR matrix."""
+
+    def __init__(self, k, indptr, indices, data, diagonal):
+        super().__init__(k, indptr.size - 1, data.dtype)
+        self.parts, self._diagonal = (indptr, indices, data), diagonal
+
+    def matvec(self, x, y):
+        self.k.csr_matvec(*self.parts, x, y)
+
+    def matvec_dot(self, p, q, pq, work):
+        self.k.csr_matvec_dot(*self.parts, p, q, pq, work)
+
+    def diagonal(self):
+        return self.k.xp.asarray(self._diagonal(), dtype=self.dtype)[None]
+
+
+class Foreign(Operator):
+    """Somebody else's product, one vector at a time; what it returns is checked."""
+
+    capturable = False
+
+    def __init__(self, k, name, n, dtype, product, diagonal=None):
+        super().__init__(k, n, dtype)
+        self.name, self.product, self._diagonal = name, product, diagonal
+
+    def matvec(self, x, y):
+        for row, out in zip(x, y, strict=True):
+            got = self.product(row)
+            if home(got) != home(row):
+                if home(row) != ("cpu", None) or home(got) is not None:
+                    raise TypeError(f"{self.name} returned {type(got).__name__} for {type(row).__name__}")
+                got = np.asarray(got)
+            if got.size != self.n or max(got.shape, default=1) != self.n:
+                raise ValueError(f"{self.name} returned shape {got.shape} for a vector of {self.n}")
+            if got.dtype.kind == "c" and out.dtype.kind != "c":
+                raise TypeError(f"{self.name} returned complex numbers for a real vector; pass b as complex")
+            out[...] = got.reshape(self.n)
+
+    def diagonal(self):
+        return super().diagonal() if self._diagonal is None else self._diagonal()
+
+
+class RealView(Operator):
+    """A complex Hermitian operator on real vectors of twice the length."""
+
+    def __init__(self, inner):
+        super().__init__(inner.k, 2 * inner.n, np.zeros(0, inner.dtype).real.dtype)
+        self.inner, self.capturable = inner, inner.capturable
+
+    def matvec(self, x, y):
+        self.inner.matvec(x.view(self.inner.dtype), y.view(self.inner.dtype))
+
+    def diagonal(self):
+        d = self.inner.diagonal().real
+        return d.reshape(*d.shape, 1).repeat(2, axis=-1).reshape(d.shape[0], -1)
+
+
+class Stack(Operator):
+    """Complex dense matrices, (1 or batch, n, n)."""
+
+    capturable = False
+
+    def __init__(self, k, A):
+        super().__init__(k, A.shape[-1], A.dtype)
+        self.A = A
+
+    def matvec(self, x, y):
+        y[...] = self.k.xp.matmul(self.A, x[..., None])[..., 0]
+
+    diagonal = Dense.diagonal
+
+
+@dataclass(frozen=True)
+class LinearSystem:
+    """A x = b as a backend sees it: real, contiguous, one system a row."""
+
+    A: Operator
+    b: Any  # (batch, n)
+    x0: Any  # (batch, n), a copy, or None
+    shape: tuple  # of the batch, () for one system
+    dtype: np.dtype  # as the user sees it
+    restore: Any  # (batch, n) real -> the caller's shape, dtype and kind
+
+    @property
+    def complex(self):
+        return self.dtype.kind == "c"
+
+
+def linear_system(k, A, b, x0=None, *, check=True):
+    """Check A x = b and bring it into one form.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit.
+    """
+    b, give_back = validate.own_kind("b", b)
+    b = validate.numeric("b", b, check=check)
+    if b.ndim == 0:
+        raise ValueError("b must have at least one axis, the last of length n")
+    n = b.shape[-1]
+    if not _is_operator(A):
+        A, _ = validate.own_kind("A", A)
+    dtype, batch = b.dtype, b.shape[:-1]
+    if hasattr(A, "dtype") and A.dtype is not None:
+        dtype = np.result_type(dtype, _working(A.dtype))
+    if hasattr(A, "shape"):
+        if len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
+            raise ValueError(f"A must be square (..., n, n), not {tuple(A.shape)}")
+        if A.shape[-1] != n:
+            turned = " (right-hand sides are rows of b: pass b.T)" if b.ndim == 2 and b.shape[0] == A.shape[-1] else ""
+            raise ValueError(f"b has {n} entries along its last axis, A has order {A.shape[-1]}{turned}")
+        try:
+            batch = np.broadcast_shapes(batch, tuple(A.shape[:-2]))
+        except ValueError:
+            raise ValueError(f"A {tuple(A.shape)} and b {tuple(b.shape)} do not have the same leading axes") from None
+    if x0 is not None:
+        x0, _ = validate.own_kind("x0", x0)
+        x0 = validate.numeric("x0", x0, check=check)
+        if x0.ndim == 0 or x0.shape[-1] != n:
+            raise ValueError(f"x0 has shape {tuple(x0.shape)}, b has {n} entries along its last axis")
+        dtype = np.result_type(dtype, x0.dtype)
+    xp = k.xp
+
+    def rows(name, v):
+        try:
+            v = xp.broadcast_to(v.astype(dtype, copy=False), (*batch, n))
+        except ValueError:
+            raise ValueError(f"{name} has leading axes {tuple(v.shape[:-1])}, the batch is {batch}") from None
+        return xp.ascontiguousarray(v).reshape(-1, n)
+
+    b = _as_real(rows("b", b))
+    x0 = None if x0 is None else _as_real(rows("x0", x0).copy())
+    op = _operator(k, "A", A, n, dtype, batch, check)
+
+    def restore(x):
+        return give_back(x.view(dtype).reshape(*batch, n))
+
+    return LinearSystem(op, b, x0, batch, dtype, restore)
+
+
+def preconditioner(k, M, system, *, check=True):
+    """The operator of a preconditioner M (an approximate inverse): array, matrix, LinearOperator, `@` or callable."""
+    n, dtype = system.b.shape[-1], system.dtype
+    if not _is_operator(M):
+        M, _ = validate.own_kind("M", M)
+    if system.complex:
+        n //= 2
+    if hasattr(M, "shape") and (len(M.shape) < 2 or M.shape[-1] != n or M.shape[-2] != n):
+        raise ValueError(f"M has shape {tuple(M.shape)}, A has order {n}")
+    if getattr(M, "ndim", 2) > 2:
+        try:
+            fits = np.broadcast_shapes(tuple(M.shape[:-2]), system.shape) == system.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"M has leading axes {tuple(M.shape[:-2])}, the batch is {system.shape}")
+    kind = getattr(M, "dtype", None)
+    if kind is not None and _working(kind).kind == "c" and not system.complex:
+        raise TypeError("M is complex, A and b are real")
+    return _operator(k, "M", M, n, dtype, system.shape, check)
+
+
+def residual_norm(A, b, x):
+    """||b - A x||_2 of each system, on the host; a float for one."""
+    b, _ = validate.own_kind("b", b)
+    with kernels_for(A=A, b=b, x=x) as k:
+        system = linear_system(k, A, b, x)
+        r = k.xp.empty_like(system.b)
+        norms = true_residual(k, system, system.x0, r)
+    return norms.reshape(system.shape)[()]
+
+
+def true_residual(k, system, x, r):
+    """r = b - A x, and its norms (batch,) on the host."""
+    system.A.matvec(x, r)
+    r *= -1
+    r += system.b
+    return norms(k, r)
+
+
+def norms(k, x):
+    """||x||_2 of each row, on the host."""
+    out = k.xp.empty(x.shape[0])
+    k.norm(x, out, k.xp.empty(workspace_shape(*x.shape)))
+    return k.to_host(out)
+
+
+# ---- what A may be --------------------------------------------------------------------------------------------------
+
+
+def _working(dtype):
+    """The dtype that numbers of `dtype` are computed in."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "biu":
+        return np.dtype("float64")
+    return np.dtype("float32") if dtype == np.float16 else dtype
+
+
+def _as_real(v):
+    return v.view(np.zeros(0, v.dtype).real.dtype) if v.dtype.kind == "c" else v
+
+
+def _is_sparse(A):
+    return type(A).__module__.startswith(("scipy.sparse.", "cupyx.scipy.sparse.")) and hasattr(A, "nnz")
+
+
+def _is_operator(A):
+    """Neither an array nor something to make an array of."""
+    if home(A) is not None and not _is_sparse(A):
+        return False
+    if isinstance(A, (str, bytes, dict)):
+        raise TypeError(f"not a matrix: {A!r:.80}")
+    array_like = hasattr(A, "__dlpack__") or hasattr(A, "__array__") or isinstance(A, (list, tuple, int, float, complex))
+    return _is_sparse(A) or not array_like
+
+
+def _operator(k, name, A, n, dtype, batch, check):
+    if _is_sparse(A):
+        op = _sparse(k, name, A, dtype, check)
+    elif home(A) is not None:
+        op = _dense(k, name, A, dtype, batch, check)
+    else:
+        op = Foreign(k, name, n, dtype, _product(name, A))
+    return RealView(op) if dtype.kind == "c" else op
+
+
+def _dense(k, name, A, dtype, batch, check):
+    A = validate.numeric(name, A, check=check).astype(dtype, copy=False)
+    xp = k.xp
+    if A.ndim > 2:
+        A = xp.broadcast_to(A, (*batch, *A.shape[-2:]))
+    A = xp.ascontiguousarray(A).reshape(-1 if A.size else int(np.prod(A.shape[:-2])), *A.shape[-2:])
+    return (Stack if dtype.kind == "c" else Dense)(k, A)
+
+
+def _product(name, A):
+    if hasattr(A, "matvec"):
+        return A.matvec
+    if hasattr(A, "__matmul__"):
+        return A.__matmul__
+    if callable(A):
+        return A
+    raise TypeError(f"{name} must be an array, a sparse matrix, a LinearOperator, an object with @, or callable, "
+                    f"not {type(A).__name__}")  # fmt: skip
+
+
+def _sparse(k, name, A, dtype, check):
+    """CSR parts in the working dtype. A matrix whose parts do not fit together is refused before any code trusts it."""
+    if A.ndim != 2:
+        raise ValueError(f"{name} must be a matrix, not a sparse array with {A.ndim} axes")
+    if A.format in ("csr", "csc"):
+        validate.csr_parts(name, A.indptr, A.indices, A.data, A.shape if A.format == "csr" else A.shape[::-1])
+    elif A.format == "bsr":
+        high, wide = A.blocksize
+        block_data = A.data[:, 0, 0] if A.data.size else A.data.reshape(-1)
+        validate.csr_parts(name, A.indptr, A.indices, block_data, (A.shape[0] // high, A.shape[1] // wide))
+    elif A.format == "coo" and A.nnz:
+        for axis, index in enumerate((A.row, A.col)):
+            if int(index.min()) < 0 or int(index.max()) >= A.shape[axis]:
+                raise ValueError(f"{name}: an index lies outside 0..{A.shape[axis] - 1}")
+    A = A.tocsr()
+    data = validate.numeric(f"{name}.data", A.data, check=check).astype(dtype, copy=False)
+    if data.dtype.kind == "c":
+        A = A.astype(dtype)
+        return Foreign(k, name, A.shape[0], dtype, A.__matmul__, lambda: A.diagonal()[None])
+    indptr, indices = A.indptr, A.indices
+    if indptr.dtype != indices.dtype or indices.dtype.name not in ("int32", "int64"):
+        wide = "int64" if max(A.nnz, *A.shape) > np.iinfo(np.int32).max else "int32"
+        indptr, indices = indptr.astype(wide), indices.astype(wide)
+    xp = k.xp
+    parts = (xp.ascontiguousarray(indptr), xp.ascontiguousarray(indices), xp.ascontiguousarray(data))
+    return Sparse(k, *parts, A.diagonal)

@@ -1,0 +1,121 @@
+"""What a solve returns: a status that carries its own advice, and frozen results."""
+
+import enum
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+
+class Status(enum.IntEnum):
+    """How a solve ended: positive when the answer stands, negative when not. `advice` says what to do about it."""
+
+    advice: str
+
+    def __new__(cls, value, advice):
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.advice = advice
+        return member
+
+    CONVERGED = 1, "Converged: the residual, recomputed from the problem, meets the tolerance."
+    CALLBACK_STOP = 2, "Stopped by the callback; the residual says how good the answer is."
+    MAXITER = -1, "Stopped at maxiter before the tolerance was met: raise maxiter, or use a better preconditioner."
+    TIME_LIMIT = -2, "Stopped at the time limit before the tolerance was met: this is the iterate reached by then."
+    INTERRUPTED = -3, "Interrupted from the keyboard: this is the iterate reached by then."
+    STALLED = -4, (
+        "No further progress: the residual reached what rounding in this dtype allows, above the tolerance. "
+        "Use float64, a better scaled problem, or a larger tolerance."
+    )
+    NAN_OR_INF = -5, "NaN or infinity arose in the iteration: look at the operator, the preconditioner and the scaling."
+    INDEFINITE_OPERATOR = -6, "A is not positive definite (p.Ap <= 0 for some p): use a solver for indefinite systems."
+    INDEFINITE_PRECONDITIONER = -7, "M is not positive definite (r.Mr <= 0 for some r): use another preconditioner."
+    BREAKDOWN = -8, "The method broke down on this problem."
+    PRIMAL_INFEASIBLE = -9, "The problem has no feasible point; the result holds a certificate."
+    DUAL_INFEASIBLE = -10, "The objective is unbounded on the feasible set; the result holds a certificate."
+    RANK_DEFICIENT = -11, "The constraints are linearly dependent at the solution."
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What every solver returns. Fields are read as attributes, or as items by name.
+
+    Attributes
+    ----------
+    x : array
+        The answer, of the kind, device and dtype of the input.
+    success : bool, or bool array (batch)
+        Whether the residual, recomputed from the problem as it was passed in, meets the tolerance.
+    status : Status, or int array of Status values (batch)
+    message : str
+        What the status means and what to do about it.
+    nit : int, or int array (batch)
+        Iterations.
+    residual : float, or float array (batch)
+        The optimality measure, recomputed at `x`.
+    history : array (nit + 1,) or (nit + 1, *batch)
+        The measure as the iteration saw it, from the start.
+    elapsed : float
+        Seconds.
+    backend : str
+        "cpu" or "cuda".
+    """
+
+    x: Any
+    success: Any
+    status: Any
+    message: str
+    nit: Any
+    residual: Any
+    history: np.ndarray
+    elapsed: float
+    backend: str
+
+    def __getitem__(self, name):
+        if name not in self.keys():
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def keys(self):
+        """Names of the fields."""
+        return [entry.name for entry in fields(self)]
+
+    def __repr__(self):
+        lines = []
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if getattr(value, "ndim", 0) and value.size > 4:
+                value = f"<{type(value).__module__.partition('.')[0]} array {tuple(value.shape)} {value.dtype}>"
+            elif isinstance(value, Status):
+                value = value.name
+            lines.append(f"{entry.name:>12}: {value}")
+        return f"{type(self).__name__}\n" + "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearResult(Result):
+    """Result of a linear solve A x = b; `residual` is ||b - A x||_2.
+
+    Attributes
+    ----------
+    tolerance : float, or float array (batch)
+        What the residual was compared with: max(rtol ||b||, atol).
+    """
+
+    tolerance: Any
+
+    def verify(self, A, b):
+        """Recompute ||b - A x||_2 from a problem (A, b).
+
+        Parameters
+        ----------
+        A : array (..., n, n), sparse matrix, or object with `@` or a matvec
+        b : array (..., n)
+
+        Returns
+        -------
+        float, or array (batch)
+        """
+        from .operators import residual_norm
+
+        return residual_norm(A, b, self.x)

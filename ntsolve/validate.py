@@ -1,0 +1,144 @@
+"""The door: checks on what a user passes, once. Every error names the argument."""
+
+import math
+import numbers
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .dispatch import home
+
+FLOATS = ("float32", "float64")
+COMPLEX = ("complex64", "complex128")
+
+
+def count(name, value, *, least=0):
+    """A whole number that is at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return int(value)
+
+
+def nonnegative(name, value, *, finite=True):
+    """A real number >= 0."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
+    if not value >= 0 or (finite and math.isinf(value)):
+        raise ValueError(f"{name} must be {'finite and ' if finite else ''}at least 0, not {value}")
+    return float(value)
+
+
+def choice(name, value, allowed):
+    """One of a few strings."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+    return value
+
+
+def function(name, value):
+    """Something to call, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True)
+class Common:
+    """The keywords that every solver takes."""
+
+    maxiter: int
+    time_limit: float | None
+    callback: Any
+    verbose: bool
+    check: bool
+    on_failure: str
+
+
+def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=None):
+    """Check the keywords that every solver takes."""
+    if rng is not None:
+        np.random.default_rng(rng)  # raises what NumPy raises, where it is none
+    return Common(
+        count("maxiter", maxiter),
+        None if time_limit is None else nonnegative("time_limit", time_limit, finite=False),
+        function("callback", callback),
+        bool(verbose),
+        bool(check),
+        choice("on_failure", on_failure, ("warn", "raise", "ignore")),
+    )
+
+
+def own_kind(name, value):
+    """(array that a backend knows, function that turns such an array into the caller's own kind)
+
+    NumPy and CuPy arrays are themselves; objects with `__dlpack__` (torch, JAX) share their memory; lists become NumPy.
+    """
+    where = home(value)
+    if where is not None:
+        return value, lambda array: array
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        on_cpu = value.__dlpack_device__()[0] == 1
+        if not on_cpu and "cupy" not in sys.modules:
+            import cupy  # noqa: F401
+        library = np if on_cpu else sys.modules["cupy"]
+        try:
+            array = library.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"{name}: this {type(value).__name__} cannot be shared through DLPack: {error}") from error
+        return array, _back_through_dlpack(value)
+    try:
+        return np.asarray(value), lambda array: array
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} cannot be made an array: {error}") from error
+
+
+def _back_through_dlpack(value):
+    if hasattr(value, "__array_namespace__"):
+        library = value.__array_namespace__()
+    else:
+        library = sys.modules[type(value).__module__.partition(".")[0]]
+    return library.from_dlpack
+
+
+def numeric(name, array, *, check=True):
+    """The array, if it holds real or complex numbers (all finite, where `check`); integers become float64."""
+    if np.ma.isMaskedArray(array) and np.ma.is_masked(array):
+        raise ValueError(f"{name} is a masked array with masked entries; fill or remove them first")
+    if isinstance(array, np.ndarray):
+        array = np.asarray(array)  # np.matrix, and masked arrays with nothing masked, become plain
+    kind = array.dtype.kind
+    if kind in "biu":
+        return array.astype("float64")
+    if array.dtype.name == "float16":
+        array = array.astype("float32")
+    if array.dtype.name not in FLOATS + COMPLEX:
+        raise TypeError(f"{name} has dtype {array.dtype}; float32, float64, complex64 and complex128 are supported")
+    if check and array.size:
+        library = sys.modules[type(array).__module__.partition(".")[0]] if home(array) else np
+        with np.errstate(all="ignore"):
+            # a sum is quick and finite for finite numbers, unless it overflows
+            fine = bool(library.isfinite(array.sum())) or bool(library.isfinite(array).all())
+        if not fine:
+            raise ValueError(f"{name} contains NaN or infinity")
+    return array
+
+
+def csr_parts(name, indptr, indices, data, shape):
+    """Refuse a CSR (or, with the shape turned round, CSC) matrix whose parts do not fit together."""
+    rows, columns = shape
+    if indptr.size != rows + 1:
+        raise ValueError(f"{name}: indptr has {indptr.size} entries, a matrix with {rows} rows needs {rows + 1}")
+    if indptr.dtype.kind not in "iu" or indices.dtype.kind not in "iu":
+        raise TypeError(f"{name}: indptr and indices must be integers")
+    if int(indptr[0]) != 0 or bool((indptr[1:] < indptr[:-1]).any()):
+        raise ValueError(f"{name}: indptr must start at 0 and never decrease")
+    stored = int(indptr[-1])
+    if stored > indices.size or stored > data.size:
+        raise ValueError(f"{name}: indptr ends at {stored}, but there are {indices.size} indices and {data.size} values")
+    used = indices[:stored]
+    if stored and (int(used.min()) < 0 or int(used.max()) >= columns):
+        raise ValueError(f"{name}: an index lies outside 0..{columns - 1}")
