@@ -10,9 +10,10 @@ from ._version import __version__
 
 find_kernels()
 
+from .config import config  # noqa: E402  # at once, or the module of that name would hide it
+
 _HOME = {
     "cg": "linalg.cg",
-    "config": "config",
     "progress": "monitor",
     "LinearResult": "result",
     "Result": "result",
@@ -23,7 +24,7 @@ _HOME = {
     "PrecisionWarning": "errors",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = ["__version__", "config", *sorted(_HOME)]
 
 
 def __getattr__(name):

@@ -1,5 +1,6 @@
 """Arrays in, the kernels that own them out. Looks at type names only: nothing is imported to find out."""
 
+import contextlib
 import importlib
 
 from .config import BACKEND
@@ -10,12 +11,11 @@ _MODULES = {"cpu": "ntsolve.kernels.cpu", "cuda": "ntsolve.kernels.cuda"}
 def home(array):
     """(backend, device number or None) of an array or matrix; None for what lives nowhere, such as a function."""
     root = type(array).__module__.partition(".")[0]
-    if root in ("cupy", "cupyx"):
-        device = getattr(array, "device", None)
-        if device is None:  # a sparse matrix is where its data are
-            device = getattr(getattr(array, "data", None), "device", None)
-        return None if device is None else ("cuda", device.id)
-    if root == "numpy" or (root == "scipy" and hasattr(array, "nnz")):
+    if root == "cupy":
+        return ("cuda", array.device.id) if hasattr(array, "device") else None
+    if root == "cupyx":
+        return ("cuda", array.data.device.id) if hasattr(type(array), "nnz") else None
+    if root == "numpy" or (root == "scipy" and hasattr(type(array), "nnz")):
         return ("cpu", None)
     return None
 
@@ -65,8 +65,6 @@ def _words(place):
 def _forget(trace):
     """Drop the local variables of finished frames, which hold the arrays that filled the memory."""
     while trace is not None:
-        try:
+        with contextlib.suppress(RuntimeError):  # still running
             trace.tb_frame.clear()
-        except RuntimeError:
-            pass  # still running: this is the frame that raised, or one below it
         trace = trace.tb_next

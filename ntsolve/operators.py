@@ -152,11 +152,11 @@ def linear_system(k, A, b, x0=None, *, check=True):
     if b.ndim == 0:
         raise ValueError("b must have at least one axis, the last of length n")
     n = b.shape[-1]
-    if not _is_operator(A):
+    if not _is_operator("A", A):
         A, _ = validate.own_kind("A", A)
     dtype, batch = b.dtype, b.shape[:-1]
     if hasattr(A, "dtype") and A.dtype is not None:
-        dtype = np.result_type(dtype, _working(A.dtype))
+        dtype = np.result_type(dtype, _working("A", A.dtype))
     if hasattr(A, "shape"):
         if len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
             raise ValueError(f"A must be square (..., n, n), not {tuple(A.shape)}")
@@ -195,7 +195,7 @@ def linear_system(k, A, b, x0=None, *, check=True):
 def preconditioner(k, M, system, *, check=True):
     """The operator of a preconditioner M (an approximate inverse): array, matrix, LinearOperator, `@` or callable."""
     n, dtype = system.b.shape[-1], system.dtype
-    if not _is_operator(M):
+    if not _is_operator("M", M):
         M, _ = validate.own_kind("M", M)
     if system.complex:
         n //= 2
@@ -209,7 +209,7 @@ def preconditioner(k, M, system, *, check=True):
         if not fits:
             raise ValueError(f"M has leading axes {tuple(M.shape[:-2])}, the batch is {system.shape}")
     kind = getattr(M, "dtype", None)
-    if kind is not None and _working(kind).kind == "c" and not system.complex:
+    if kind is not None and _working("M", kind).kind == "c" and not system.complex:
         raise TypeError("M is complex, A and b are real")
     return _operator(k, "M", M, n, dtype, system.shape, check)
 
@@ -242,9 +242,11 @@ def norms(k, x):
 # ---- what A may be --------------------------------------------------------------------------------------------------
 
 
-def _working(dtype):
+def _working(name, dtype):
     """The dtype that numbers of `dtype` are computed in."""
     dtype = np.dtype(dtype)
+    if dtype.kind not in "biufc":
+        raise TypeError(f"{name} has dtype {dtype}, which is not one of numbers")
     if dtype.kind in "biu":
         return np.dtype("float64")
     return np.dtype("float32") if dtype == np.float16 else dtype
@@ -255,15 +257,15 @@ def _as_real(v):
 
 
 def _is_sparse(A):
-    return type(A).__module__.startswith(("scipy.sparse.", "cupyx.scipy.sparse.")) and hasattr(A, "nnz")
+    return type(A).__module__.startswith(("scipy.sparse.", "cupyx.scipy.sparse.")) and hasattr(type(A), "nnz")
 
 
-def _is_operator(A):
+def _is_operator(name, A):
     """Neither an array nor something to make an array of."""
     if home(A) is not None and not _is_sparse(A):
         return False
-    if isinstance(A, (str, bytes, dict)):
-        raise TypeError(f"not a matrix: {A!r:.80}")
+    if isinstance(A, (str, bytes, dict)) and not _is_sparse(A):  # SciPy's dok_array is a dict
+        raise TypeError(f"{name} is not a matrix but {type(A).__name__}")
     array_like = hasattr(A, "__dlpack__") or hasattr(A, "__array__") or isinstance(A, (list, tuple, int, float, complex))
     return _is_sparse(A) or not array_like
 
@@ -302,17 +304,13 @@ def _sparse(k, name, A, dtype, check):
     """CSR parts in the working dtype. A matrix whose parts do not fit together is refused before any code trusts it."""
     if A.ndim != 2:
         raise ValueError(f"{name} must be a matrix, not a sparse array with {A.ndim} axes")
-    if A.format in ("csr", "csc"):
-        validate.csr_parts(name, A.indptr, A.indices, A.data, A.shape if A.format == "csr" else A.shape[::-1])
-    elif A.format == "bsr":
-        high, wide = A.blocksize
-        block_data = A.data[:, 0, 0] if A.data.size else A.data.reshape(-1)
-        validate.csr_parts(name, A.indptr, A.indices, block_data, (A.shape[0] // high, A.shape[1] // wide))
-    elif A.format == "coo" and A.nnz:
-        for axis, index in enumerate((A.row, A.col)):
-            if int(index.min()) < 0 or int(index.max()) >= A.shape[axis]:
-                raise ValueError(f"{name}: an index lies outside 0..{A.shape[axis] - 1}")
-    A = A.tocsr()
+    validate.sparse_parts(name, A)
+    try:
+        A, form = A.tocsr(), A.format
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be brought into CSR: {error}") from error
+    if form in ("lil", "dok"):  # cheaper to look at afterwards
+        validate.sparse_parts(name, A)
     data = validate.numeric(f"{name}.data", A.data, check=check).astype(dtype, copy=False)
     if data.dtype.kind == "c":
         A = A.astype(dtype)

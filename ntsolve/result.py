@@ -53,8 +53,9 @@ class Result:
         Iterations.
     residual : float, or float array (batch)
         The optimality measure, recomputed at `x`.
-    history : array (nit + 1,) or (nit + 1, *batch)
-        The measure as the iteration saw it, from the start.
+    history : array (nit + 1, ...)
+        The measure as the iteration saw it, from the start; further axes are the batch. A batch of dense systems that is
+        solved in one kernel has a row a look instead of a row an iteration.
     elapsed : float
         Seconds.
     backend : str

@@ -127,6 +127,27 @@ def numeric(name, array, *, check=True):
     return array
 
 
+def sparse_parts(name, A):
+    """Refuse a sparse matrix whose parts do not fit together, before any compiled code trusts them."""
+    if A.format in ("csr", "csc"):
+        csr_parts(name, A.indptr, A.indices, A.data, A.shape if A.format == "csr" else A.shape[::-1])
+    elif A.format == "bsr":
+        high, wide = A.blocksize
+        block_data = A.data[:, 0, 0] if A.data.size else A.data.reshape(-1)
+        csr_parts(name, A.indptr, A.indices, block_data, (A.shape[0] // high, A.shape[1] // wide))
+    elif A.format == "coo":
+        if not A.row.size == A.col.size == A.data.size:
+            raise ValueError(f"{name}: {A.row.size} rows and {A.col.size} columns for {A.data.size} values")
+        for axis, index in enumerate((A.row, A.col)):
+            if index.size and (int(index.min()) < 0 or int(index.max()) >= A.shape[axis]):
+                raise ValueError(f"{name}: an index lies outside 0..{A.shape[axis] - 1}")
+    elif A.format == "dia":
+        if A.data.ndim != 2 or A.offsets.shape != A.data.shape[:1]:
+            raise ValueError(f"{name}: {A.offsets.size} offsets for diagonals of shape {A.data.shape}")
+    elif A.format == "lil" and (len(A.rows) != A.shape[0] or list(map(len, A.rows)) != list(map(len, A.data))):
+        raise ValueError(f"{name}: the lists of columns and values are not of the same lengths")
+
+
 def csr_parts(name, indptr, indices, data, shape):
     """Refuse a CSR (or, with the shape turned round, CSC) matrix whose parts do not fit together."""
     rows, columns = shape

@@ -130,6 +130,13 @@ print(Path(ntsolve.__file__).resolve().parent)
 print(Path(ntsolve.kernels.__path__[0]).resolve())
 """
 
+NAMES = """
+import types, ntsolve
+for name in ntsolve.__all__:
+    getattr(ntsolve, name)
+print([name for name in ntsolve.__all__ if isinstance(getattr(ntsolve, name), types.ModuleType)])
+"""
+
 SOLVE = """
 import numpy as np, ntsolve
 r = ntsolve.cg(np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0]), rtol=1e-12)
@@ -224,6 +231,10 @@ def test_a_checkout_offers_nothing_else_of_its_root(tree):
     assert run(sys.executable, "-c", code, cwd=tree) == "[None, None]\n"
 
 
+def test_no_public_name_is_hidden_by_the_module_it_comes_from(tree):
+    assert run(sys.executable, "-c", NAMES, cwd=tree) == "[]\n"
+
+
 def test_a_package_without_kernels_says_what_to_do(tree, tmp_path):
     shutil.copytree(tree / "ntsolve", tmp_path / "ntsolve")
     done = attempt(sys.executable, "-c", "import ntsolve", cwd=tmp_path)
@@ -249,8 +260,15 @@ def test_the_readme_gives_the_two_commands():
     assert 'python -m pip install ".[test]" && python -m pytest' in lines
 
 
+def test_the_wheel_solves(install, wheel, tmp_path):
+    run(install(wheel), "-W", "error", "-c", SOLVE, cwd=tmp_path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["wheel", "wheel of the sdist", "editable"])
-def test_what_is_installed_solves(kind, install, tree, wheel, wheel_of_sdist, tmp_path):
-    what = {"wheel": (wheel,), "wheel of the sdist": (wheel_of_sdist,), "editable": ("--editable", tree)}[kind]
-    run(install(*what), "-W", "error", "-c", SOLVE, cwd=tmp_path)
+def test_the_wheel_of_the_sdist_solves(install, wheel_of_sdist, tmp_path):
+    run(install(wheel_of_sdist), "-W", "error", "-c", SOLVE, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_an_editable_install_solves(install, tree, tmp_path):
+    run(install("--editable", tree), "-W", "error", "-c", SOLVE, cwd=tmp_path)

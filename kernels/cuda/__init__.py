@@ -1,0 +1,33 @@
+"""The CUDA twins, launched through CuPy. `xp` is what solvers may call on whole arrays."""
+
+import cupy as xp
+
+from .linalg import (  # noqa: F401
+    batched_cg,
+    cg_direction,
+    cg_update,
+    csr_matvec,
+    csr_matvec_dot,
+    dense_matvec,
+    dot,
+    flexible_dots,
+    norm,
+)
+from .loop import FLOPS_A_CALL, Replay  # noqa: F401
+
+NAME = "cuda"
+
+
+def to_host(array):
+    """The array in host memory; waits for it."""
+    return array.get()
+
+
+def synchronize():
+    """Wait until everything asked for on the current stream is done."""
+    xp.cuda.get_current_stream().synchronize()
+
+
+def release():
+    """Give the memory that CuPy keeps for reuse back to the device."""
+    xp.get_default_memory_pool().free_all_blocks()

@@ -136,8 +136,10 @@ class _State:
             self.residual = comm.norm(operators.true_residual(k, system, x, r))
         size = np.maximum(b_norm, self.residual)
         size[~(np.isfinite(size) & (size > 0))] = 1.0
-        self.exponent = np.frexp(size)[1].astype(np.int32)
-        self.x, self.r, self.p = self._scaled(x, -1), self._scaled(r, -1), xp.zeros_like(b)
+        exponent = np.frexp(size)[1].astype(np.int32) - 1
+        self.scale = np.ldexp(1.0, exponent)
+        self._up, self._down = xp.asarray(exponent)[:, None], xp.asarray(-exponent)[:, None]
+        self.x, self.r, self.p = xp.ldexp(x, self._down), xp.ldexp(r, self._down), xp.zeros_like(b)
 
         self.status = np.zeros(batch, dtype=np.int64)  # 0 while undecided
         self.status[~np.isfinite(self.residual)] = Status.NAN_OR_INF
@@ -146,8 +148,7 @@ class _State:
         self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
         # the recurrence need not go below what rounding leaves of b - A x
         aim = np.maximum(self.tolerance, 0.1 * np.finfo(b.dtype).eps * b_norm)
-        self.aim2 = np.ldexp(aim, -self.exponent) ** 2
-
+        self.aim2 = (aim / self.scale) ** 2
         self.tol2 = xp.asarray(self.aim2)
 
         self.dinv = None
@@ -157,11 +158,12 @@ class _State:
             self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
             broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
             self.status[broken] = Status.INDEFINITE_OPERATOR  # a diagonal entry is p.Ap for a unit vector p
-        # row 0 is what a block of iterations starts from, row j what its iteration j leaves
-        self.rr, self.rz = xp.zeros((LONGEST_BLOCK + 1, batch)), xp.zeros((LONGEST_BLOCK + 1, batch))
         self.work = xp.empty(workspace_shape(batch, n))
         self.fused = (isinstance(self.A, operators.Dense) and self.A.A.shape[0] == batch and n <= BATCHED_MAX_N
                       and self.M is None and comm is SERIAL)  # fmt: skip
+        # row 0 is what a block of iterations starts from, row j what its iteration j leaves
+        rows = 1 if self.fused else LONGEST_BLOCK + 1
+        self.rr, self.rz = xp.zeros((rows, batch)), xp.zeros((rows, batch))
         if self.fused:
             self.counted = xp.zeros(batch, dtype="int32")
             self.log = xp.empty((1, LONGEST_BLOCK)) if batch == 1 else None
@@ -170,12 +172,9 @@ class _State:
             self.z = None if self.M is None else xp.zeros_like(b)
             self.iterate = k.Replay(self._iteration, capturable=self.A.capturable and self.M is None and comm is SERIAL)
 
-    def _scaled(self, v, sign):
-        return self.k.xp.ldexp(v, self.k.xp.asarray(sign * self.exponent)[:, None])
-
     def solution(self):
         """The current iterate, in the caller's units."""
-        return self._scaled(self.x, 1)
+        return self.k.xp.ldexp(self.x, self._up)
 
     def begin(self):
         """Start the iteration, anew or again, for systems that it can help; False where there is none.
@@ -232,12 +231,13 @@ class _State:
             rows = rows[: taken[self.active].max()]
         last = rows[-1] if len(rows) else self.k.to_host(self.rr[0])
         self.nit[self.active] += taken[self.active]
-        for verdict, status in _VERDICTS.items():
-            self.status[self.active & (last == verdict)] = status
-        self.status[self.active & ~np.isfinite(last)] = Status.NAN_OR_INF
-        if taken[self.active].any():
-            seen = np.where(self.active & (rows >= 0), np.ldexp(np.sqrt(abs(rows)), self.exponent), self.residual)
-            watch.did(seen, int(taken[self.active].max()))
+        if not (last >= 0).all():
+            for verdict, status in _VERDICTS.items():
+                self.status[self.active & (last == verdict)] = status
+            self.status[self.active & ~np.isfinite(last)] = Status.NAN_OR_INF
+        most = int(taken[self.active].max())
+        if most:
+            watch.did(np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self.residual), most)
         self.active = self.active & (last > self.aim2) & (self.status == 0)
 
     def _batched(self, watch):
@@ -263,7 +263,7 @@ class _State:
             r = self.k.xp.empty_like(self.r)
             self.residual = self.comm.norm(operators.true_residual(self.k, self.system, self.solution(), r))
             self.status[~np.isfinite(self.residual)] = Status.NAN_OR_INF
-            self.r[...] = self._scaled(r, -1)
+            self.r[...] = self.k.xp.ldexp(r, self._down)
 
 
 def _result(system, state, watch, backend):

@@ -1,0 +1,49 @@
+"""Chooses the GPU side before ntsolve is imported: real CuPy where there is a GPU, else the emulator's stand-in."""
+
+import os
+import shutil
+import sys
+
+import pytest
+
+
+def _real_gpu():
+    try:
+        import cupy
+    except ImportError:
+        return False
+    return bool(cupy.cuda.is_available())
+
+
+def _forget_cupy():
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")]:
+        del sys.modules[name]
+
+
+REAL_GPU = _real_gpu()
+CXX = shutil.which(os.environ.get("CXX", "g++"))
+if not REAL_GPU:
+    _forget_cupy()
+    if CXX:
+        from tests.emu import fakecupy
+
+        fakecupy.install()
+    elif os.environ.get("CI") == "true":
+        raise RuntimeError("the CUDA kernels are tested with a C++ compiler: install g++, or set CXX")
+
+
+def pytest_report_header(config):
+    if REAL_GPU:
+        import cupy
+
+        name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
+        return f"CUDA twins: on {name}, CuPy {cupy.__version__}"
+    if CXX:
+        return "CUDA twins: emulated on the CPU; this checks what the kernels do, and proves nothing about speed"
+    return "CUDA twins: not tested, there is neither a GPU nor a C++ compiler"
+
+
+@pytest.fixture(scope="session")
+def real_gpu():
+    """Whether CuPy is the real one, on a real device."""
+    return REAL_GPU
