@@ -1,8 +1,6 @@
 """Settings of the documentation: `sphinx-build -W docs docs/_build`. Needs no network."""
 
-import hashlib
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -10,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # what is documented is this tree, not an installed copy
 
 from ntsolve import __version__  # noqa: E402
-from ntsolve.kernels import contracts  # noqa: E402
+from ntsolve.kernels import contracts, sources  # noqa: E402
 
 project = "ntsolve"
 author = "the ntsolve developers"
@@ -32,16 +30,6 @@ napoleon_use_rtype = False
 napoleon_preprocess_types = False
 
 
-def _source_hash(family: str) -> str:
-    """What a real run vouches for: the family's .cu with its headers pasted in, and its launch code."""
-    cuda = ROOT / "kernels" / "cuda"
-
-    def text(name: str) -> str:
-        return re.sub(r'^#include "([^"]+)"\n', lambda m: text(m[1]), (cuda / name).read_text("utf-8"), flags=re.M)
-
-    return hashlib.sha256((text(f"{family}.cu") + text(f"{family}.py")).encode()).hexdigest()
-
-
 def _gpu_table() -> str:
     """One row for each kernel: its last run on a GPU, from tests/gpu_verified.json, and whether that still counts."""
     record = ROOT / "tests" / "gpu_verified.json"
@@ -52,7 +40,7 @@ def _gpu_table() -> str:
         if run is None:
             rows.append(f"| `{name}` | – | emulated only |")
             continue
-        current = run["sha256"] == _source_hash(contract.family)
+        current = run["sha256"] == sources.fingerprint(contract.family)
         where = f"{run['date']}, {run['device']}, CuPy {run['cupy']}, CUDA {run['cuda']}"
         rows.append(f"| `{name}` | {where} | {'as it is now' if current else 'changed since'} |")
     return "\n".join(rows)

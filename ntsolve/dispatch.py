@@ -33,7 +33,9 @@ class kernels_for:
         homes = {name: place for name, array in arrays.items() if array is not None and (place := home(array))}
         places = set(homes.values())
         if len(places) > 1:
-            raise TypeError("arrays on different devices: " + ", ".join(f"{n} on {_words(p)}" for n, p in homes.items()))
+            raise TypeError(
+                "arrays on different devices: " + ", ".join(f"{n} on {_words(p)}" for n, p in homes.items())
+            )
         self.where = places.pop() if places else ("cpu", None)
         wanted = BACKEND.get()
         if wanted not in ("auto", self.where[0]):

@@ -1,11 +1,11 @@
 """The one loop guard: history, callback, logging, time limit, Ctrl-C and NaN, the same for every solver.
 
-    with Monitor("cg", maxiter=..., solution=...) as watch:
-        while running and watch.going():
-            steps = watch.block()             # how many iterations to do before looking again
-            ...
-            watch.did(residuals)              # one row an iteration
-    watch.status                              # None, or why the loop had to stop
+with Monitor("cg", maxiter=..., solution=...) as watch:
+    while running and watch.going():
+        steps = watch.block()             # how many iterations to do before looking again
+        ...
+        watch.did(residuals)              # one row an iteration
+watch.status                              # None, or why the loop had to stop
 """
 
 import logging
@@ -112,8 +112,8 @@ class Monitor:
     def __init__(self, name, *, maxiter, time_limit=None, callback=None, verbose=False, solution=None, start=None,
                  target=None, shape=(), comm=SERIAL):  # fmt: skip
         self.maxiter, self.time_limit, self.callback, self.comm = maxiter, time_limit, callback, comm
-        self.name, self.level, self.solution, self.shape = name, logging.INFO if verbose else logging.DEBUG, solution, shape
-        self.start, self.target = start, target
+        self.name, self.level = name, logging.INFO if verbose else logging.DEBUG
+        self.solution, self.start, self.target, self.shape = solution, start, target, shape
         self.status: Status | None = None
         self.nit = 0
         self._rows = [np.array(start, dtype=float)[None]]
@@ -129,9 +129,8 @@ class Monitor:
     def __exit__(self, *exception):
         if self._listens:
             _INTERRUPTS.leave()
-        close = getattr(self.callback, "close", None)
-        if close is not None:
-            close()
+        if isinstance(self.callback, progress):
+            self.callback.close()
 
     @property
     def elapsed(self):
@@ -178,14 +177,15 @@ class Monitor:
         return max(1, 1 << max(0, steps.bit_length() - 1))  # a power of two: few graphs to capture
 
     def did(self, residuals, steps):
-        """Note the residuals (rows, batch) of the `steps` iterations just done, and show them to whoever wants to see."""
+        """Note the residuals (rows, batch) of the `steps` iterations just done, and show them to whoever looks."""
         self._rows.append(np.asarray(residuals, dtype=float))
         self.nit += steps
         now = time.perf_counter()
         self._pace, self._looked = (now - self._looked) / steps, now
         if now - self._said > 1.0 or self.nit == steps:
             self._said = now
-            self._log.log(self.level, "%s: iteration %d, residual %.3e", self.name, self.nit, np.max(residuals[-1], initial=0))
+            worst = np.max(residuals[-1], initial=0)
+            self._log.log(self.level, "%s: iteration %d, residual %.3e", self.name, self.nit, worst)
         if self.callback is not None:
             first, last = self._rows[0], self._rows[-1]
             shown = [row[0].reshape(self.shape)[()] for row in (first, last[-1:], np.asarray(self.target)[None])]
@@ -205,7 +205,8 @@ class progress:
 
     Notes
     -----
-    The bar counts decades on a logarithmic scale, so it moves evenly when convergence is linear. It closes with the solve.
+    The bar counts decades, on a logarithmic scale, so that it moves evenly when convergence is linear. It closes with
+    the solve.
 
     Examples
     --------

@@ -12,10 +12,10 @@ class Status(enum.IntEnum):
 
     advice: str
 
-    def __new__(cls, value, advice):
+    def __new__(cls, value, advice=""):
         member = int.__new__(cls, value)
         member._value_ = value
-        member.advice = advice
+        member.advice = advice  # a look-up by value does not come here
         return member
 
     CONVERGED = 1, "Converged: the residual, recomputed from the problem, meets the tolerance."
@@ -23,9 +23,12 @@ class Status(enum.IntEnum):
     MAXITER = -1, "Stopped at maxiter before the tolerance was met: raise maxiter, or use a better preconditioner."
     TIME_LIMIT = -2, "Stopped at the time limit before the tolerance was met: this is the iterate reached by then."
     INTERRUPTED = -3, "Interrupted from the keyboard: this is the iterate reached by then."
-    STALLED = -4, (
-        "No further progress: the residual reached what rounding in this dtype allows, above the tolerance. "
-        "Use float64, a better scaled problem, or a larger tolerance."
+    STALLED = (
+        -4,
+        (
+            "No further progress: the residual reached what rounding in this dtype allows, above the tolerance. "
+            "Use float64, a better scaled problem, or a larger tolerance."
+        ),
     )
     NAN_OR_INF = -5, "NaN or infinity arose in the iteration: look at the operator, the preconditioner and the scaling."
     INDEFINITE_OPERATOR = -6, "A is not positive definite (p.Ap <= 0 for some p): use a solver for indefinite systems."
@@ -54,8 +57,8 @@ class Result:
     residual : float, or float array (batch)
         The optimality measure, recomputed at `x`.
     history : array (nit + 1, ...)
-        The measure as the iteration saw it, from the start; further axes are the batch. A batch of dense systems that is
-        solved in one kernel has a row a look instead of a row an iteration.
+        The measure as the iteration saw it, from the start; further axes are the batch. A batch of small dense systems,
+        which one kernel solves, has a row a look instead of a row an iteration.
     elapsed : float
         Seconds.
     backend : str

@@ -14,22 +14,24 @@ FLOATS = ("float32", "float64")
 COMPLEX = ("complex64", "complex128")
 
 
-def count(name, value, *, least=0):
+def count(name: str, value: Any, *, least: int = 0) -> int:
     """A whole number that is at least `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
-    if value < least:
+    whole = int(value)
+    if whole < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
-    return int(value)
+    return whole
 
 
 def nonnegative(name, value, *, finite=True):
     """A real number >= 0."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
-    if not value >= 0 or (finite and math.isinf(value)):
+    number = float(value)
+    if not number >= 0 or (finite and math.isinf(number)):
         raise ValueError(f"{name} must be {'finite and ' if finite else ''}at least 0, not {value}")
-    return float(value)
+    return number
 
 
 def choice(name, value, allowed):
@@ -159,7 +161,8 @@ def csr_parts(name, indptr, indices, data, shape):
         raise ValueError(f"{name}: indptr must start at 0 and never decrease")
     stored = int(indptr[-1])
     if stored > indices.size or stored > data.size:
-        raise ValueError(f"{name}: indptr ends at {stored}, but there are {indices.size} indices and {data.size} values")
+        has = f"there are {indices.size} indices and {data.size} values"
+        raise ValueError(f"{name}: indptr ends at {stored}, but {has}")
     used = indices[:stored]
     if stored and (int(used.min()) < 0 or int(used.max()) >= columns):
         raise ValueError(f"{name}: an index lies outside 0..{columns - 1}")

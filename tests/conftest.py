@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
 
@@ -47,3 +48,9 @@ def pytest_report_header(config):
 def real_gpu():
     """Whether CuPy is the real one, on a real device."""
     return REAL_GPU
+
+
+@pytest.fixture
+def rng():
+    """A generator that gives the same numbers in every run."""
+    return np.random.default_rng(20261120)

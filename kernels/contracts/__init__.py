@@ -52,7 +52,9 @@ def contract(*, cases, writes, scratch=(), rtol=None):
 
     def declare(oracle):
         family = oracle.__module__.rpartition(".")[2]
-        found = Contract(oracle.__name__, family, oracle, cases, tuple(writes), tuple(scratch), rtol or dict(DEFAULT_RTOL))
+        found = Contract(
+            oracle.__name__, family, oracle, cases, tuple(writes), tuple(scratch), rtol or dict(DEFAULT_RTOL)
+        )
         unknown = set(found.writes + found.scratch) - set(found.arguments)
         if unknown:
             raise TypeError(f"{found.name}: no argument is called {', '.join(sorted(unknown))}")

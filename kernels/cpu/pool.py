@@ -21,18 +21,21 @@ class _Worker(threading.Thread):
         self.go, self.done = threading.Lock(), threading.Lock()
         self.go.acquire()
         self.done.acquire()
-        self.call = self.error = None
+        self.call: tuple | None = None
+        self.error: BaseException | None = None
         self.start()
 
     def run(self):
         while True:
             self.go.acquire()
-            body, first, last, args = self.call
+            call, self.call = self.call, None
+            assert call is not None
+            body, first, last, args = call
             try:
                 body(first, last, *args)
             except BaseException as error:  # handed to the caller, whatever it is
                 self.error = error
-            self.call = body = args = None  # an idle worker keeps no array alive
+            call = body = args = None  # an idle worker keeps no array alive
             self.done.release()
 
     def begin(self, call):

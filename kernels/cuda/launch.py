@@ -1,25 +1,18 @@
 """One module per .cu file, every template instance named once, arguments typed by hand: CuPy converts nothing."""
 
 import functools
-import pathlib
-import re
 
 import cupy
 import numpy as np
 
-HERE = pathlib.Path(__file__).parent
+from ..sources import source
+
 OPTIONS = ("--std=c++17",)
 INSTANCES: dict[str, list[str]] = {}
 """file -> every instance of every kernel in it: what is compiled, and what the compile gate checks"""
 
 CTYPE = {"float32": "float", "float64": "double", "int32": "int", "int64": "long long"}
 NULL = np.uintp(0)  # a null pointer, for an argument that is None
-
-
-def source(name):
-    """The file's text with its headers pasted in: CuPy's on-disk cache does not see #includes."""
-    text = (HERE / name).read_text()
-    return re.sub(r'^#include "([^"]+)"\n', lambda match: source(match[1]), text, flags=re.M)
 
 
 @functools.cache

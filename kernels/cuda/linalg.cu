@@ -300,11 +300,13 @@ batched_cg_warp(const T* __restrict__ A, const T* __restrict__ dinv, const doubl
     }
     if (log != nullptr && lane == 0) log[(long long)s * steps + j] = rr_s;
   }
+  __syncwarp();  // a system that rests came here at once: now all lanes have read its rr
   if (mine) {
     x[at] = xi;
     r[at] = ri;
     p[at] = pi;
   }
+  __syncwarp();  // all lanes have read rr and rz
   if (lane == 0) {
     rr[s] = rr_s;
     rz[s] = rz_s;
@@ -312,50 +314,63 @@ batched_cg_warp(const T* __restrict__ A, const T* __restrict__ dinv, const doubl
   }
 }
 
-// n <= BATCHED_MAX_N: a block a system. A thread owns rows i, i + THREADS, ... of the vectors; p is in shared memory, A is
-// read along columns (it is symmetric), which is coalesced, from cache after the first step.
+// n <= THREADS * ROWS: a block a system. A thread keeps its ROWS rows of the vectors in registers; p is in shared memory, A
+// is read along columns (it is symmetric), which is coalesced, from cache after the first step.
+#define ROWS 2
+
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 batched_cg_block(const T* __restrict__ A, const T* __restrict__ dinv, const double* __restrict__ tol2, int steps,
                  T* __restrict__ x, T* __restrict__ r, T* __restrict__ p, double* __restrict__ rr,
                  double* __restrict__ rz, int* __restrict__ nit, double* __restrict__ log, int n) {
-  extern __shared__ __align__(16) unsigned char raw[];  // p and q: 2 n of T
-  T *ps = reinterpret_cast<T*>(raw), *qs = ps + n;
+  __shared__ T ps[THREADS * ROWS];
   const int s = blockIdx.x;
   const T* As = A + (long long)s * n * n;
   const long long start = (long long)s * n;
   const double limit = tol2[s];
-  double rr_s = rr[s], rz_s = rz[s];
+  double rr_s = rr[s], rz_s = rz[s], d[ROWS];
+  T xs[ROWS], rs[ROWS], qs[ROWS];
   int taken = 0;
-  for (int i = threadIdx.x; i < n; i += THREADS) ps[i] = p[start + i];
+#pragma unroll
+  for (int o = 0; o < ROWS; o++) {
+    const int i = threadIdx.x + o * THREADS;
+    const bool mine = i < n;
+    xs[o] = mine ? x[start + i] : T(0);
+    rs[o] = mine ? r[start + i] : T(0);
+    ps[i] = mine ? p[start + i] : T(0);
+    d[o] = dinv != nullptr && mine ? double(dinv[start + i]) : 1.0;
+  }
   for (int j = 0; j < steps; j++) {
     if (rr_s > limit) {  // the same for the whole block
       __syncthreads();  // p is complete
       double pq = 0;
-      for (int i = threadIdx.x; i < n; i += THREADS) {
+#pragma unroll
+      for (int o = 0; o < ROWS; o++) {
+        const int i = threadIdx.x + o * THREADS;
         double product = 0;
-        for (int c = 0; c < n; c++) product += double(As[(long long)c * n + i]) * double(ps[c]);
-        qs[i] = T(product);
-        pq += double(ps[i]) * double(qs[i]);
+        if (i < n)
+          for (int c = 0; c < n; c++) product += double(As[(long long)c * n + i]) * double(ps[c]);
+        qs[o] = T(product);
+        pq += double(ps[i]) * double(qs[o]);
       }
       pq = block_sum<THREADS>(pq);
       if (goes_on(rr_s, rz_s, pq, limit)) {
         const double alpha = rz_s / pq, rz_old = rz_s;
         double sum_rr = 0, sum_rz = 0;
-        for (int i = threadIdx.x; i < n; i += THREADS) {
-          x[start + i] = T(double(x[start + i]) + alpha * double(ps[i]));
-          const T left = T(double(r[start + i]) - alpha * double(qs[i]));
-          r[start + i] = left;
-          const double square = double(left) * double(left);
+#pragma unroll
+        for (int o = 0; o < ROWS; o++) {
+          xs[o] = T(double(xs[o]) + alpha * double(ps[threadIdx.x + o * THREADS]));
+          rs[o] = T(double(rs[o]) - alpha * double(qs[o]));
+          const double square = double(rs[o]) * double(rs[o]);
           sum_rr += square;
-          sum_rz += dinv == nullptr ? square : square * double(dinv[start + i]);
+          sum_rz += square * d[o];
         }
         rr_s = block_sum<THREADS>(sum_rr);
         rz_s = block_sum<THREADS>(sum_rz);
-        const double beta = rz_s / rz_old;
-        for (int i = threadIdx.x; i < n; i += THREADS) {
-          const double z = double(r[start + i]) * (dinv == nullptr ? 1.0 : double(dinv[start + i]));
-          ps[i] = T(z + beta * double(ps[i]));
+#pragma unroll
+        for (int o = 0; o < ROWS; o++) {
+          const int i = threadIdx.x + o * THREADS;
+          ps[i] = T(double(rs[o]) * d[o] + rz_s / rz_old * double(ps[i]));
         }
         taken++;
       }
@@ -364,7 +379,16 @@ batched_cg_block(const T* __restrict__ A, const T* __restrict__ dinv, const doub
     }
     if (log != nullptr && threadIdx.x == 0) log[(long long)s * steps + j] = rr_s;
   }
-  for (int i = threadIdx.x; i < n; i += THREADS) p[start + i] = ps[i];
+#pragma unroll
+  for (int o = 0; o < ROWS; o++) {
+    const int i = threadIdx.x + o * THREADS;
+    if (i < n) {
+      x[start + i] = xs[o];
+      r[start + i] = rs[o];
+      p[start + i] = ps[i];
+    }
+  }
+  __syncthreads();  // all threads have read rr and rz
   if (threadIdx.x == 0) {
     rr[s] = rr_s;
     rz[s] = rz_s;

@@ -12,8 +12,18 @@ THREADS = 256
 WARPS = 4  # systems a block of batched_cg_warp
 REALS, INTEGERS, WIDTHS, TOTALS = ("float", "double"), ("int", "long long"), (1, 2, 4, 8, 16, 32), (32, 256)
 INSTANCES[FILE] = [
-    *(f"{name}<{t},{i},{w}>" for name in ("csr_matvec", "csr_matvec_dot") for t in REALS for i in INTEGERS for w in WIDTHS),
-    *(f"{name}<{t}>" for name in ("dense_matvec", "dot", "norm", "cg_update", "flexible_dots", "cg_direction") for t in REALS),
+    *(
+        f"{name}<{t},{i},{w}>"
+        for name in ("csr_matvec", "csr_matvec_dot")
+        for t in REALS
+        for i in INTEGERS
+        for w in WIDTHS
+    ),
+    *(
+        f"{name}<{t}>"
+        for name in ("dense_matvec", "dot", "norm", "cg_update", "flexible_dots", "cg_direction")
+        for t in REALS
+    ),
     *(f"{name}<{w}>" for name in ("total", "cg_update_total") for w in TOTALS),
     "norm_total",
     *(f"batched_cg_warp<{t},{WARPS}>" for t in REALS),
@@ -118,5 +128,4 @@ def batched_cg(A, dinv, tol2, steps, x, r, p, rr, rz, nit, log):
         grid = (-(-batch // WARPS),)
         _launch(f"batched_cg_warp<{_type(x)},{WARPS}>", grid, 32 * WARPS, (*args, _int(batch), _int(n)))
     else:
-        shared = 2 * n * x.itemsize
-        _launch(f"batched_cg_block<{_type(x)}>", (batch,), THREADS, (*args, _int(n)), shared)
+        _launch(f"batched_cg_block<{_type(x)}>", (batch,), THREADS, (*args, _int(n)))

@@ -1,4 +1,4 @@
-"""Running a block of iterations: as it is, or as a captured CUDA graph where launches would take longer than the work."""
+"""Running a block of iterations: as it is, or as a captured CUDA graph, which launches faster."""
 
 import cupy
 
@@ -7,7 +7,7 @@ WORTH_CAPTURING = 8  # steps
 
 
 class Replay:
-    """Call body(1), ..., body(steps), as often as it is run; blocks of 8 steps and more are captured once, then replayed.
+    """Call body(1), ..., body(steps), as often as it is run; blocks of 8 steps and more are captured, then replayed.
 
     A captured body launches kernels on arrays that exist before and after: it allocates nothing, asks the device
     nothing, and the arrays stay where they are.

@@ -1,7 +1,7 @@
 """Preconditioned conjugate gradients, for one system, many right-hand sides, or a batch of systems.
 
-For A symmetric (Hermitian) positive definite, with z = M r, in the notation of Saad, Iterative Methods for Sparse Linear
-Systems, 2nd ed., algorithm 9.1:
+For A symmetric (Hermitian) positive definite, with z = M r, in the notation of Saad, Iterative Methods for Sparse
+Linear Systems, 2nd ed., algorithm 9.1:
 
     q = A p,  alpha = (r, z) / (p, q)                                                                    (1)
     x += alpha p,  r -= alpha q                                                                          (2)
@@ -102,20 +102,26 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, time_limit=N
             validate.choice("M", M, ("jacobi",))
         elif M is not None:
             M = operators.preconditioner(k, M, system, check=options.check)
-        state = _State(k, system, M, rtol, atol, comm)
         limit = 10 * system.A.n if maxiter is None else options.maxiter
-        with Monitor("cg", maxiter=limit, time_limit=options.time_limit, callback=options.callback, comm=comm,
-                     verbose=options.verbose, solution=lambda: system.restore(state.solution()), shape=system.shape,
-                     start=state.residual, target=state.tolerance) as watch:  # fmt: skip
-            while state.begin():
-                while state.active.any() and watch.going():
-                    state.advance(watch)
-                state.verify()
-                if watch.status is not None:
-                    break
-        result = _result(system, state, watch, k.NAME)
+        result = _solve(k, system, M, rtol, atol, limit, options, comm)
     _report(result, options.on_failure)
     return result
+
+
+def _solve(k, system, M, rtol, atol, maxiter, options, comm):
+    state = _State(k, system, M, rtol, atol, comm)
+    capturable = system.A.capturable and state.M is None and comm is SERIAL
+    iterate = k.Replay(state.iteration, capturable=capturable)
+    with Monitor("cg", maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
+                 verbose=options.verbose, solution=lambda: system.restore(state.solution()), shape=system.shape,
+                 start=state.residual, target=state.tolerance) as watch:  # fmt: skip
+        while state.begin():
+            while state.active.any() and watch.going():
+                state.advance(iterate, watch)
+            state.verify()
+            if watch.status is not None:
+                break
+    return _result(system, state, watch, k.NAME)
 
 
 class _State:
@@ -126,8 +132,9 @@ class _State:
         self.M = None if isinstance(M, str) else M
         xp, b = k.xp, system.b
         batch, n = b.shape
-        b_norm = comm.norm(operators.norms(k, b))
-        self.tolerance = np.maximum(rtol * b_norm, atol)
+        b_norm = self.b_norm = comm.norm(operators.norms(k, b))
+        with np.errstate(over="ignore"):
+            self.tolerance = np.maximum(rtol * b_norm, atol)
         x, r = system.x0, b.copy()
         if x is None:
             x, self.residual = xp.zeros_like(b), b_norm.copy()
@@ -146,16 +153,14 @@ class _State:
         self.nit = np.zeros(batch, dtype=np.int64)
         self.active = np.zeros(batch, dtype=bool)
         self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
-        # the recurrence need not go below what rounding leaves of b - A x
-        aim = np.maximum(self.tolerance, 0.1 * np.finfo(b.dtype).eps * b_norm)
-        self.aim2 = (aim / self.scale) ** 2
-        self.tol2 = xp.asarray(self.aim2)
+        self.tol2 = xp.zeros(batch)
 
         self.dinv = None
         if isinstance(M, str):
             diagonal = self.A.diagonal()
             positive = diagonal > 0
-            self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
+            with np.errstate(over="ignore"):  # seen in r.z
+                self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
             broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
             self.status[broken] = Status.INDEFINITE_OPERATOR  # a diagonal entry is p.Ap for a unit vector p
         self.work = xp.empty(workspace_shape(batch, n))
@@ -166,15 +171,15 @@ class _State:
         self.rr, self.rz = xp.zeros((rows, batch)), xp.zeros((rows, batch))
         if self.fused:
             self.counted = xp.zeros(batch, dtype="int32")
-            self.log = xp.empty((1, LONGEST_BLOCK)) if batch == 1 else None
+            self.log = xp.empty((1, LONGEST_BLOCK))  # of a single system
         else:
             self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros(batch), xp.zeros(batch)
             self.z = None if self.M is None else xp.zeros_like(b)
-            self.iterate = k.Replay(self._iteration, capturable=self.A.capturable and self.M is None and comm is SERIAL)
 
     def solution(self):
         """The current iterate, in the caller's units."""
-        return self.k.xp.ldexp(self.x, self._up)
+        with np.errstate(over="ignore"):  # seen in the residual
+            return self.k.xp.ldexp(self.x, self._up)
 
     def begin(self):
         """Start the iteration, anew or again, for systems that it can help; False where there is none.
@@ -184,7 +189,11 @@ class _State:
         unsolved = (self.status == 0) & (self.residual > self.tolerance)
         self.active = unsolved & (self.residual < 0.5 * self._last)
         self.status[unsolved & ~self.active] = Status.STALLED
-        self._last = self.residual
+        self._last = self._seen = self.residual
+        # the recurrence need not go below what rounding leaves of b - A x
+        floor = 0.1 * np.finfo(self.r.dtype).eps * np.maximum(self.b_norm, self.residual)
+        with np.errstate(over="ignore"):  # infinite where atol is far above everything
+            self.aim2 = (np.maximum(self.tolerance, floor) / self.scale) ** 2
         if not self.active.any():
             return False
         k, (rr, rz) = self.k, (self.rr[0], self.rz[0])
@@ -200,7 +209,7 @@ class _State:
         self.comm.total(rr, rz)
         return True
 
-    def _iteration(self, j):
+    def iteration(self, j):
         """(1) - (4), from row j - 1 to row j."""
         k, p, q, pq, rr, rz = self.k, self.p, self.q, self.pq, self.rr, self.rz
         self.A.matvec_dot(p, q, pq, self.work)  # (1)
@@ -216,13 +225,13 @@ class _State:
             self.comm.total(rz[j], self.minus_zq)
             k.cg_direction(self.z, None, self.minus_zq, pq, p)  # (4)
 
-    def advance(self, watch):
+    def advance(self, iterate, watch):
         """A block of iterations of each active system, and what it means for them."""
         if self.fused:
             rows, taken = self._batched(watch)
         else:
             steps = watch.block()
-            self.iterate(steps)
+            iterate(steps)
             self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
             rows = self.k.to_host(self.rr[1 : steps + 1])
             running = (rows > self.aim2).sum(0)
@@ -237,7 +246,9 @@ class _State:
             self.status[self.active & ~np.isfinite(last)] = Status.NAN_OR_INF
         most = int(taken[self.active].max())
         if most:
-            watch.did(np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self.residual), most)
+            seen = np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self._seen)
+            self._seen = seen[-1]  # what rests is shown as it was last
+            watch.did(seen, most)
         self.active = self.active & (last > self.aim2) & (self.status == 0)
 
     def _batched(self, watch):
@@ -249,8 +260,9 @@ class _State:
         before = np.array(k.to_host(self.counted))
         for low in range(0, batch, group):
             part = slice(low, low + group)
-            k.batched_cg(self.A.A[part], None if self.dinv is None else self.dinv[part], self.tol2[part], steps, self.x[part],
-                         self.r[part], self.p[part], self.rr[0, part], self.rz[0, part], self.counted[part], log)  # fmt: skip
+            dinv = None if self.dinv is None else self.dinv[part]
+            k.batched_cg(self.A.A[part], dinv, self.tol2[part], steps, self.x[part], self.r[part], self.p[part],
+                         self.rr[0, part], self.rz[0, part], self.counted[part], log)  # fmt: skip
             if low + group < batch and not watch.going():
                 break
         taken = k.to_host(self.counted) - before
@@ -267,7 +279,7 @@ class _State:
 
 
 def _result(system, state, watch, backend):
-    success = state.residual <= state.tolerance
+    success = np.isfinite(state.residual) & (state.residual <= state.tolerance)
     status = np.where(success, Status.CONVERGED, state.status)
     status[status == 0] = watch.status if watch.status is not None else Status.STALLED
     message = Status(int(status.min(initial=1))).advice
@@ -296,7 +308,8 @@ def _report(result, on_failure):
     worst = Status(int(np.min(result.status, initial=1)))
     if worst > 0 or on_failure == "ignore":
         return
-    message = f"cg: {result.message} (iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e})"
+    figures = f"iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e}"
+    message = f"cg: {result.message} ({figures})"
     if on_failure == "raise":
         raise ConvergenceError(message, result)
     warnings.warn(message, PrecisionWarning if worst == Status.STALLED else ConvergenceWarning, stacklevel=3)

@@ -101,6 +101,7 @@ SOLVER = Solver(
     threaded=Problem("threaded", lambda dtype: {"A": laplacian(100_000), "b": rhs(100_000)},
                      {"maxiter": 20, "on_failure": "ignore"}),  # fmt: skip
     scalings={"A": -1, "b": 1},
+    starts=("x0",),
     tolerances=("rtol", "atol"),
     accuracy={"float64": 1e-5, "float32": 1e-4},
 )

@@ -46,6 +46,8 @@ class Solver:
     """Large enough for the kernels to use two threads, with few iterations, and an answer of any quality."""
     scalings: dict[str, int]
     """Argument: p, where the answer goes as the p-th power of a factor on that argument."""
+    starts: tuple[str, ...]
+    """Arguments that scale as the answer does."""
     tolerances: tuple[str, ...]
     """Options that must be finite and not negative."""
     accuracy: dict[str, float]

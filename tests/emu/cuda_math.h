@@ -20,10 +20,19 @@ EMU_VECTOR(unsigned char, uchar, 2, 4)
 #undef uint3
 
 // ---- minimum and maximum: overloads, as in CUDA, not templates
-#define EMU_MINMAX(T)                                         \
-  static inline T min(T a, T b) { return b < a ? b : a; }     \
+#define EMU_MINMAX(T)                                                             \
+  static inline T min(T a, T b) { return b < a ? b : a; }                         \
   static inline T max(T a, T b) { return a < b ? b : a; }
-EMU_MINMAX(int) EMU_MINMAX(unsigned) EMU_MINMAX(long) EMU_MINMAX(unsigned long) EMU_MINMAX(long long) EMU_MINMAX(unsigned long long)
+#define EMU_MINMAX_INTEGER(S, U)                                                  \
+  EMU_MINMAX(S)                                                                   \
+  EMU_MINMAX(U)                                                                   \
+  static inline U min(S a, U b) { return min((U)a, b); }                          \
+  static inline U min(U a, S b) { return min(a, (U)b); }                          \
+  static inline U max(S a, U b) { return max((U)a, b); }                          \
+  static inline U max(U a, S b) { return max(a, (U)b); }
+EMU_MINMAX_INTEGER(int, unsigned)
+EMU_MINMAX_INTEGER(long, unsigned long)
+EMU_MINMAX_INTEGER(long long, unsigned long long)
 // a NaN loses against a number, unlike with a comparison
 static inline float min(float a, float b) { return std::fmin(a, b); }
 static inline float max(float a, float b) { return std::fmax(a, b); }

@@ -190,7 +190,7 @@ template <class... A, size_t... I> EMU_UNCHECKED void emu_go(void (*f)(A...), vo
   f(*(A*)a[I]...);
 }
 template <class... A> EMU_UNCHECKED void emu_call_with(void (*f)(A...), void** a) { emu_go(f, a, std::index_sequence_for<A...>{}); }
-extern "C" char __ehdr_start, _end;
+extern "C" __attribute__((visibility("hidden"))) char __ehdr_start, _end;  // where this .so lies; the linker sets them
 #define EMU_EXPORT(...)                                                              \
   extern "C" const char* emu_signature() { return emu_signature_of(__VA_ARGS__); }   \
   extern "C" EMU_UNCHECKED void emu_call(void** a) { emu_call_with(__VA_ARGS__, a); } \

@@ -20,7 +20,7 @@ namespace {
 
 constexpr size_t STACK = 256 << 10;
 constexpr int MAX_THREADS = 1024, WARP = 32;
-constexpr long SPIN_LIMIT = 400'000'000;
+constexpr long SPIN_LIMIT = 100'000'000;
 constexpr uint32_t MAX_CLOCK = 1u << 22;    // Access::who keeps the clock in 22 bits
 
 // Lanes of a warp that meet in one intrinsic, and the value that each brought.

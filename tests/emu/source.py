@@ -11,9 +11,14 @@ class SourceError(RuntimeError):
     """The text is not something that the emulator, or NVRTC, can compile."""
 
 
+def blank_comments(text: str) -> str:
+    """The text with spaces in the place of comments and strings; every character keeps its place."""
+    return COMMENT_OR_STRING.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+
+
 def translate(text: str) -> str:
     """Rewrite `__shared__` declarations and `__launch_bounds__`; line numbers stay as they are."""
-    plain = COMMENT_OR_STRING.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+    plain = blank_comments(text)
     include = re.search(r"^[ \t]*#[ \t]*include\b.*", plain, re.M)
     if include:
         raise SourceError(f"NVRTC has no headers to include, and CuPy's cache does not see them: {include[0].strip()!r}")

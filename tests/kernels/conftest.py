@@ -1,25 +1,17 @@
 """On a real GPU, records which kernels kept their contracts there, at which source, in tests/gpu_verified.json."""
 
 import datetime
-import hashlib
 import json
 import pathlib
 
 import pytest
 
+from ntsolve.kernels import sources
 from tests.conftest import REAL_GPU
 
 from . import harness
 
 RECORD = pathlib.Path(__file__).parents[1] / "gpu_verified.json"
-
-
-def source_hash(family):
-    """Of everything that makes the CUDA twins of a family: the .cu file with its headers, and the launch code."""
-    from ntsolve.kernels.cuda import launch
-
-    parts = [launch.source(f"{family}.cu"), (launch.HERE / f"{family}.py").read_text(), (launch.HERE / "launch.py").read_text()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +28,7 @@ def gpu_record():
     runtime = cupy.cuda.runtime
     for name in done:
         record["kernels"][name] = {
-            "sha256": source_hash(harness.REGISTRY[name].family),
+            "sha256": sources.fingerprint(harness.REGISTRY[name].family),
             "device": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
             "date": datetime.date.today().isoformat(),
             "cupy": cupy.__version__,

@@ -15,6 +15,8 @@ from . import memory
 from .memory import Block, this_thread
 
 _host_seen: dict[int, int] = {}             # stream key -> tick that the host has waited for
+_host_floor = [0] * memory.N_DEVICES        # device -> tick up to which the host has waited for all its streams
+_tick = [0]                                 # one clock for all streams: an operation's tick is never used again
 _streams: "weakref.WeakValueDictionary[int, Stream]" = weakref.WeakValueDictionary()
 _next_key = [1]
 
@@ -186,8 +188,8 @@ def get_elapsed_time(start_event: Event, end_event: Event) -> float:
 class _Node:
     """A recorded operation. It holds addresses, not arrays: as in CUDA, nobody keeps the memory alive."""
 
-    def __init__(self, what: str, run: Callable[[], None], reads: Sequence[Block], writes: Sequence[Block], kind: str):
-        self.what, self.run, self.kind = what, run, kind
+    def __init__(self, what: str, run: Callable[[], None], reads: Sequence[Block], writes: Sequence[Block]):
+        self.what, self.run = what, run
         self.reads = [weakref.ref(b) for b in reads]
         self.writes = [weakref.ref(b) for b in writes]
 
@@ -229,28 +231,32 @@ def _refuse_capture(what: str, capture_error: bool = False) -> None:
         raise EmuError(f"{what} while a stream is captured: {reason}")
 
 
-def host_waits(stream: Stream | None = None, what: str = "a host synchronisation") -> None:
-    """The host waits for a stream, or for the whole device."""
+def host_waits(stream: Stream | None = None, what: str = "a host synchronisation", reads: Sequence[Block] = ()) -> None:
+    """The host waits for a stream, or for the whole device; with `reads`, after a copy on that stream."""
     _refuse_capture(what, capture_error=True)
     control.count("syncs")
     with control.lock:
         if stream is not None:
+            _order(stream, reads, (), what)
             _join(_host_seen, stream._now())
         else:
-            for s in [Stream.null, *_streams.values()]:
-                _join(_host_seen, s._now())
+            _host_floor[memory.current_device()] = _tick[0]
 
 
 def _order(stream: Stream, reads: Sequence[Block], writes: Sequence[Block], what: str) -> None:
     before = stream._now()
-    ordered = lambda key, tick: key == stream._key or max(before.get(key, 0), _host_seen.get(key, 0)) >= tick
+
+    def ordered(block: Block, key: int, tick: int) -> bool:
+        return key == stream._key or max(before.get(key, 0), _host_seen.get(key, 0), _host_floor[block.device]) >= tick
+
     for b in [*reads, *writes]:
-        if b.wrote is not None and not ordered(*b.wrote):
+        if b.wrote is not None and not ordered(b, *b.wrote):
             raise EmuError(f"{what} uses an array that another stream wrote, and does not wait for that stream")
     for b in writes:
-        if not all(ordered(k, t) for k, t in b.read.items()):
+        if not all(ordered(b, k, t) for k, t in b.read.items()):
             raise EmuError(f"{what} overwrites an array that another stream reads, and does not wait for that stream")
-    stream._tick += 1
+    _tick[0] += 1
+    stream._tick = _tick[0]
     for b in reads:
         b.read[stream._key] = stream._tick
     for b in writes:
@@ -260,15 +266,13 @@ def _order(stream: Stream, reads: Sequence[Block], writes: Sequence[Block], what
 def submit(what: str, run: Callable[[], None], reads: Sequence[Block], writes: Sequence[Block], kind: str = "array_ops") -> None:
     """Do something on the current stream, now; or record it, if the stream is captured. `run` must not hold blocks."""
     stream = current()
-    control.count(kind)
     with control.lock:
         if this_thread.capturing is not None:
             if this_thread.capturing is not stream:
                 raise EmuError(f"{what} is not on the stream that this thread captures")
-            if not reads and not writes and kind == "array_ops":
-                return
-            stream._recording.append(_Node(what, run, reads, writes, kind))
+            stream._recording.append(_Node(what, run, reads, writes))
             return
+        control.count(kind)
         if stream._recording is not None:
             raise EmuError(f"{what} is on a stream that another thread captures")
         _order(stream, reads, writes, what)

@@ -1,0 +1,223 @@
+"""Holes in a photo filled by solving Laplace's equation, three colours in one call, beside scipy.sparse.linalg.cg.
+
+Harmonic inpainting: in the hole each pixel is the mean of its neighbours, at its edge the photo is given. With the graph
+Laplacian L of the pixels, u the unknown and k the known ones,
+
+    L[u, u] x[u] = -L[u, k] x[k],
+
+a symmetric positive definite system with one right-hand side for each colour.
+"""
+
+import functools
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg
+
+import ntsolve
+
+from . import Options, need
+from ._contest import Method, Table, contest
+
+RTOL = 1e-6
+REPEATS = 3
+COLOURS = ("red", "green", "blue")
+
+
+def run(options: Options) -> Table:
+    """Fill the holes with ntsolve and with SciPy, and compare."""
+    photo = load_photo(options.quick)
+    hole = damage(photo.shape[:2])
+    A, b = system(photo, hole)
+    n = A.shape[0]
+
+    first = {}  # the run that compiles: it shows its progress, and its history goes into the picture
+
+    def prepare():
+        options.say("")
+        bar = ntsolve.progress(desc=f"filling {n:,} pixels", leave=False, disable=None) if options.progress else None
+        first["result"] = ntsolve.cg(A, b, rtol=RTOL, callback=bar)
+
+    def all_at_once():
+        result = ntsolve.cg(A, b, rtol=RTOL)
+        return result.x, int(result.nit.max())
+
+    methods = [
+        Method("ntsolve.cg, 3 colours in one call", all_at_once, prepare),
+        Method("scipy cg, colour by colour", functools.partial(one_by_one, A, b), peer=True),
+        Method("scipy cg with Jacobi, colour by colour", functools.partial(one_by_one, A, b, jacobi(A)), peer=True),
+    ]
+    table = contest(
+        f"china.jpg, {photo.shape[1]} x {photo.shape[0]}: {n:,} lost pixels, 3 colours, {3 * n:,} unknowns; rtol {RTOL:g}",
+        methods,
+        functools.partial(relative_residual, A, b),
+        limit=1.01 * RTOL,
+        repeats=1 if options.quick else REPEATS,
+        notes=(
+            "residual: ||b - A x|| / ||b||, recomputed by SciPy in float64 for each; the largest of the three colours.",
+            f"ntsolve: {threads()}, and reads the matrix once for three colours. "
+            "SciPy takes one right-hand side a call and runs on one thread: its sparse product has no more, and its BLAS is",
+            "limited to one, because the dots gain nothing from more and lose much where the machine is busy.",
+        ),
+        say=options.say,
+    )
+    if options.plot is not None:
+        options.say("drawing")
+        filled = photo.copy()
+        filled[hole] = first["result"].x.T
+        draw(options.plot, photo, hole, filled, first["result"], table)
+    return table
+
+
+def threads():
+    """How many threads ntsolve may use, in words."""
+    from ntsolve.kernels.settings import threads as number
+
+    return "1 thread" if number() == 1 else f"up to {number()} threads"
+
+
+# ---- the problem ----------------------------------------------------------------------------------------------------
+
+
+def load_photo(quick=False):
+    """scikit-learn's photo of the Summer Palace, at twice its size; in [0, 1], (height, width, 3)."""
+    datasets, _ = need("sklearn.datasets", "PIL")
+    photo = datasets.load_sample_image("china.jpg").astype(float) / 255
+    return photo[130:290, 240:440] if quick else twice(photo)
+
+
+def twice(photo):
+    """Twice the size, by linear interpolation."""
+    for axis in (0, 1):
+        photo = np.moveaxis(photo, axis, 0)
+        between = np.concatenate([(photo[:-1] + photo[1:]) / 2, photo[-1:]])
+        photo = np.moveaxis(np.stack([photo, between], 1).reshape(-1, *photo.shape[1:]), 0, axis)
+    return photo
+
+
+def damage(shape, seed=7):
+    """True where a pixel is lost: blots, scratches, and a part where three of four pixels are gone."""
+    rng = np.random.default_rng(seed)
+    height, width = shape
+    y, x = np.meshgrid(np.arange(height) / height, np.arange(width) / height, indexing="ij")  # 0..1, and as wide as it is
+    wide = width / height
+
+    def ellipse(centre, radii, angle):
+        dx, dy = x - centre[0], y - centre[1]
+        along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+        return (along / radii[0]) ** 2 + (across / radii[1]) ** 2
+
+    hole = np.zeros(shape, dtype=bool)
+    for _ in range(9):
+        centre = rng.uniform((0.05, 0.05), (wide - 0.05, 0.95))
+        hole |= ellipse(centre, rng.uniform(0.02, 0.075, 2), rng.uniform(0, np.pi)) < 1
+    for _ in range(12):  # scratches: y = a + b x + c sin(...)
+        line = rng.uniform(-0.3, 1.3) + rng.uniform(-0.9, 0.9) * (x - wide / 2)
+        line += rng.uniform(0.005, 0.03) * np.sin(rng.uniform(4, 12) * x + rng.uniform(0, 6))
+        hole |= abs(y - line) < rng.uniform(0.002, 0.006)
+    gone = np.clip(1.6 - ellipse((0.62 * wide, 0.52), (0.3, 0.2), 0.4), 0, 0.75)
+    return hole | (rng.random(shape) < gone)
+
+
+def laplacian(shape):
+    """Graph Laplacian of a grid of pixels, each joined with its (up to four) neighbours."""
+
+    def chain(n):
+        degree = np.full(n, 2.0)
+        degree[[0, -1]] = 1
+        return sp.diags_array([-np.ones(n - 1), degree, -np.ones(n - 1)], offsets=[-1, 0, 1])
+
+    rows, columns = (chain(n) for n in shape)
+    return sp.csr_array(sp.kron(rows, sp.eye_array(shape[1])) + sp.kron(sp.eye_array(shape[0]), columns))
+
+
+def system(photo, hole):
+    """A (n, n) and b (3, n) of the lost pixels."""
+    lost = np.flatnonzero(hole)
+    known = np.flatnonzero(~hole)
+    rows = laplacian(hole.shape)[lost]
+    b = -(rows[:, known] @ photo.reshape(-1, photo.shape[-1])[known])
+    return rows[:, lost], np.ascontiguousarray(b.T)
+
+
+# ---- the peer, and the check ----------------------------------------------------------------------------------------
+
+
+def jacobi(A):
+    """The inverse of A's diagonal, as SciPy takes it."""
+    inverse = 1 / A.diagonal()
+    return scipy.sparse.linalg.LinearOperator(A.shape, matvec=lambda r: inverse * r, dtype=A.dtype)
+
+
+def one_by_one(A, b, M=None):
+    """SciPy's cg for each right-hand side; the most iterations."""
+    (threadpoolctl,) = need("threadpoolctl")  # scikit-learn brings it
+    counts = []
+
+    def count(_):
+        counts[-1] += 1
+
+    x = []
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        for row in b:
+            counts.append(0)
+            x.append(scipy.sparse.linalg.cg(A, row, rtol=RTOL, M=M, callback=count)[0])
+    return np.stack(x), max(counts)
+
+
+def relative_residual(A, b, x):
+    """The largest ||b - A x|| / ||b||, by SciPy's product."""
+    return max(np.linalg.norm(row - A @ answer) / np.linalg.norm(row) for row, answer in zip(b, x, strict=True))
+
+
+# ---- the picture ----------------------------------------------------------------------------------------------------
+
+
+def draw(path, photo, hole, filled, result, table):
+    """Before, after, what differs; how the residuals fell, and what it took."""
+    need("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 8.2), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)  # no window, no global state
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 0.92))
+    before = np.where(hole[..., None], 0.04, photo)
+    share = 100 * hole.mean()
+    for axes, image, title in zip(
+        top.subplots(1, 2),
+        (before, filled),
+        (f"{hole.sum():,} of {hole.size:,} pixels lost ({share:.0f} %)", "filled by ntsolve.cg"),
+        strict=True,
+    ):
+        axes.imshow(np.clip(image, 0, 1), interpolation="antialiased")
+        axes.set_title(title, fontsize=11)
+        axes.set_axis_off()
+
+    error, fall, times = bottom.subplots(1, 3, width_ratios=(1.25, 1, 1))
+    difference = abs(filled - photo).mean(-1)
+    shown = error.imshow(difference, cmap="magma", vmin=0, vmax=max(1e-3, float(np.quantile(difference, 0.995))))
+    figure.colorbar(shown, ax=error, shrink=0.72, label="of full brightness")
+    error.set_title("distance to the lost original", fontsize=11)
+    error.set_axis_off()
+
+    shades = ("#c0392b", "#27ae60", "#2c6fbb")
+    for history, steps, colour, name in zip(result.history.T, result.nit, shades, COLOURS, strict=True):
+        fall.semilogy(history[: steps + 1] / history[0], color=colour, label=name, lw=1.5)
+    fall.axhline(RTOL, color="0.5", ls="--", lw=1)
+    fall.annotate("tolerance", (0, RTOL), xytext=(2, 4), textcoords="offset points", color="0.4", fontsize=9)
+    fall.set(xlabel="iteration", title="relative residual")
+    fall.title.set_fontsize(11)
+    fall.legend(frameon=False)
+
+    names = [entry.method.replace(", ", "\n", 1) for entry in table.entries]
+    medians = [entry.median for entry in table.entries]
+    bars = times.barh(names, medians, color=["#8e9aaf" if entry.peer else "#2c6fbb" for entry in table.entries])
+    times.bar_label(bars, [f"{value:.2g} s" for value in medians], padding=4, fontsize=9)
+    times.set(title=f"seconds, median of {len(table.entries[0].seconds)}", xlim=(0, 1.25 * max(medians)))
+    times.title.set_fontsize(11)
+    times.invert_yaxis()
+    times.tick_params(axis="y", length=0, labelsize=9)
+    for axes in (fall, times):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
