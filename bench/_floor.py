@@ -1,5 +1,6 @@
 """The floor under an iteration: bytes it has to move, over the bandwidth that a copy reaches in the same run."""
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,9 +8,9 @@ import numpy as np
 
 
 def cg_bytes(n, stored, *, value=8, index=4):
-    """Bytes that a CG iteration of ntsolve on CSR reads and writes, each vector counted once in each of its three passes.
+    """Bytes that a CG iteration of ntsolve on CSR reads and writes: each vector once in each of its three passes.
 
-    q = A p with p.q: the matrix once, p and q; x += alpha p, r -= alpha q: four read, two written; p = r + beta p: three.
+    q = A p with p.q: the matrix, p and q. x += alpha p, r -= alpha q: four read, two written. p = r + beta p: three.
     """
     return stored * (value + index) + n * index + n * value * (2 + 6 + 3)
 
@@ -19,7 +20,7 @@ def copy_bandwidth(threads=1, *, mebibytes=256, repeats=7):
     size = mebibytes * 2**20 // 8
     source, target = np.ones(size), np.zeros(size)
     cuts = [size * part // threads for part in range(threads + 1)]
-    parts = [slice(low, high) for low, high in zip(cuts, cuts[1:], strict=False)]
+    parts = [slice(low, high) for low, high in itertools.pairwise(cuts)]
     best = np.inf
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(repeats):
@@ -30,7 +31,7 @@ def copy_bandwidth(threads=1, *, mebibytes=256, repeats=7):
 
 
 def sentence(name, moved, seconds, bandwidth):
-    """Predicted and reached, in words."""
+    """Predicted and reached, in words. Above 100 % the vectors fit in a cache, and the floor is no floor."""
     predicted = moved / bandwidth
     return (
         f"floor of {name}: {moved / 1e6:.3g} MB an iteration at {bandwidth / 1e9:.3g} GB/s (copy, same run) is "

@@ -81,8 +81,9 @@ def page(record):
     if record["quick"]:
         lines += ["**A quick run, on small problems: these figures only show that it works.**", ""]
     for table in record["tables"]:
-        lines += [f"## {table['title']}", "", f"| method | iterations | seconds (median; all) | ratio | {table['error']} |"]
-        lines += ["|---|---:|---:|---:|---:|"]
+        lines += [f"## {table['title']}", ""]
+        error = table["error"].replace("|", "\\|")  # a plain bar would end the cell
+        lines += [f"| method | iterations | seconds (median; all) | ratio | {error} |", "|---|---:|---:|---:|---:|"]
         for e in table["entries"]:
             steps = "–" if e["iterations"] is None else e["iterations"]
             every = ", ".join(f"{s:.3g}" for s in e["seconds"])

@@ -53,7 +53,7 @@ def about():
     rows = list(_environment.versions().items())
     rows += [
         ("CPU", _environment.processor()),
-        ("threads", f"{available_threads()}, for ntsolve's CPU kernels (NTSOLVE_NUM_THREADS, ntsolve.config(threads=...))"),
+        ("threads", f"{available_threads()} for CPU kernels (NTSOLVE_NUM_THREADS, ntsolve.config(threads=...))"),
         ("backends", "cpu, cuda" if found else "cpu"),
         *((f"GPU {number}", device) for number, device in enumerate(found)),
     ]
@@ -70,7 +70,7 @@ def about():
 
 def smallest_cases(contract):
     """One case, as small as there is, for each combination of argument types that a kernel is compiled for."""
-    found = {}
+    found: dict[tuple, tuple] = {}
     for dtype in ("float32", "float64"):
         for case in contract.cases(np.random.default_rng(0), np.dtype(dtype)):
             arguments = contract.bind(case)

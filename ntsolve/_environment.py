@@ -2,6 +2,7 @@
 
 import importlib.util
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def processor():
 
 def gpus():
     """(a line for each GPU that CuPy can use, why there is none)"""
-    if importlib.util.find_spec("cupy") is None:
+    if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
         return [], 'CuPy is not installed: pip install "ntsolve[cuda12x]" or "ntsolve[cuda13x]"'
     try:
         import cupy
@@ -59,9 +60,8 @@ def blas():
     """(library, version, threads) of each BLAS loaded, as threadpoolctl sees it; None where that is not installed."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return None
-    from threadpoolctl import threadpool_info
-
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    everything = importlib.import_module("threadpoolctl").threadpool_info()
+    pools = [pool for pool in everything if pool["user_api"] == "blas"]
     return sorted({(pool["internal_api"], str(pool["version"]), pool["num_threads"]) for pool in pools})
 
 
@@ -91,5 +91,3 @@ def line(facts):
     written = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
     where = [facts["cpu"], *facts["gpu"], *(f"BLAS: {entry}" for entry in facts["blas"])]
     return f"{written}\n{facts['platform']}; {'; '.join(where)}"
-
-

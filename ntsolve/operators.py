@@ -139,21 +139,25 @@ class LinearSystem:
         return self.dtype.kind == "c"
 
 
-def linear_system(k, A, b, x0=None, *, check=True):
-    """Check A x = b and bring it into one form.
+def take(name, value):
+    """What a caller passed, as an array that a backend knows; operators and None as they are."""
+    if value is None or _is_operator(name, value):
+        return value
+    return validate.own_kind(name, value)[0]
+
+
+def linear_system(k, A, b, x0=None, *, own=None, check=True):
+    """Check A x = b and bring it into one form. A, b, x0 come from `take`; `own` turns x into the caller's kind.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument that does not fit.
     """
-    b, give_back = validate.own_kind("b", b)
     b = validate.numeric("b", b, check=check)
     if b.ndim == 0:
         raise ValueError("b must have at least one axis, the last of length n")
     n = b.shape[-1]
-    if not _is_operator("A", A):
-        A, _ = validate.own_kind("A", A)
     dtype, batch = b.dtype, b.shape[:-1]
     if hasattr(A, "dtype") and A.dtype is not None:
         dtype = np.result_type(dtype, _working("A", A.dtype))
@@ -168,7 +172,6 @@ def linear_system(k, A, b, x0=None, *, check=True):
         except ValueError:
             raise ValueError(f"A {tuple(A.shape)} and b {tuple(b.shape)} do not have the same leading axes") from None
     if x0 is not None:
-        x0, _ = validate.own_kind("x0", x0)
         x0 = validate.numeric("x0", x0, check=check)
         if x0.ndim == 0 or x0.shape[-1] != n:
             raise ValueError(f"x0 has shape {tuple(x0.shape)}, b has {n} entries along its last axis")
@@ -187,7 +190,8 @@ def linear_system(k, A, b, x0=None, *, check=True):
     op = _operator(k, "A", A, n, dtype, batch, check)
 
     def restore(x):
-        return give_back(x.view(dtype).reshape(*batch, n))
+        x = x.view(dtype).reshape(*batch, n)
+        return x if own is None else own(x)
 
     return LinearSystem(op, b, x0, batch, dtype, restore)
 
@@ -195,8 +199,6 @@ def linear_system(k, A, b, x0=None, *, check=True):
 def preconditioner(k, M, system, *, check=True):
     """The operator of a preconditioner M (an approximate inverse): array, matrix, LinearOperator, `@` or callable."""
     n, dtype = system.b.shape[-1], system.dtype
-    if not _is_operator("M", M):
-        M, _ = validate.own_kind("M", M)
     if system.complex:
         n //= 2
     if hasattr(M, "shape") and (len(M.shape) < 2 or M.shape[-1] != n or M.shape[-2] != n):
@@ -216,16 +218,16 @@ def preconditioner(k, M, system, *, check=True):
 
 def residual_norm(A, b, x):
     """||b - A x||_2 of each system, on the host; a float for one."""
-    b, _ = validate.own_kind("b", b)
+    A, b, x = take("A", A), take("b", b), take("x", x)
     with kernels_for(A=A, b=b, x=x) as k:
         system = linear_system(k, A, b, x)
         r = k.xp.empty_like(system.b)
-        norms = true_residual(k, system, system.x0, r)
-    return norms.reshape(system.shape)[()]
+        sizes = k.to_host(true_residual(k, system, system.x0, r))
+    return sizes.reshape(system.shape)[()]
 
 
 def true_residual(k, system, x, r):
-    """r = b - A x, and its norms (batch,) on the host."""
+    """r = b - A x, and its norms (batch,)."""
     system.A.matvec(x, r)
     with np.errstate(invalid="ignore"):  # seen in the norm
         r *= -1
@@ -234,10 +236,10 @@ def true_residual(k, system, x, r):
 
 
 def norms(k, x):
-    """||x||_2 of each row, on the host."""
+    """||x||_2 of each row, (batch,) float64."""
     out = k.xp.empty(x.shape[0])
     k.norm(x, out, k.xp.empty(workspace_shape(*x.shape)))
-    return k.to_host(out)
+    return out
 
 
 # ---- what A may be --------------------------------------------------------------------------------------------------

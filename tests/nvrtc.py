@@ -12,7 +12,7 @@ import re
 import sysconfig
 from collections.abc import Iterable
 
-OPTIONS = ("--std=c++17", "-ftz=true")     # CuPy adds -ftz=true by itself
+OPTIONS = ("--std=c++17", "-ftz=true")  # CuPy adds -ftz=true by itself
 WHEEL = "nvidia-cuda-nvrtc==13.0.88"
 
 
@@ -26,7 +26,7 @@ def library() -> ctypes.CDLL:
     here = sorted(p for p in pathlib.Path(sysconfig.get_path("purelib")).glob("nvidia/*/lib/libnvrtc.so.*"))
     for path in here:
         for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
-            ctypes.CDLL(str(builtins))     # the library of the 13.0 wheel does not find it by itself
+            ctypes.CDLL(str(builtins))  # the library of the 13.0 wheel does not find it by itself
     for name in [*map(str, here), "libnvrtc.so.13", "libnvrtc.so.12"]:
         try:
             lib = ctypes.CDLL(name)
@@ -73,7 +73,9 @@ def _log(program: ctypes.c_void_p) -> str:
     return buffer.value.decode()
 
 
-def compile(text: str, exprs: Iterable[str], arch: int | str, options: Iterable[str] = OPTIONS) -> dict[str, dict[str, int]]:
+def compile(
+    text: str, exprs: Iterable[str], arch: int | str, options: Iterable[str] = OPTIONS
+) -> dict[str, dict[str, int]]:
     """Compile kernels and report what each needs.
 
     Parameters
@@ -85,7 +87,7 @@ def compile(text: str, exprs: Iterable[str], arch: int | str, options: Iterable[
 
     Returns
     -------
-    {expression: {"regs": registers a thread, "spill": bytes spilled, "stack": bytes of stack, "smem": static shared bytes}}
+    {expression: {"regs": registers a thread, "spill": bytes spilled, "stack": bytes, "smem": static shared bytes}}
 
     Raises
     ------
@@ -120,7 +122,12 @@ def _resources(log: str, symbol: str) -> dict[str, int]:
     if not used or not frame:
         raise NvrtcError(f"ptxas says nothing of {symbol}:\n{log}")
     shared = re.search(r"(\d+) bytes smem", used[0])
-    return {"regs": int(used[1]), "spill": int(frame[2]) + int(frame[3]), "stack": int(frame[1]), "smem": int(shared[1]) if shared else 0}
+    return {
+        "regs": int(used[1]),
+        "spill": int(frame[2]) + int(frame[3]),
+        "stack": int(frame[1]),
+        "smem": int(shared[1]) if shared else 0,
+    }
 
 
 def required() -> bool:

@@ -78,10 +78,8 @@ class Table:
     def __str__(self):
         cells = [self.head, *self.rows()]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-            for row in cells
-        ]
+        cells = [(row[0].ljust(widths[0]), *row[1:]) for row in cells]
+        lines = ["  ".join(map(str.rjust, row, widths)) for row in cells]
         runs = len(self.entries[0].seconds)
         medians = f"seconds: median of {runs} runs, in turn" if runs > 1 else "seconds: one run each"
         about = f"{medians}; ratio: to the fastest peer, {self.fastest_peer.method}"

@@ -1,7 +1,7 @@
 """Holes in a photo filled by solving Laplace's equation, three colours in one call, beside scipy.sparse.linalg.cg.
 
-Harmonic inpainting: in the hole each pixel is the mean of its neighbours, at its edge the photo is given. With the graph
-Laplacian L of the pixels, u the unknown and k the known ones,
+Harmonic inpainting: in the hole each pixel is the mean of its neighbours, at its edge the photo is given. With the
+graph Laplacian L of the pixels, u the unknown and k the known ones,
 
     L[u, u] x[u] = -L[u, k] x[k],
 
@@ -48,16 +48,16 @@ def run(options: Options) -> Table:
         Method("scipy cg with Jacobi, colour by colour", functools.partial(one_by_one, A, b, jacobi(A)), peer=True),
     ]
     table = contest(
-        f"china.jpg, {photo.shape[1]} x {photo.shape[0]}: {n:,} lost pixels, 3 colours, {3 * n:,} unknowns; rtol {RTOL:g}",
+        f"{n:,} lost pixels of china.jpg ({photo.shape[1]} x {photo.shape[0]}), {b.size:,} unknowns; rtol {RTOL:g}",
         methods,
         functools.partial(relative_residual, A, b),
         limit=1.01 * RTOL,
         repeats=1 if options.quick else REPEATS,
         notes=(
             "residual: ||b - A x|| / ||b||, recomputed by SciPy in float64 for each; the largest of the three colours.",
-            f"ntsolve: {threads()}, and reads the matrix once for three colours. "
-            "SciPy takes one right-hand side a call and runs on one thread: its sparse product has no more, and its BLAS is",
-            "limited to one, because the dots gain nothing from more and lose much where the machine is busy.",
+            f"ntsolve has {threads()} and reads the matrix once for three colours. SciPy takes one right-hand side",
+            "a call, on one thread: its sparse product has no more, and its BLAS is held to one, because with more its",
+            "dots gain nothing, and lose much where the machine is busy.",
         ),
         say=options.say,
     )
@@ -99,7 +99,7 @@ def damage(shape, seed=7):
     """True where a pixel is lost: blots, scratches, and a part where three of four pixels are gone."""
     rng = np.random.default_rng(seed)
     height, width = shape
-    y, x = np.meshgrid(np.arange(height) / height, np.arange(width) / height, indexing="ij")  # 0..1, and as wide as it is
+    y, x = np.meshgrid(np.arange(height) / height, np.arange(width) / height, indexing="ij")
     wide = width / height
 
     def ellipse(centre, radii, angle):
@@ -152,7 +152,7 @@ def jacobi(A):
 def one_by_one(A, b, M=None):
     """SciPy's cg for each right-hand side; the most iterations."""
     (threadpoolctl,) = need("threadpoolctl")  # scikit-learn brings it
-    counts = []
+    counts: list[int] = []
 
     def count(_):
         counts[-1] += 1
@@ -181,7 +181,7 @@ def draw(path, photo, hole, filled, result, table):
 
     figure = Figure(figsize=(13, 8.2), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)  # no window, no global state
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 0.92))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 0.92), squeeze=False).flat
     before = np.where(hole[..., None], 0.04, photo)
     share = 100 * hole.mean()
     for axes, image, title in zip(

@@ -96,25 +96,27 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, time_limit=N
     options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
                               verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
     comm = comm or SERIAL
+    b, own = validate.own_kind("b", b)
+    A, x0 = operators.take("A", A), operators.take("x0", x0)
+    M = validate.choice("M", M, ("jacobi",)) if isinstance(M, str) else operators.take("M", M)
     with kernels_for(A=A, b=b, x0=x0, M=M) as k:
-        system = operators.linear_system(k, A, b, x0, check=options.check)
-        if isinstance(M, str):
-            validate.choice("M", M, ("jacobi",))
-        elif M is not None:
-            M = operators.preconditioner(k, M, system, check=options.check)
-        limit = 10 * system.A.n if maxiter is None else options.maxiter
-        result = _solve(k, system, M, rtol, atol, limit, options, comm)
+        result = _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own)
     _report(result, options.on_failure)
     return result
 
 
-def _solve(k, system, M, rtol, atol, maxiter, options, comm):
+def _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own):
+    system = operators.linear_system(k, A, b, x0, own=own, check=options.check)
+    if M is not None and not isinstance(M, str):
+        M = operators.preconditioner(k, M, system, check=options.check)
+    if maxiter is None:
+        maxiter = 10 * system.A.n
     state = _State(k, system, M, rtol, atol, comm)
     capturable = system.A.capturable and state.M is None and comm is SERIAL
     iterate = k.Replay(state.iteration, capturable=capturable)
     with Monitor("cg", maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
                  verbose=options.verbose, solution=lambda: system.restore(state.solution()), shape=system.shape,
-                 start=state.residual, target=state.tolerance) as watch:  # fmt: skip
+                 start=k.to_host(state.residual), target=k.to_host(state.tolerance)) as watch:  # fmt: skip
         while state.begin():
             while state.active.any() and watch.going():
                 state.advance(iterate, watch)
@@ -125,34 +127,40 @@ def _solve(k, system, M, rtol, atol, maxiter, options, comm):
 
 
 class _State:
-    """All systems of one call. Inside, each is divided by 2**exponent, so that its residual is about 1 at the start."""
+    """All systems of one call. Inside, each is divided by 2**exponent, so that its residual is about 1 at the start.
+
+    What is known of each system (residual, status, ...) is in (batch,) arrays on the host, where the loop decides; for
+    a batch of small dense systems, of which there may be very many, beside the systems: `s` is NumPy or the backend's.
+    """
 
     def __init__(self, k, system, M, rtol, atol, comm):
         self.k, self.system, self.A, self.comm = k, system, system.A, comm
         self.M = None if isinstance(M, str) else M
         xp, b = k.xp, system.b
         batch, n = b.shape
-        b_norm = self.b_norm = comm.norm(operators.norms(k, b))
+        self.fused = (isinstance(self.A, operators.Dense) and self.A.A.shape[0] == batch and n <= BATCHED_MAX_N
+                      and self.M is None and comm is SERIAL)  # fmt: skip
+        self.s = s = xp if self.fused else np
+        b_norm = self.b_norm = self._known(comm.norm(operators.norms(k, b)))
         with np.errstate(over="ignore"):
-            self.tolerance = np.maximum(rtol * b_norm, atol)
+            self.tolerance = s.maximum(rtol * b_norm, atol)
         x, r = system.x0, b.copy()
         if x is None:
             x, self.residual = xp.zeros_like(b), b_norm.copy()
         else:
             x[xp.asarray(b_norm == 0)] = 0  # the solution, whatever the start
-            self.residual = comm.norm(operators.true_residual(k, system, x, r))
-        size = np.maximum(b_norm, self.residual)
-        size[~(np.isfinite(size) & (size > 0))] = 1.0
-        exponent = np.frexp(size)[1].astype(np.int32) - 1
-        self.scale = np.ldexp(1.0, exponent)
+            self.residual = self._known(comm.norm(operators.true_residual(k, system, x, r)))
+        size = s.maximum(b_norm, self.residual)
+        exponent = s.frexp(s.where(s.isfinite(size) & (size > 0), size, 1.0))[1] - 1
+        self.scale = s.ldexp(s.ones(batch), exponent)
         self._up, self._down = xp.asarray(exponent)[:, None], xp.asarray(-exponent)[:, None]
         self.x, self.r, self.p = xp.ldexp(x, self._down), xp.ldexp(r, self._down), xp.zeros_like(b)
 
-        self.status = np.zeros(batch, dtype=np.int64)  # 0 while undecided
-        self.status[~np.isfinite(self.residual)] = Status.NAN_OR_INF
-        self.nit = np.zeros(batch, dtype=np.int64)
-        self.active = np.zeros(batch, dtype=bool)
-        self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
+        self.status = s.zeros(batch, dtype="int64")  # 0 while undecided
+        self.status[~s.isfinite(self.residual)] = int(Status.NAN_OR_INF)
+        self.nit = s.zeros(batch, dtype="int64")
+        self.active = s.zeros(batch, dtype=bool)
+        self._last = s.full(batch, np.inf)  # the residual when an iteration was last begun
         self.tol2 = xp.zeros(batch)
 
         self.dinv = None
@@ -161,11 +169,9 @@ class _State:
             positive = diagonal > 0
             with np.errstate(over="ignore"):  # seen in r.z
                 self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
-            broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
-            self.status[broken] = Status.INDEFINITE_OPERATOR  # a diagonal entry is p.Ap for a unit vector p
+            broken = s.broadcast_to(~self._known(positive.all(axis=-1)), (batch,))
+            self.status[broken] = int(Status.INDEFINITE_OPERATOR)  # a diagonal entry is p.Ap for a unit vector p
         self.work = xp.empty(workspace_shape(batch, n))
-        self.fused = (isinstance(self.A, operators.Dense) and self.A.A.shape[0] == batch and n <= BATCHED_MAX_N
-                      and self.M is None and comm is SERIAL)  # fmt: skip
         # row 0 is what a block of iterations starts from, row j what its iteration j leaves
         rows = 1 if self.fused else LONGEST_BLOCK + 1
         self.rr, self.rz = xp.zeros((rows, batch)), xp.zeros((rows, batch))
@@ -175,6 +181,10 @@ class _State:
         else:
             self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros(batch), xp.zeros(batch)
             self.z = None if self.M is None else xp.zeros_like(b)
+
+    def _known(self, values):
+        """Values of the backend, where those of this solve are kept."""
+        return values if self.fused else self.k.to_host(values)
 
     def solution(self):
         """The current iterate, in the caller's units."""
@@ -186,18 +196,19 @@ class _State:
 
         Taking up b - A x again is worth it while that halves it.
         """
+        s = self.s
         unsolved = (self.status == 0) & (self.residual > self.tolerance)
         self.active = unsolved & (self.residual < 0.5 * self._last)
-        self.status[unsolved & ~self.active] = Status.STALLED
+        self.status[unsolved & ~self.active] = int(Status.STALLED)
         self._last = self._seen = self.residual
         # the recurrence need not go below what rounding leaves of b - A x
-        floor = 0.1 * np.finfo(self.r.dtype).eps * np.maximum(self.b_norm, self.residual)
+        floor = 0.1 * np.finfo(self.r.dtype).eps * s.maximum(self.b_norm, self.residual)
         with np.errstate(over="ignore"):  # infinite where atol is far above everything
-            self.aim2 = (np.maximum(self.tolerance, floor) / self.scale) ** 2
+            self.aim2 = (s.maximum(self.tolerance, floor) / self.scale) ** 2
         if not self.active.any():
             return False
         k, (rr, rz) = self.k, (self.rr[0], self.rz[0])
-        self.tol2[...] = k.xp.asarray(np.where(self.active, self.aim2, np.inf))  # the others rest
+        self.tol2[...] = k.xp.asarray(s.where(self.active, self.aim2, np.inf))  # the others rest
         self.p.fill(0)
         z = self.r
         if self.M is not None:
@@ -227,6 +238,7 @@ class _State:
 
     def advance(self, iterate, watch):
         """A block of iterations of each active system, and what it means for them."""
+        s = self.s
         if self.fused:
             rows, taken = self._batched(watch)
         else:
@@ -237,18 +249,18 @@ class _State:
             running = (rows > self.aim2).sum(0)
             # the iteration that converges counts, one that a verdict prevents does not
             taken = np.where(rows[-1] >= 0, np.minimum(running + 1, steps), running)
-            rows = rows[: taken[self.active].max()]
-        last = rows[-1] if len(rows) else self.k.to_host(self.rr[0])
-        self.nit[self.active] += taken[self.active]
+        last = rows[-1]
+        taken = s.where(self.active, taken, 0)
+        self.nit += taken
         if not (last >= 0).all():
             for verdict, status in _VERDICTS.items():
-                self.status[self.active & (last == verdict)] = status
-            self.status[self.active & ~np.isfinite(last)] = Status.NAN_OR_INF
-        most = int(taken[self.active].max())
+                self.status[self.active & (last == verdict)] = int(status)
+            self.status[self.active & ~s.isfinite(last)] = int(Status.NAN_OR_INF)
+        most = int(taken.max())
         if most:
-            seen = np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self._seen)
+            seen = s.where(self.active & (rows >= 0), s.sqrt(abs(rows)) * self.scale, self._seen)
             self._seen = seen[-1]  # what rests is shown as it was last
-            watch.did(seen, most)
+            watch.did(self.k.to_host(seen[:most]), most)
         self.active = self.active & (last > self.aim2) & (self.status == 0)
 
     def _batched(self, watch):
@@ -257,7 +269,7 @@ class _State:
         steps = watch.block(exact=True)
         log = self.log[:, :steps] if batch == 1 else None
         group = max(1, int(k.FLOPS_A_CALL / (2 * n * n * steps + 1)))
-        before = np.array(k.to_host(self.counted))
+        before = self.counted.copy()
         for low in range(0, batch, group):
             part = slice(low, low + group)
             dinv = None if self.dinv is None else self.dinv[part]
@@ -265,22 +277,23 @@ class _State:
                          self.rr[0, part], self.rz[0, part], self.counted[part], log)  # fmt: skip
             if low + group < batch and not watch.going():
                 break
-        taken = k.to_host(self.counted) - before
-        rows = k.to_host(self.rr[:1] if log is None else log.reshape(steps, 1))
-        return rows[: max(1, int(taken[0]))] if log is not None else rows, taken
+        return self.rr if log is None else log.reshape(steps, 1), self.counted - before
 
     def verify(self):
         """b - A x, computed from the problem as the caller gave it; it is what a next round starts from."""
         if self.nit.any():
             r = self.k.xp.empty_like(self.r)
-            self.residual = self.comm.norm(operators.true_residual(self.k, self.system, self.solution(), r))
-            self.status[~np.isfinite(self.residual)] = Status.NAN_OR_INF
+            norms = operators.true_residual(self.k, self.system, self.solution(), r)
+            self.residual = self._known(self.comm.norm(norms))
+            self.status[~self.s.isfinite(self.residual)] = int(Status.NAN_OR_INF)
             self.r[...] = self.k.xp.ldexp(r, self._down)
 
 
 def _result(system, state, watch, backend):
-    success = np.isfinite(state.residual) & (state.residual <= state.tolerance)
-    status = np.where(success, Status.CONVERGED, state.status)
+    known = (state.residual, state.tolerance, state.status, state.nit)
+    residual, tolerance, status, nit = (state.k.to_host(values) for values in known)
+    success = np.isfinite(residual) & (residual <= tolerance)
+    status = np.where(success, Status.CONVERGED, status)
     status[status == 0] = watch.status if watch.status is not None else Status.STALLED
     message = Status(int(status.min(initial=1))).advice
     if system.shape and not success.all():
@@ -295,12 +308,12 @@ def _result(system, state, watch, backend):
         success=item(success),
         status=status.reshape(system.shape) if system.shape else Status(int(status[0])),
         message=message,
-        nit=item(state.nit),
-        residual=item(state.residual),
+        nit=item(nit),
+        residual=item(residual),
         history=watch.history,
         elapsed=watch.elapsed,
         backend=backend,
-        tolerance=item(state.tolerance),
+        tolerance=item(tolerance),
     )
 
 

@@ -27,9 +27,13 @@ RUNTIME_FLAGS = ("-std=c++17", "-O2", *COMMON)
 # The hooks of emu_memory.cpp stand in for libtsan. No optimisation that merges or invents memory accesses; locals that
 # were never set hold a pattern; the undefined behaviour that CUDA shares with C++ is reported.
 KERNEL_FLAGS = (
-    "-O1", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-fno-tree-loop-distribute-patterns",
+    "-O1",
+    "-fsanitize=thread",
+    "--param=tsan-instrument-func-entry-exit=0",
+    "-fno-tree-loop-distribute-patterns",
     "-ftrivial-auto-var-init=pattern",
-    "-fsanitize=bounds,alignment,signed-integer-overflow,integer-divide-by-zero,shift-exponent", *COMMON,
+    "-fsanitize=bounds,alignment,signed-integer-overflow,integer-divide-by-zero,shift-exponent",
+    *COMMON,
 )
 UNUSED_DAYS = 30
 
@@ -49,7 +53,9 @@ def cache_dir() -> pathlib.Path:
 def compiler() -> str:
     cxx = os.environ.get("CXX", "g++")
     if shutil.which(cxx) is None:
-        raise BuildError(f"the CUDA emulator needs a C++ compiler: {cxx!r} was not found; install g++ 12 or later, or set CXX")
+        raise BuildError(
+            f"the CUDA emulator needs a C++ compiler: {cxx!r} was not found; install g++ 12 or later, or set CXX"
+        )
     return cxx
 
 
@@ -78,7 +84,7 @@ def _cached(key: str, suffix: str, make) -> pathlib.Path:
                 make(part)
                 part.replace(out)
     elif time.time() - out.stat().st_mtime > 86400:
-        os.utime(out)                 # used; see _remove_unused
+        os.utime(out)  # used; see _remove_unused
     return out
 
 
@@ -96,14 +102,26 @@ def _text(names: Iterable[str]) -> str:
 
 class _LaunchArgs(ctypes.Structure):
     _fields_ = [
-        ("function", ctypes.c_void_p), ("args", ctypes.c_void_p), ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
-        ("dynamic_shared", ctypes.c_size_t), ("schedule", ctypes.c_int), ("module_lo", ctypes.c_size_t),
-        ("module_hi", ctypes.c_size_t), ("ranges", ctypes.c_void_p), ("n_ranges", ctypes.c_int),
+        ("function", ctypes.c_void_p),
+        ("args", ctypes.c_void_p),
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("dynamic_shared", ctypes.c_size_t),
+        ("schedule", ctypes.c_int),
+        ("module_lo", ctypes.c_size_t),
+        ("module_hi", ctypes.c_size_t),
+        ("ranges", ctypes.c_void_p),
+        ("n_ranges", ctypes.c_int),
     ]
 
 
 class _Range(ctypes.Structure):
-    _fields_ = [("lo", ctypes.c_size_t), ("hi", ctypes.c_size_t), ("readonly", ctypes.c_int), ("argument", ctypes.c_int)]
+    _fields_ = [
+        ("lo", ctypes.c_size_t),
+        ("hi", ctypes.c_size_t),
+        ("readonly", ctypes.c_int),
+        ("argument", ctypes.c_int),
+    ]
 
 
 def _runtime_path() -> pathlib.Path:
@@ -145,8 +163,19 @@ def _headers() -> pathlib.Path:
                 for std in ("c++14", "c++17"):
                     gch = folder / "cuda_on_cpu.h.gch" / std
                     gch.parent.mkdir(exist_ok=True)
-                    _run([compiler(), f"-std={std}", *KERNEL_FLAGS, "-x", "c++-header", "-o", str(gch),
-                          str(folder / "cuda_on_cpu.h")], "cuda_on_cpu.h")
+                    _run(
+                        [
+                            compiler(),
+                            f"-std={std}",
+                            *KERNEL_FLAGS,
+                            "-x",
+                            "c++-header",
+                            "-o",
+                            str(gch),
+                            str(folder / "cuda_on_cpu.h"),
+                        ],
+                        "cuda_on_cpu.h",
+                    )
                 (folder / "ready").touch()
     return folder
 
@@ -159,8 +188,12 @@ def flags(options: Iterable[str]) -> tuple[str, tuple[str, ...]]:
             std = m[1]
         elif re.match(r"-D\w", option):
             macros.append(option)
-        elif not re.match(r"--?(use_fast_math|fmad|ftz|prec-div|prec-sqrt|lineinfo|generate-line-info|restrict|maxrregcount)", option):
-            raise BuildError(f"option {option!r}: not one that the emulator knows; add it to build.flags if NVRTC has it")
+        elif not re.match(
+            r"--?(use_fast_math|fmad|ftz|prec-div|prec-sqrt|lineinfo|generate-line-info|restrict|maxrregcount)", option
+        ):
+            raise BuildError(
+                f"option {option!r}: not one that the emulator knows; add it to build.flags if NVRTC has it"
+            )
     return std, tuple(macros)
 
 
@@ -181,20 +214,35 @@ class Instance:
             getattr(self._lib, name).restype = ctypes.c_void_p
         self.signature = tuple(self._lib.emu_signature().decode().split(",")[:-1])
 
-    def run(self, grid, block, values: list[bytes], ranges: list[tuple[int, int, int, int]], shared: int, schedule: int) -> str:
-        """Launch it; "" or what the emulator objects to. `values` are the arguments' bytes, `ranges` what they reach."""
+    def run(
+        self, grid, block, values: list[bytes], ranges: list[tuple[int, int, int, int]], shared: int, schedule: int
+    ) -> str:
+        """Launch it; "" or what the emulator objects to. `values`: the arguments' bytes; `ranges`: what they reach."""
         rt = runtime()
         buffers = [ctypes.create_string_buffer(v, max(len(v), 8)) for v in values]
         pointers = (ctypes.c_void_p * (len(values) + 1))(*(ctypes.addressof(b) for b in buffers))
         reach = (_Range * (len(ranges) + 1))(*(_Range(*r) for r in ranges))
         launch = _LaunchArgs(
-            ctypes.cast(self._lib.emu_call, ctypes.c_void_p), ctypes.addressof(pointers), tuple(grid), tuple(block), shared,
-            schedule, self._lib.emu_module_begin(), self._lib.emu_module_end(), ctypes.addressof(reach), len(ranges),
+            ctypes.cast(self._lib.emu_call, ctypes.c_void_p),
+            ctypes.addressof(pointers),
+            tuple(grid),
+            tuple(block),
+            shared,
+            schedule,
+            self._lib.emu_module_begin(),
+            self._lib.emu_module_end(),
+            ctypes.addressof(reach),
+            len(ranges),
         )
         if not rt.emu_launch(launch):
             return ""
         message = rt.emu_error().decode()
-        file, line, pc, other = rt.emu_error_file().decode(), rt.emu_error_line(), rt.emu_error_pc(), rt.emu_error_other()
+        file, line, pc, other = (
+            rt.emu_error_file().decode(),
+            rt.emu_error_line(),
+            rt.emu_error_pc(),
+            rt.emu_error_other(),
+        )
         at = [f"{pathlib.PurePath(file).name}:{line}"] if file else self._lines(pc) if pc else []
         message = f"{self._quote(at)}{message}"
         if other:
@@ -206,7 +254,9 @@ class Instance:
         tool = shutil.which("addr2line")
         if tool is None:
             return [f"pc={pc:#x} (install binutils for line numbers)"]
-        out = subprocess.run([tool, "-i", "-e", str(self.path), hex(pc - 1)], capture_output=True, text=True, check=False).stdout
+        out = subprocess.run(
+            [tool, "-i", "-e", str(self.path), hex(pc - 1)], capture_output=True, text=True, check=False
+        ).stdout
         return [re.sub(r" \(discriminator.*", "", line.rpartition("/")[2]) for line in out.splitlines()]
 
     def _quote(self, at: list[str]) -> str:
@@ -238,11 +288,17 @@ def instance(text: str, expression: str, options: Iterable[str] = ()) -> Instanc
 
     def make(out: pathlib.Path) -> None:
         headers, rt = _headers(), _runtime_path()
-        body = f'#include "cuda_on_cpu.h"\nnamespace {{\n#line 1 "kernel.cu"\n{source.translate(text)}\n}}\nEMU_EXPORT(({expression}))\n'
+        head, tail = (
+            '#include "cuda_on_cpu.h"\nnamespace {\n#line 1 "kernel.cu"\n',
+            f"\n}}\nEMU_EXPORT(({expression}))\n",
+        )
         cpp, obj = out.with_suffix(".cpp"), out.with_suffix(".o")
-        cpp.write_text(body)
+        cpp.write_text(head + source.translate(text) + tail)
         try:
-            _run([compiler(), f"-std={std}", *macros, *KERNEL_FLAGS, "-I", str(headers), "-c", "-o", str(obj), str(cpp)], expression)
+            _run(
+                [compiler(), f"-std={std}", *macros, *KERNEL_FLAGS, "-I", str(headers), "-c", "-o", str(obj), str(cpp)],
+                expression,
+            )
             _run([compiler(), "-shared", "-o", str(out), str(obj), str(rt)], expression)
         finally:
             cpp.unlink(missing_ok=True)

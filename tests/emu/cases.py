@@ -14,6 +14,11 @@ def text(name: str) -> str:
     return re.sub(r'^#include "([^"]+)"\n', lambda m: text(m[1]), (SAMPLES / name).read_text(), flags=re.M)
 
 
+def own_text(name: str) -> str:
+    """A sample, or a header, alone."""
+    return re.sub(r'^#include "([^"]+)"\n', "", (SAMPLES / name).read_text(), flags=re.M)
+
+
 def kernel(code: str, name: str):
     return cupy.RawModule(code=code, options=("--std=c++17",), name_expressions=[name]).get_function(name)
 
@@ -75,9 +80,18 @@ def run_stencil(code, dtype=np.float32, in_place=False):
     du, df = device(u, f)
     out = du if in_place else cupy.empty(u.shape, dtype)
     sizes = (np.int32(nx), np.int32(ny), np.int32(nz))
-    kernel(code, f"jacobi7<{ctype(dtype)},32,8>")((-(-nx // 32), -(-ny // 8)), (32, 8), (du, df, out, *sizes, dtype(0.01), dtype(0.8)))
+    kernel(code, f"jacobi7<{ctype(dtype)},32,8>")(
+        (-(-nx // 32), -(-ny // 8)), (32, 8), (du, df, out, *sizes, dtype(0.01), dtype(0.8))
+    )
     p = np.pad(u, 1)
-    nb = p[2:, 1:-1, 1:-1] + p[:-2, 1:-1, 1:-1] + p[1:-1, 2:, 1:-1] + p[1:-1, :-2, 1:-1] + p[1:-1, 1:-1, 2:] + p[1:-1, 1:-1, :-2]
+    nb = (
+        p[2:, 1:-1, 1:-1]
+        + p[:-2, 1:-1, 1:-1]
+        + p[1:-1, 2:, 1:-1]
+        + p[1:-1, :-2, 1:-1]
+        + p[1:-1, 1:-1, 2:]
+        + p[1:-1, 1:-1, :-2]
+    )
     return close(out, u + 0.8 * ((0.01 * f + nb) / 6 - u), dtype)
 
 
@@ -143,15 +157,31 @@ def run_product(code, dtype=np.float32, transposed=True, bias=False, ld_pad=0):
     A, x = rng().random((rows, cols)).astype(dtype), rng().random(rows if transposed else cols).astype(dtype)
     n = cols if transposed else rows
     b, y = rng().random(n).astype(dtype), cupy.empty(n, dtype)
-    args = (*device(A, x), cupy.asarray(b) if bias else np.uintp(0), y, np.int32(rows), np.int32(cols), np.int64(cols + ld_pad))
+    args = (
+        *device(A, x),
+        cupy.asarray(b) if bias else np.uintp(0),
+        y,
+        np.int32(rows),
+        np.int32(cols),
+        np.int64(cols + ld_pad),
+    )
     product = kernel(code, f"product<{ctype(dtype)},{str(transposed).lower()},8>")
     product((1,), (32,), args, shared_mem=x.nbytes)
     return close(y, (A.T if transposed else A) @ x + (b if bias else 0), dtype)
 
 
 RUN = {
-    "lse": ("lse.cu", run_lse), "pcg": ("pcg.cu", run_pcg), "spmv": ("spmv.cu", run_spmv), "stencil": ("stencil.cu", run_stencil),
-    "histogram": ("histogram.cu", run_histogram), "swap": ("warps.cu", run_swap), "cholesky": ("warps.cu", run_cholesky),
-    "scan": ("warps.cu", run_scan), "positives": ("warps.cu", run_positives), "transpose": ("dense.cu", run_transpose),
-    "axpy": ("dense.cu", run_axpy), "dot": ("dense.cu", run_dot), "product": ("dense.cu", run_product),
+    "lse": ("lse.cu", run_lse),
+    "pcg": ("pcg.cu", run_pcg),
+    "spmv": ("spmv.cu", run_spmv),
+    "stencil": ("stencil.cu", run_stencil),
+    "histogram": ("histogram.cu", run_histogram),
+    "swap": ("warps.cu", run_swap),
+    "cholesky": ("warps.cu", run_cholesky),
+    "scan": ("warps.cu", run_scan),
+    "positives": ("warps.cu", run_positives),
+    "transpose": ("dense.cu", run_transpose),
+    "axpy": ("dense.cu", run_axpy),
+    "dot": ("dense.cu", run_dot),
+    "product": ("dense.cu", run_product),
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from . import build
 
-lock = threading.RLock()          # around everything that counts, captures or orders
+lock = threading.RLock()  # around everything that counts, captures or orders
 
 
 @dataclasses.dataclass

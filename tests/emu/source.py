@@ -21,7 +21,9 @@ def translate(text: str) -> str:
     plain = blank_comments(text)
     include = re.search(r"^[ \t]*#[ \t]*include\b.*", plain, re.M)
     if include:
-        raise SourceError(f"NVRTC has no headers to include, and CuPy's cache does not see them: {include[0].strip()!r}")
+        raise SourceError(
+            f"NVRTC has no headers to include, and CuPy's cache does not see them: {include[0].strip()!r}"
+        )
     edits: list[tuple[int, int, str]] = []
     for m in KEYWORD.finditer(plain):
         edits += _shared(plain, m) if m[1] == "__shared__" else _launch_bounds(plain, m)
@@ -31,7 +33,7 @@ def translate(text: str) -> str:
 
 
 def _shared(text: str, m: re.Match) -> list[tuple[int, int, str]]:
-    """Turn the declaration around one `__shared__` into EMU_SHARED(name, alignment, type name_t[dims]) for each name."""
+    """Turn the declaration around one `__shared__` into EMU_SHARED(name, alignment, type name_t[dims]), one a name."""
     start = m.start()
     before = re.search(r"(\b(?:extern|static)\s+)+$", text[:start])
     external = bool(before) and "extern" in before[0]
@@ -63,7 +65,7 @@ def _launch_bounds(text: str, m: re.Match) -> list[tuple[int, int, str]]:
     bound = _split(text[text.index("(", m.end()) + 1 : close])[0]
     brace = text.find("{", close)
     if brace < 0 or ";" in text[close:brace]:
-        return [(m.start(), close + 1, "")]      # a declaration without a body
+        return [(m.start(), close + 1, "")]  # a declaration without a body
     return [(m.start(), close + 1, ""), (brace + 1, brace + 1, f" emu_launch_bounds(({bound}), __FILE__, __LINE__);")]
 
 

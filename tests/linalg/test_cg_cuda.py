@@ -92,9 +92,9 @@ def test_runs_on_the_device_of_the_arrays(rng):
 
 
 def test_runs_on_the_current_stream(rng):
-    A, b = csr_matrix(poisson(6)), cupy.asarray(rng.standard_normal(36))
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
+        A, b = csr_matrix(poisson(6)), cupy.asarray(rng.standard_normal(36))
         r = ntsolve.cg(A, b, rtol=1e-8)
         assert cupy.cuda.get_current_stream() == stream
     stream.synchronize()
@@ -135,13 +135,13 @@ class Shared:
     """An array of another library that shares its device memory through DLPack."""
 
     def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self._device_array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def __dlpack__(self, **options):
-        return self.array.__dlpack__(**options)
+        return self._device_array.__dlpack__(**options)
 
     def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
+        return self._device_array.__dlpack_device__()
 
     def __array_namespace__(self):
         return Shared
@@ -155,4 +155,4 @@ def test_dlpack_in_own_kind_out(rng):
     A, b = spd(rng, 1, 12)[0], rng.standard_normal(12)
     r = ntsolve.cg(Shared(cupy.asarray(A)), Shared(cupy.asarray(b)), rtol=1e-10)
     assert type(r.x) is Shared
-    np.testing.assert_allclose(A @ r.x.array.get(), b, atol=1e-8)
+    np.testing.assert_allclose(A @ r.x._device_array.get(), b, atol=1e-8)

@@ -1,8 +1,8 @@
 """A strict stand-in for CuPy on top of the emulator: its arrays live in the emulator's memory, its kernels run there.
 
-`install()` puts it in the place of cupy and cupyx. What it offers is a small part of CuPy, with CuPy's names and
-behaviour; what CuPy would silently do wrong, or slowly, is an `EmuError`. Test-only controls are in tests/emu/control.py,
-never in the module `cupy` itself.
+`install()` puts it in the place of cupy and cupyx. It offers a small part of CuPy, with CuPy's names and
+behaviour; what CuPy would silently do wrong, or slowly, is an `EmuError`. Test-only controls are in
+tests/emu/control.py, never in the module `cupy` itself.
 """
 
 import sys
@@ -17,13 +17,73 @@ from .array import ndarray
 
 __all__ = ["EmuError", "install", "launch_count", "modules", "sync_count"]
 
-_DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool_", "intp", "uintp",
-           "complex64", "complex128", "dtype", "finfo", "iinfo", "inf", "nan", "pi", "e", "newaxis", "can_cast", "promote_types")
-_FUNCTIONS = ("empty", "zeros", "ones", "full", "empty_like", "zeros_like", "ones_like", "full_like", "arange", "eye", "asarray",
-              "ascontiguousarray", "asnumpy", "from_dlpack", "where", "concatenate", "stack", "broadcast_to", "expand_dims", "squeeze",
-              "ravel", "reshape", "transpose", "copyto", "copy", "result_type", "get_array_module")
-_RUNTIME = ("getDeviceCount", "getDevice", "setDevice", "getDeviceProperties", "runtimeGetVersion", "driverGetVersion",
-            "deviceSynchronize", "memGetInfo", "CUDARuntimeError")
+_DTYPES = (
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool_",
+    "intp",
+    "uintp",
+    "complex64",
+    "complex128",
+    "dtype",
+    "finfo",
+    "iinfo",
+    "inf",
+    "nan",
+    "pi",
+    "e",
+    "newaxis",
+    "can_cast",
+    "promote_types",
+)
+_FUNCTIONS = (
+    "empty",
+    "zeros",
+    "ones",
+    "full",
+    "empty_like",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "arange",
+    "eye",
+    "asarray",
+    "ascontiguousarray",
+    "asnumpy",
+    "from_dlpack",
+    "where",
+    "concatenate",
+    "stack",
+    "broadcast_to",
+    "expand_dims",
+    "squeeze",
+    "ravel",
+    "reshape",
+    "transpose",
+    "copyto",
+    "copy",
+    "result_type",
+    "get_array_module",
+)
+_RUNTIME = (
+    "getDeviceCount",
+    "getDevice",
+    "setDevice",
+    "getDeviceProperties",
+    "runtimeGetVersion",
+    "driverGetVersion",
+    "deviceSynchronize",
+    "memGetInfo",
+    "CUDARuntimeError",
+)
 
 
 def _module(name: str, **content) -> types.ModuleType:
@@ -37,26 +97,60 @@ def _pick(source, names) -> dict:
 
 
 def _modules() -> dict[str, types.ModuleType]:
-    runtime = _module("cupy.cuda.runtime", **_pick(devices, _RUNTIME), streamCaptureModeGlobal=0, streamCaptureModeThreadLocal=1,
-                      streamCaptureModeRelaxed=2)
+    runtime = _module(
+        "cupy.cuda.runtime",
+        **_pick(devices, _RUNTIME),
+        streamCaptureModeGlobal=0,
+        streamCaptureModeThreadLocal=1,
+        streamCaptureModeRelaxed=2,
+    )
     memory_ = _module("cupy.cuda.memory", **_pick(memory, ("OutOfMemoryError", "MemoryPool", "MemoryPointer")))
-    stream = _module("cupy.cuda.stream", **_pick(streams, ("Stream", "Event", "get_current_stream", "get_elapsed_time")))
-    cuda = _module("cupy.cuda", runtime=runtime, memory=memory_, stream=stream, Device=devices.Device, is_available=devices.is_available,
-                   Graph=streams.Graph, **_pick(streams, ("Stream", "Event", "get_current_stream", "get_elapsed_time")),
-                   **_pick(memory, ("MemoryPool", "MemoryPointer")))
+    stream = _module(
+        "cupy.cuda.stream", **_pick(streams, ("Stream", "Event", "get_current_stream", "get_elapsed_time"))
+    )
+    cuda = _module(
+        "cupy.cuda",
+        runtime=runtime,
+        memory=memory_,
+        stream=stream,
+        Device=devices.Device,
+        is_available=devices.is_available,
+        Graph=streams.Graph,
+        **_pick(streams, ("Stream", "Event", "get_current_stream", "get_elapsed_time")),
+        **_pick(memory, ("MemoryPool", "MemoryPointer")),
+    )
     linalg = _module("cupy.linalg", norm=functions.norm)
-    cupy = _module("cupy", ndarray=ndarray, ufunc=ufuncs.ufunc, array=functions.array_, cuda=cuda, linalg=linalg,
-                   RawModule=raw.RawModule, RawKernel=raw.RawKernel, get_default_memory_pool=memory.get_default_memory_pool,
-                   matmul=ufuncs.matmul, dot=ufuncs.dot, **_pick(np, _DTYPES), **_pick(functions, _FUNCTIONS), **ufuncs.UFUNCS,
-                   **functions.reductions, __version__="14.2.0")
+    cupy = _module(
+        "cupy",
+        ndarray=ndarray,
+        ufunc=ufuncs.ufunc,
+        array=functions.array_,
+        cuda=cuda,
+        linalg=linalg,
+        RawModule=raw.RawModule,
+        RawKernel=raw.RawKernel,
+        get_default_memory_pool=memory.get_default_memory_pool,
+        matmul=ufuncs.matmul,
+        dot=ufuncs.dot,
+        **_pick(np, _DTYPES),
+        **_pick(functions, _FUNCTIONS),
+        **ufuncs.UFUNCS,
+        **functions.reductions,
+        __version__="14.2.0",
+    )
     sparse_linalg = _module("cupyx.scipy.sparse.linalg", **_pick(sparse, ("LinearOperator", "aslinearoperator")))
-    sparse_ = _module("cupyx.scipy.sparse", linalg=sparse_linalg, **_pick(sparse, ("spmatrix", "csr_matrix", "csc_matrix", "coo_matrix",
-                      "issparse", "isspmatrix", "isspmatrix_csr")))
+    sparse_ = _module(
+        "cupyx.scipy.sparse",
+        linalg=sparse_linalg,
+        **_pick(
+            sparse, ("spmatrix", "csr_matrix", "csc_matrix", "coo_matrix", "issparse", "isspmatrix", "isspmatrix_csr")
+        ),
+    )
     scipy = _module("cupyx.scipy", sparse=sparse_)
     cupyx = _module("cupyx", scipy=scipy)
     found = (cupy, cuda, runtime, memory_, stream, linalg, cupyx, scipy, sparse_, sparse_linalg)
     for m in found:
-        m.__path__ = []           # packages, as far as `import a.b` is concerned
+        m.__path__ = []  # packages, as far as `import a.b` is concerned
     return {m.__name__: m for m in found}
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from .. import build
 from ..errors import EmuError
-from . import memory, streams
+from . import indexing, memory, streams
 from .memory import Block, MemoryPointer
 
-ALLOWED = frozenset("?bhilqBHILQefdFD")     # cupy.ndarray takes no other dtype
+ALLOWED = frozenset("?bhilqBHILQefdFD")  # cupy.ndarray takes no other dtype
 SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -78,8 +78,15 @@ class ndarray:
     @property
     def __cuda_array_interface__(self) -> dict:
         strides = None if self._h.flags.c_contiguous else self.strides
-        return {"shape": self.shape, "typestr": self.dtype.str, "descr": self.dtype.descr, "stream": 1, "version": 3,
-                "strides": strides, "data": (address(self), False)}
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "descr": self.dtype.descr,
+            "stream": 1,
+            "version": 3,
+            "strides": strides,
+            "data": (address(self), False),
+        }
 
     def __len__(self):
         if not self.ndim:
@@ -130,7 +137,7 @@ class ndarray:
         return bool(self.get())
 
     def __array__(self, *args, **kwargs):
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __array_function__(self, func, types, args, kwargs):
         raise TypeError(f"numpy.{func.__name__} is called with a device array; call cupy.{func.__name__}")
@@ -152,7 +159,7 @@ class ndarray:
         return self._h.__dlpack__()
 
     def __dlpack_device__(self):
-        return (2, device_of(self))        # kDLCUDA
+        return (2, device_of(self))  # kDLCUDA
 
     # ---- from the host
     def set(self, arr, stream=None):
@@ -164,23 +171,23 @@ class ndarray:
 
     # ---- views and copies
     def __getitem__(self, key):
-        basic, key = index(key)
+        basic, key = indexing.parse(key)
         if basic:
-            return view_of(self, basic_view(self._h, key))
-        return compute("an indexed read", lambda: gather(self._h, key), [self, *index_arrays(key)])
+            return view_of(self, indexing.view(self._h, key))
+        return compute("an indexed read", lambda: indexing.gather(self._h, key), [self, *indexing.arrays(key)])
 
     def __setitem__(self, key, value):
-        basic, key = index(key)
-        operands = [self, *index_arrays(key)]
+        basic, key = indexing.parse(key, needs_count=isinstance(value, ndarray) and value.ndim > 0)
+        operands = [self, *indexing.arrays(key)]
         value_h = host_of(value)
         if isinstance(value, ndarray):
             operands.append(value)
         if basic:
-            target = basic_view(self._h, key)
+            target = indexing.view(self._h, key)
             change("an assignment", lambda: np.copyto(target, value_h, casting="unsafe"), operands[1:], self, target)
             return
         place = [host_of(k) for k in key]
-        refuse_duplicates(self._h, tuple(place))
+        indexing.refuse_duplicates(self._h, tuple(place))
 
         def assign():
             self_h[tuple(place)] = value_h
@@ -245,6 +252,13 @@ def view_of(a: ndarray, h: np.ndarray) -> ndarray:
     return new
 
 
+def of_block(h: np.ndarray, block: Block) -> ndarray:
+    """An array over memory that another library holds."""
+    new = object.__new__(ndarray)
+    new._h, new._block, new._base = h, block, None
+    return new
+
+
 def host_of(x):
     """The operand as NumPy may take it: a device array's memory, or a scalar. Host arrays are refused."""
     if isinstance(x, ndarray):
@@ -260,15 +274,22 @@ def _blocks(arrays) -> list[Block]:
         if not isinstance(a, ndarray) or a._block is None:
             continue
         if a._block.device != memory.current_device():
-            raise EmuError(f"an array of device {a._block.device} is used while device {memory.current_device()} is current")
+            raise EmuError(
+                f"an array of device {a._block.device} is used while device {memory.current_device()} is current"
+            )
         blocks.append(a._block)
     return blocks
 
 
 def _check_written(what: str, arrays) -> None:
     for a in arrays:
-        if (isinstance(a, ndarray) and a.size and a._block is not None and a._h.flags.forc
-                and not build.runtime().emu_is_written(a._h.ctypes.data, a.nbytes)):
+        if (
+            isinstance(a, ndarray)
+            and a.size
+            and a._block is not None
+            and a._h.flags.forc
+            and not build.runtime().emu_is_written(a._h.ctypes.data, a.nbytes)
+        ):
             raise EmuError(f"{what} reads device memory that nothing has written")
 
 
@@ -328,46 +349,3 @@ def upload(a: ndarray, h: np.ndarray) -> None:
     if memory.this_thread.capturing is not None:
         raise EmuError("a copy from the host while a stream is captured")
     streams.submit("a copy from the host", run, [], _blocks([a]), kind="uploads")
-
-
-def index(key) -> tuple[bool, tuple]:
-    """(whether it makes a view, the key as a tuple)."""
-    key = key if isinstance(key, tuple) else (key,)
-    basic = True
-    for k in key:
-        if isinstance(k, ndarray):
-            if k.dtype.kind not in "biu":
-                raise IndexError("arrays used as indices must be of integer or boolean type")
-            if k.dtype.kind == "b":
-                streams.host_waits(streams.current(), "a boolean mask")     # its number of Trues decides the shape
-            basic = False
-        elif isinstance(k, (np.ndarray, list)):
-            raise EmuError("a host array or list as index of a device array is copied to the device at each use; do it once")
-        elif not (k is None or k is Ellipsis or isinstance(k, (slice, int, np.integer))) or isinstance(k, bool):
-            raise IndexError(f"unsupported index {k!r}")
-    return basic, key
-
-
-def basic_view(h: np.ndarray, key: tuple) -> np.ndarray:
-    """h[key], as an array even where NumPy gives a scalar."""
-    return h[key] if any(k is Ellipsis for k in key) else h[(*key, ...)]
-
-
-def index_arrays(key: tuple) -> list[ndarray]:
-    return [k for k in key if isinstance(k, ndarray)]
-
-
-def gather(h: np.ndarray, key: tuple) -> np.ndarray:
-    try:
-        return h[tuple(k._h if isinstance(k, ndarray) else k for k in key)]
-    except IndexError as e:
-        raise EmuError(f"{e}; CuPy wraps such an index around without a word") from e
-
-
-def refuse_duplicates(h: np.ndarray, place: tuple) -> None:
-    try:
-        hit = np.arange(h.size).reshape(h.shape)[place]
-    except IndexError as e:
-        raise EmuError(f"{e}; CuPy wraps such an index around without a word") from e
-    if np.unique(hit).size != hit.size:
-        raise EmuError("an indexed assignment names an element twice: which value stays is undefined on a GPU")

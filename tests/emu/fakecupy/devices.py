@@ -8,7 +8,7 @@ from .memory import N_DEVICES, TOTAL_MEMORY, this_thread
 NAME = b"CUDA emulator"
 COMPUTE_CAPABILITY = (9, 0)
 MULTIPROCESSORS = 8
-SHARED_OPTIN = 227 << 10          # the most dynamic shared memory that a kernel may ask for, in bytes
+SHARED_OPTIN = 227 << 10  # the most dynamic shared memory that a kernel may ask for, in bytes
 
 
 class Device:
@@ -57,7 +57,7 @@ class Device:
     @property
     def compute_capability(self) -> str:
         self._valid()
-        return "%d%d" % COMPUTE_CAPABILITY
+        return "".join(map(str, COMPUTE_CAPABILITY))
 
     @property
     def mem_info(self) -> tuple[int, int]:
@@ -67,8 +67,13 @@ class Device:
     @property
     def attributes(self) -> dict:
         self._valid()
-        return {"MultiProcessorCount": MULTIPROCESSORS, "MaxSharedMemoryPerBlockOptin": SHARED_OPTIN, "WarpSize": 32,
-                "MaxThreadsPerBlock": 1024, "MaxSharedMemoryPerBlock": 48 << 10}
+        return {
+            "MultiProcessorCount": MULTIPROCESSORS,
+            "MaxSharedMemoryPerBlockOptin": SHARED_OPTIN,
+            "WarpSize": 32,
+            "MaxThreadsPerBlock": 1024,
+            "MaxSharedMemoryPerBlock": 48 << 10,
+        }
 
 
 # ---- cupy.cuda.runtime
@@ -90,9 +95,18 @@ def setDevice(device: int) -> None:
 
 def getDeviceProperties(device: int) -> dict:
     Device(device)._valid()
-    return {"name": NAME, "multiProcessorCount": MULTIPROCESSORS, "totalGlobalMem": TOTAL_MEMORY, "warpSize": 32,
-            "major": COMPUTE_CAPABILITY[0], "minor": COMPUTE_CAPABILITY[1], "sharedMemPerBlock": 48 << 10,
-            "sharedMemPerBlockOptin": SHARED_OPTIN, "maxThreadsPerBlock": 1024, "l2CacheSize": 1 << 20}
+    return {
+        "name": NAME,
+        "multiProcessorCount": MULTIPROCESSORS,
+        "totalGlobalMem": TOTAL_MEMORY,
+        "warpSize": 32,
+        "major": COMPUTE_CAPABILITY[0],
+        "minor": COMPUTE_CAPABILITY[1],
+        "sharedMemPerBlock": 48 << 10,
+        "sharedMemPerBlockOptin": SHARED_OPTIN,
+        "maxThreadsPerBlock": 1024,
+        "l2CacheSize": 1 << 20,
+    }
 
 
 def runtimeGetVersion() -> int:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from . import array, streams
-from .array import checked_dtype, compute, device_of, host_of, ndarray, upload, view_of
+from .array import checked_dtype, compute, host_of, ndarray, of_block, upload, view_of
+from .memory import find_block
 from .ufuncs import REDUCTIONS
 
 
@@ -109,10 +110,10 @@ def from_dlpack(array, *, device=None, copy=None):
         __dlpack_device__ = staticmethod(lambda: (1, 0))
 
     h = np.from_dlpack(OnHost())
-    owner = getattr(array, "_device_array", None)
-    if not isinstance(owner, ndarray) or device_of(owner) != number:
-        raise TypeError("only wrappers that hold a stand-in array as `_device_array` can be taken over")
-    return view_of(owner, h)
+    block = find_block(h.ctypes.data)
+    if block is None or block.device != number:
+        raise BufferError(f"the array is not in the memory of device {number}")
+    return of_block(h, block)
 
 
 def _device(x):

@@ -2,13 +2,14 @@
 
 import math
 import threading
+import weakref
 
 from .. import build, control
 from ..errors import EmuError
 
-GRANULE = 512                     # CuPy's pool rounds up to this
+GRANULE = 512  # CuPy's pool rounds up to this
 N_DEVICES = 2
-TOTAL_MEMORY = 32 << 30           # of each fake device, in bytes
+TOTAL_MEMORY = 32 << 30  # of each fake device, in bytes
 _limits = [0] * N_DEVICES
 
 
@@ -20,6 +21,9 @@ class OutOfMemoryError(MemoryError):
     def __init__(self, size, total, limit=0):
         extra = f", limit set to: {limit:,} bytes" if limit else ""
         super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes{extra}).")
+
+
+_blocks: "weakref.WeakValueDictionary[int, Block]" = weakref.WeakValueDictionary()
 
 
 class Block:
@@ -42,6 +46,7 @@ class Block:
         if ptr is None:
             raise OutOfMemoryError(nbytes, used, _limits[self.device])
         self.ptr = ptr
+        _blocks[ptr] = self
         control.count("allocations")
 
     def __del__(self):
@@ -49,9 +54,14 @@ class Block:
             build.runtime().emu_free(self.ptr)
 
 
+def find_block(address: int) -> Block | None:
+    """The allocation that holds an address."""
+    return next((b for b in list(_blocks.values()) if b.ptr <= address < b.ptr + b.nbytes), None)
+
+
 class _PerThread(threading.local):
     device = 0
-    capturing = None              # the stream whose work this thread records
+    capturing = None  # the stream whose work this thread records
 
 
 this_thread = _PerThread()

@@ -1,7 +1,7 @@
 """cupy.RawModule: kernels from source, with their arguments checked against the compiled signature.
 
-CuPy passes on whatever bytes it is given: a Python int becomes an int64, also where the kernel has an int; an array gives
-its address, whatever its dtype, order and device. Here each of these is an error.
+CuPy passes on whatever bytes it is given: a Python int becomes an int64, also where the kernel has an int; an array
+gives its address, whatever its dtype, order and device. Here each of these is an error.
 """
 
 import re
@@ -15,12 +15,31 @@ from .array import address, device_of, ndarray
 from .devices import SHARED_OPTIN
 
 SCALARS = {
-    "b": "bool", "c": "int8", "a": "int8", "h": "uint8", "s": "int16", "t": "uint16", "i": "int32", "j": "uint32", "l": "int64",
-    "m": "uint64", "x": "int64", "y": "uint64", "f": "float32", "d": "float64",
+    "b": "bool",
+    "c": "int8",
+    "a": "int8",
+    "h": "uint8",
+    "s": "int16",
+    "t": "uint16",
+    "i": "int32",
+    "j": "uint32",
+    "l": "int64",
+    "m": "uint64",
+    "x": "int64",
+    "y": "uint64",
+    "f": "float32",
+    "d": "float64",
 }
 VECTOR = re.compile(r"\d+(float|double|int|uint|longlong|char|uchar)[234]")
-VECTOR_OF = {"float": "float32", "double": "float64", "int": "int32", "uint": "uint32", "longlong": "int64", "char": "int8",
-             "uchar": "uint8"}
+VECTOR_OF = {
+    "float": "float32",
+    "double": "float64",
+    "int": "int32",
+    "uint": "uint32",
+    "longlong": "int64",
+    "char": "int8",
+    "uchar": "uint8",
+}
 COMPLEX = {"float32": "complex64", "float64": "complex128"}
 STATIC_SHARED = 48 << 10
 
@@ -30,8 +49,18 @@ class RawModule:
 
     __module__ = "cupy._core.raw"
 
-    def __init__(self, *, code=None, path=None, options=(), backend="nvrtc", translate_cucomplex=False,
-                 enable_cooperative_groups=False, name_expressions=None, jitify=False):
+    def __init__(
+        self,
+        *,
+        code=None,
+        path=None,
+        options=(),
+        backend="nvrtc",
+        translate_cucomplex=False,
+        enable_cooperative_groups=False,
+        name_expressions=None,
+        jitify=False,
+    ):
         if (code is None) == (path is None):
             raise TypeError("Exactly one of `code` and `path` keyword arguments must be given.")
         if path is not None or backend != "nvrtc" or translate_cucomplex or enable_cooperative_groups or jitify:
@@ -44,10 +73,9 @@ class RawModule:
         self.name_expressions = None if name_expressions is None else tuple(name_expressions)
 
     def get_function(self, name):
-        known = self.name_expressions or ()
-        if name not in known:
-            if not re.search(rf'extern\s+"C"\s+__global__[^;{{]*\b{re.escape(name)}\s*\(', self.code):
-                raise EmuError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name!r} is neither in name_expressions nor extern \"C\"")
+        unmangled = rf'extern\s+"C"\s+__global__[^;{{]*\b{re.escape(name)}\s*\('
+        if name not in (self.name_expressions or ()) and not re.search(unmangled, self.code):
+            raise EmuError(f'CUDA_ERROR_NOT_FOUND: {name!r} is neither in name_expressions nor extern "C"')
         try:
             return RawKernel._of(build.instance(self.code, name, self.options), name)
         except (build.BuildError, source.SourceError) as e:
@@ -78,7 +106,9 @@ class RawKernel:
     @max_dynamic_shared_size_bytes.setter
     def max_dynamic_shared_size_bytes(self, n):
         if not 0 <= n <= SHARED_OPTIN:
-            raise EmuError(f"CUDA_ERROR_INVALID_VALUE: {n} bytes of dynamic shared memory, the device has {SHARED_OPTIN}")
+            raise EmuError(
+                f"CUDA_ERROR_INVALID_VALUE: {n} bytes of dynamic shared memory, the device has {SHARED_OPTIN}"
+            )
         self._max_dynamic = int(n)
 
     def __call__(self, grid, block, args, *, shared_mem=0):
@@ -86,8 +116,10 @@ class RawKernel:
             raise TypeError("grid, block and args must be tuples")
         grid, block = self._geometry(grid, block)
         if not 0 <= shared_mem <= self._max_dynamic:
-            raise EmuError(f"{self.name}: CUDA_ERROR_INVALID_VALUE: {shared_mem} bytes of dynamic shared memory, "
-                           f"max_dynamic_shared_size_bytes is {self._max_dynamic}")
+            raise EmuError(
+                f"{self.name}: CUDA_ERROR_INVALID_VALUE: {shared_mem} bytes of dynamic shared memory, "
+                f"max_dynamic_shared_size_bytes is {self._max_dynamic}"
+            )
         signature = self._instance.signature
         if len(args) != len(signature):
             raise EmuError(f"{self.name}: {len(args)} arguments, the kernel has {len(signature)}")
@@ -109,12 +141,14 @@ class RawKernel:
 
     def _geometry(self, grid, block):
         for what, sizes in (("grid", grid), ("block", block)):
-            if not 1 <= len(sizes) <= 3 or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes):
+            if not 1 <= len(sizes) <= 3 or not all(
+                isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes
+            ):
                 raise EmuError(f"{self.name}: {what} {sizes!r} is not one to three ints")
             if min(sizes) < 1:
                 raise EmuError(f"{self.name}: {what} {sizes!r}; CuPy takes a zero for a one, and launches")
         grid, block = (tuple(int(n) for n in (*s, 1, 1)[:3]) for s in (grid, block))
-        if (block[0] * block[1] * block[2] > 1024 or block[2] > 64 or grid[0] >= 2**31 or max(grid[1:]) > 65535):
+        if block[0] * block[1] * block[2] > 1024 or block[2] > 64 or grid[0] >= 2**31 or max(grid[1:]) > 65535:
             raise EmuError(f"{self.name}: CUDA_ERROR_INVALID_VALUE: grid {grid}, block {block}")
         return grid, block
 
@@ -123,13 +157,15 @@ class RawKernel:
         if want is None:
             raise EmuError(f"{self.name} argument {k}: the emulator passes numbers and pointers only, not {kind!r}")
         if not isinstance(a, np.generic) or a.dtype != want:
-            raise EmuError(f"{self.name} argument {k}: {_kind_of(a)} where the kernel has {want} by value; wrap it, as np.{want}(...)")
+            raise EmuError(
+                f"{self.name} argument {k}: {_kind_of(a)} where the kernel has {want} by value; pass np.{want}(...)"
+            )
         return a.tobytes()
 
     def _pointer(self, k, a, kind, values, ranges, reads, writes) -> None:
         where = f"{self.name} argument {k}"
         readonly, pointee = kind.startswith("PK"), kind.removeprefix("P").removeprefix("K")
-        if type(a) in (np.uint64, np.int64) and not a:      # np.uintp(0): CuPy passes eight zero bytes, a null pointer
+        if type(a) in (np.uint64, np.int64) and not a:  # np.uintp(0): CuPy passes eight zero bytes, a null pointer
             values.append(bytes(8))
             return
         if not isinstance(a, ndarray):
@@ -147,7 +183,9 @@ class RawKernel:
         if not a.size:
             return
         if device_of(a) != memory.current_device():
-            raise EmuError(f"{where}: an array of device {device_of(a)}, the current device is {memory.current_device()}")
+            raise EmuError(
+                f"{where}: an array of device {device_of(a)}, the current device is {memory.current_device()}"
+            )
         ranges.append((address(a), address(a) + a.nbytes, int(readonly), k))
         (reads if readonly else writes).append(a._block)
 

@@ -26,7 +26,9 @@ class spmatrix:
 
     def get(self, stream=None):
         """The scipy.sparse matrix with the same content."""
-        streams.host_waits(stream or streams.current(), "get", [a._block for a in self._arrays() if a._block is not None])
+        streams.host_waits(
+            stream or streams.current(), "get", [a._block for a in self._arrays() if a._block is not None]
+        )
         return self._host(copy=True)
 
     def _operands(self) -> list[ndarray]:
@@ -39,8 +41,12 @@ class spmatrix:
         return compute("diagonal", lambda: self._host().diagonal(k), self._operands())
 
     def astype(self, t):
-        return type(self)((self.data.astype(t), *self._arrays()[1:]) if self.format != "coo" else
-                          (self.data.astype(t), (self.row, self.col)), shape=self.shape)
+        return type(self)(
+            (self.data.astype(t), *self._arrays()[1:])
+            if self.format != "coo"
+            else (self.data.astype(t), (self.row, self.col)),
+            shape=self.shape,
+        )
 
     def dot(self, other):
         return self @ other
@@ -91,7 +97,11 @@ class _Compressed(spmatrix):
             if not h.has_canonical_format:
                 h = h.copy()
                 h.sum_duplicates()
-            parts = [np.asarray(h.data, _data_dtype(dtype or h.dtype)), h.indices.astype(np.int32), h.indptr.astype(np.int32)]
+            parts = [
+                np.asarray(h.data, _data_dtype(dtype or h.dtype)),
+                h.indices.astype(np.int32),
+                h.indptr.astype(np.int32),
+            ]
             self.data, self.indices, self.indptr = (functions.array_(p) for p in parts)
             self._shape = tuple(int(n) for n in h.shape)
         elif isinstance(arg1, spmatrix):

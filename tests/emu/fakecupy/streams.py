@@ -14,9 +14,9 @@ from ..errors import EmuError
 from . import memory
 from .memory import Block, this_thread
 
-_host_seen: dict[int, int] = {}             # stream key -> tick that the host has waited for
-_host_floor = [0] * memory.N_DEVICES        # device -> tick up to which the host has waited for all its streams
-_tick = [0]                                 # one clock for all streams: an operation's tick is never used again
+_host_seen: dict[int, int] = {}  # stream key -> tick that the host has waited for
+_host_floor = [0] * memory.N_DEVICES  # device -> tick up to which the host has waited for all its streams
+_tick = [0]  # one clock for all streams: an operation's tick is never used again
 _streams: "weakref.WeakValueDictionary[int, Stream]" = weakref.WeakValueDictionary()
 _next_key = [1]
 
@@ -72,8 +72,10 @@ class Stream:
 
     def _check_device(self):
         if self.device_id not in (-1, memory.current_device()):
-            raise RuntimeError(f"The device that the stream is created on ({self.device_id}) does not match with the "
-                               f"current device ({memory.current_device()})")
+            raise RuntimeError(
+                f"The device that the stream is created on ({self.device_id}) does not match with the "
+                f"current device ({memory.current_device()})"
+            )
 
     @property
     def done(self) -> bool:
@@ -115,7 +117,7 @@ class Stream:
 
     def _now(self) -> dict[int, int]:
         """What is before the next operation of this stream."""
-        if self._null:               # the legacy default stream and the blocking streams wait for each other
+        if self._null:  # the legacy default stream and the blocking streams wait for each other
             for other in list(_streams.values()):
                 if not other._non_blocking:
                     _join(self._seen, {**other._seen, other._key: other._tick})
@@ -200,7 +202,9 @@ class Graph:
     __module__ = "cupy.cuda.graph"
 
     def __init__(self, *args, **kwargs):
-        raise NotImplementedError("currently this class cannot be initiated by the user and must be created via stream capture")
+        raise NotImplementedError(
+            "currently this class cannot be initiated by the user and must be created via stream capture"
+        )
 
     @classmethod
     def _of(cls, nodes: list[_Node], device: int) -> "Graph":
@@ -211,7 +215,9 @@ class Graph:
     def launch(self, stream=None) -> None:
         _refuse_capture("Graph.launch")
         if self._device != memory.current_device():
-            raise EmuError(f"the graph was captured on device {self._device}, the current one is {memory.current_device()}")
+            raise EmuError(
+                f"the graph was captured on device {self._device}, the current one is {memory.current_device()}"
+            )
         control.count("graph_launches")
         with control.lock:
             for node in self._nodes:
@@ -263,7 +269,9 @@ def _order(stream: Stream, reads: Sequence[Block], writes: Sequence[Block], what
         b.wrote, b.read = (stream._key, stream._tick), {}
 
 
-def submit(what: str, run: Callable[[], None], reads: Sequence[Block], writes: Sequence[Block], kind: str = "array_ops") -> None:
+def submit(
+    what: str, run: Callable[[], None], reads: Sequence[Block], writes: Sequence[Block], kind: str = "array_ops"
+) -> None:
     """Do something on the current stream, now; or record it, if the stream is captured. `run` must not hold blocks."""
     stream = current()
     with control.lock:

@@ -30,7 +30,9 @@ class ufunc:
         if out is None:
             with np.errstate(all="ignore"):
                 if f.nout > 1:
-                    return tuple(array.compute(self.name, lambda i=i: f(*host, **options)[i], operands) for i in range(f.nout))
+                    return tuple(
+                        array.compute(self.name, lambda i=i: f(*host, **options)[i], operands) for i in range(f.nout)
+                    )
                 return array.compute(self.name, lambda: f(*host, **options), operands)
         if not isinstance(out, ndarray):
             raise TypeError(f"return arrays must be of ArrayType, not {type(out)}")
@@ -48,21 +50,41 @@ class ufunc:
 
 
 def _kind(x):
-    return type(x) if isinstance(x, (int, float, complex)) and not isinstance(x, (bool, np.generic)) else np.asarray(x).dtype
+    """What ufunc.resolve_dtypes takes: a dtype, or the type of a Python number, which adapts."""
+    python = isinstance(x, (int, float, complex)) and not isinstance(x, (bool, np.generic))
+    return type(x) if python else np.asarray(x).dtype
 
 
+# fmt: off
 _NAMES = (
-    "absolute add bitwise_and bitwise_or bitwise_xor ceil copysign cos cosh divide equal exp exp2 expm1 floor floor_divide "
-    "fmax fmin frexp greater greater_equal invert isfinite isinf isnan ldexp left_shift less less_equal log log10 log1p log2 "
-    "logical_and logical_not logical_or logical_xor maximum minimum multiply negative not_equal positive power reciprocal "
-    "remainder right_shift rint sign signbit sin sinh sqrt square subtract tan tanh trunc"
-).split()
+    "absolute", "add", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil", "copysign", "cos", "cosh", "divide",
+    "equal", "exp", "exp2", "expm1", "floor", "floor_divide", "fmax", "fmin", "frexp", "greater", "greater_equal",
+    "invert", "isfinite", "isinf", "isnan", "ldexp", "left_shift", "less", "less_equal", "log", "log10", "log1p",
+    "log2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative",
+    "not_equal", "positive", "power", "reciprocal", "remainder", "right_shift", "rint", "sign", "signbit", "sin",
+    "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+)
+# fmt: on
 UFUNCS = {name: ufunc(getattr(np, name)) for name in _NAMES}
-UFUNCS |= {"abs": UFUNCS["absolute"], "true_divide": UFUNCS["divide"], "mod": UFUNCS["remainder"], "bitwise_not": UFUNCS["invert"]}
+UFUNCS |= {
+    "abs": UFUNCS["absolute"],
+    "true_divide": UFUNCS["divide"],
+    "mod": UFUNCS["remainder"],
+    "bitwise_not": UFUNCS["invert"],
+}
 
 _BINARY = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide", "mod": "remainder",
-    "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "left_shift",
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "left_shift",
     "rshift": "right_shift",
 }
 _COMPARE = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
@@ -117,7 +139,7 @@ def reduction(name: str):
                 return array.compute(name, lambda: f(h, **options), [self])
         if out.shape != f(h, **options).shape:
             raise ValueError("output parameter has the wrong shape")
-        array.memory.refuse_while_capturing()      # a reduction needs workspace
+        array.memory.refuse_while_capturing()  # a reduction needs workspace
         target = out._h
         array.change(name, lambda: np.copyto(target, f(h, **options), casting="unsafe"), [self], out, target)
         return out
@@ -149,7 +171,7 @@ def _product(f, a, b, out):
         target = out._h
         if target.dtype != np.result_type(x, y):
             raise TypeError("output array has another dtype than the product")
-        array.memory.refuse_while_capturing()      # cuBLAS may need workspace
+        array.memory.refuse_while_capturing()  # cuBLAS may need workspace
         array.change(f.__name__, lambda: np.copyto(target, f(x, y)), [a, b], out, target)
     return out
 

@@ -1,7 +1,7 @@
 #include "common.cuh"
 // Batched Jacobi-PCG, a block a dense n x n system, x = 0 at the start; the iterations taken in iters.
 template <typename T, int BLOCK>
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, 1)
 pcg_batched(const T* __restrict__ A, const T* __restrict__ b, T* __restrict__ x, int* __restrict__ iters, int n, int maxit, T tol) {
   extern __shared__ __align__(16) unsigned char raw[];  // p, r, z: 3 n of T
   T* p = reinterpret_cast<T*>(raw);

@@ -1,0 +1,92 @@
+"""The stand-in offers nothing that CuPy lacks. CuPy imports without a driver, in a process of its own."""
+
+import importlib.util
+import inspect
+import json
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from tests.emu import fakecupy
+
+# Runs with the real CuPy: reads {module: {name: {"members": [...], "parameters": [...]}}}, prints what is missing.
+# cuBLAS and its like may not be installed; cupyx.scipy.sparse.linalg loads them, and the probe calls none of them.
+PROBE = """
+import importlib, inspect, json, sys
+from unittest import mock
+import cupy_backends.cuda.libs as libs
+for name in ("cublas", "cusolver", "cusparse"):
+    try:
+        getattr(libs, name)
+    except ImportError:
+        setattr(libs, name, mock.MagicMock())
+missing = []
+for module, names in json.load(sys.stdin).items():
+    real = importlib.import_module(module)
+    for name, wanted in names.items():
+        thing = getattr(real, name, missing)
+        if thing is missing:
+            missing.append(f"{module}.{name}")
+            continue
+        missing += [f"{module}.{name}.{m}" for m in wanted["members"] if not hasattr(thing, m)]
+        try:
+            parameters = inspect.signature(thing).parameters
+        except (TypeError, ValueError):
+            continue
+        if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters.values()):
+            continue
+        missing += [f"{module}.{name}({p})" for p in wanted["parameters"] if p not in parameters]
+print(json.dumps(missing))
+"""
+DEFINED = ("__init__", "__module__", "__dict__", "__weakref__", "__doc__", "__slots__", "__hash__", "__eq__")
+
+
+def members(thing) -> list[str]:
+    """What the stand-in itself defines on a class."""
+    if not inspect.isclass(thing):
+        return []
+    own = [c for c in thing.__mro__ if c.__module__.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")]
+    names = {n for c in own for n in vars(c) if n not in DEFINED}
+    return sorted(n for n in names if not n.startswith("_") or n.startswith("__"))
+
+
+def parameters(thing) -> list[str]:
+    if not isinstance(thing, types.FunctionType):
+        return []
+    return [p.name for p in inspect.signature(thing).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def offered() -> dict:
+    return {
+        module: {
+            name: {"members": members(thing), "parameters": parameters(thing)}
+            for name, thing in vars(content).items()
+            if not name.startswith("_") and not isinstance(thing, types.ModuleType)
+        }
+        for module, content in fakecupy.modules.items()
+    }
+
+
+def ask_real_cupy(names: dict) -> list[str]:
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], input=json.dumps(names), capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy_backends") is None, reason="CuPy is not installed")
+def test_every_name_exists_in_cupy():
+    names = offered()
+    names["cupy"]["no_such_name"] = {"members": [], "parameters": []}
+    names["cupy"]["zeros"]["parameters"].append("no_such_parameter")
+    assert sorted(ask_real_cupy(names)) == ["cupy.no_such_name", "cupy.zeros(no_such_parameter)"]
+
+
+def test_controls_are_not_offered():
+    for name in ("EmuError", "sync_count", "launch_count", "install", "control", "schedule"):
+        assert not any(hasattr(m, name) for m in fakecupy.modules.values())
