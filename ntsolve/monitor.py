@@ -140,7 +140,8 @@ class Monitor:
     @property
     def history(self):
         """(nit + 1, *batch): the residual after each iteration, from the start."""
-        return np.concatenate(self._rows).reshape(-1, *self.shape)
+        rows = np.concatenate(self._rows)
+        return rows.reshape(len(rows), *self.shape)
 
     def going(self):
         """Whether the loop may go on; if not, `status` says why."""
@@ -164,7 +165,7 @@ class Monitor:
         `exact` says that a block wastes nothing: what converges inside it costs no more from there on.
         """
         steps = self.maxiter - self.nit
-        if self.callback is not None:
+        if self.callback is not None or self.comm is not SERIAL:  # processes need not be equally quick
             return 1
         if exact:
             return min(steps, LONGEST_BLOCK)

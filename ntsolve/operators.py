@@ -4,6 +4,7 @@ Vectors are (batch, n), one system a row. A complex Hermitian system of order n 
 order 2n on the same memory (real and imaginary parts in turn): (p, Ap) and (r, Mr) are the real dots of those views.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ class Dense(Operator):
         self.k.dense_matvec(self.A, x, y)
 
     def diagonal(self):
-        return self.A.reshape(self.A.shape[0], -1)[:, :: self.n + 1]
+        return self.A.reshape(self.A.shape[0], self.n**2)[:, :: self.n + 1]
 
 
 class Sparse(Operator):
@@ -104,8 +105,9 @@ class RealView(Operator):
         self.inner.matvec(x.view(self.inner.dtype), y.view(self.inner.dtype))
 
     def diagonal(self):
-        d = self.inner.diagonal().real
-        return d.reshape(*d.shape, 1).repeat(2, axis=-1).reshape(d.shape[0], -1)
+        d = self.inner.diagonal().copy().view(self.dtype)
+        d[:, 1::2] = d[:, ::2]  # where the imaginary parts were, which are zero
+        return d
 
 
 class Stack(Operator):
@@ -183,7 +185,7 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True):
             v = xp.broadcast_to(v.astype(dtype, copy=False), (*batch, n))
         except ValueError:
             raise ValueError(f"{name} has leading axes {tuple(v.shape[:-1])}, the batch is {batch}") from None
-        return xp.ascontiguousarray(v).reshape(-1, n)
+        return xp.ascontiguousarray(v).reshape(math.prod(batch), n)
 
     b = _as_real(rows("b", b))
     x0 = None if x0 is None else _as_real(rows("x0", x0).copy())
@@ -288,7 +290,7 @@ def _dense(k, name, A, dtype, batch, check):
     xp = k.xp
     if A.ndim > 2:
         A = xp.broadcast_to(A, (*batch, *A.shape[-2:]))
-    A = xp.ascontiguousarray(A).reshape(-1 if A.size else int(np.prod(A.shape[:-2])), *A.shape[-2:])
+    A = xp.ascontiguousarray(A).reshape(math.prod(A.shape[:-2]), *A.shape[-2:])
     return (Stack if dtype.kind == "c" else Dense)(k, A)
 
 

@@ -81,6 +81,8 @@ def own_kind(name, value):
     """
     where = home(value)
     if where is not None:
+        if hasattr(type(value), "nnz"):
+            raise TypeError(f"{name} is a sparse matrix where an array is needed")
         return value, lambda array: array
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         on_cpu = value.__dlpack_device__()[0] == 1

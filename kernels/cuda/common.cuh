@@ -31,12 +31,12 @@ __device__ double block_sum(double v) {
 // The larger of two sizes, and NaN if either is.
 __device__ __forceinline__ double larger(double a, double b) { return a > b || a != a ? a : b; }
 
-// Largest of non-negative numbers over a block, in every thread; NaN if there is one.
+// Largest of non-negative numbers over a block, in every thread; NaN if there is one. Once a kernel: a second call would
+// need a barrier before it, since part may still be read.
 template <int THREADS>
 __device__ double block_max(double v) {
   __shared__ double part[THREADS / 32];
   for (int d = 16; d; d >>= 1) v = larger(v, __shfl_xor_sync(FULL_WARP, v, d));
-  __syncthreads();  // part may still be read from the last call
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
   __syncthreads();
   double top = 0;

@@ -300,7 +300,6 @@ batched_cg_warp(const T* __restrict__ A, const T* __restrict__ dinv, const doubl
     }
     if (log != nullptr && lane == 0) log[(long long)s * steps + j] = rr_s;
   }
-  __syncwarp();  // a system that rests came here at once: now all lanes have read its rr
   if (mine) {
     x[at] = xi;
     r[at] = ri;
@@ -319,7 +318,7 @@ batched_cg_warp(const T* __restrict__ A, const T* __restrict__ dinv, const doubl
 #define ROWS 2
 
 template <typename T>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 4)
 batched_cg_block(const T* __restrict__ A, const T* __restrict__ dinv, const double* __restrict__ tol2, int steps,
                  T* __restrict__ x, T* __restrict__ r, T* __restrict__ p, double* __restrict__ rr,
                  double* __restrict__ rz, int* __restrict__ nit, double* __restrict__ log, int n) {
@@ -367,10 +366,11 @@ batched_cg_block(const T* __restrict__ A, const T* __restrict__ dinv, const doub
         }
         rr_s = block_sum<THREADS>(sum_rr);
         rz_s = block_sum<THREADS>(sum_rz);
+        const double beta = rz_s / rz_old;
 #pragma unroll
         for (int o = 0; o < ROWS; o++) {
           const int i = threadIdx.x + o * THREADS;
-          ps[i] = T(double(rs[o]) * d[o] + rz_s / rz_old * double(ps[i]));
+          ps[i] = T(double(rs[o]) * d[o] + beta * double(ps[i]));
         }
         taken++;
       }

@@ -97,7 +97,7 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, time_limit=N
                               verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
     comm = comm or SERIAL
     b, own = validate.own_kind("b", b)
-    A, x0 = operators.take("A", A), operators.take("x0", x0)
+    A, x0 = operators.take("A", A), None if x0 is None else validate.own_kind("x0", x0)[0]
     M = validate.choice("M", M, ("jacobi",)) if isinstance(M, str) else operators.take("M", M)
     with kernels_for(A=A, b=b, x0=x0, M=M) as k:
         result = _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own)

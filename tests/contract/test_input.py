@@ -112,6 +112,13 @@ def test_something_that_is_no_array_is_refused(solver, junk):
         refused(solver, solver.large.make("float64") | {name: junk}, name)
 
 
+@pytest.mark.parametrize("shape", [(2000,), (1, 2000), (2000, 1)])
+def test_a_sparse_vector_is_refused(solver, shape):
+    for name, value in arrays(solver):
+        if value.ndim == 1:
+            refused(solver, solver.large.make("float64") | {name: sp.coo_array(np.ones(shape))}, name)
+
+
 @pytest.mark.parametrize("value", [-1e-9, np.nan, np.inf, "small", None, 1j, True])
 def test_a_tolerance_that_is_none_is_refused(solver, value):
     for name in solver.tolerances:

@@ -9,7 +9,6 @@
   static inline NAME##2 make_##NAME##2(T x, T y) { return {x, y}; }                      \
   static inline NAME##3 make_##NAME##3(T x, T y, T z) { return {x, y, z}; }              \
   static inline NAME##4 make_##NAME##4(T x, T y, T z, T w) { return {x, y, z, w}; }
-#define uint3 emu_uint3  // uint3 is there already, and needs its make_
 EMU_VECTOR(float, float, 8, 16)
 EMU_VECTOR(double, double, 16, 16)
 EMU_VECTOR(int, int, 8, 16)
@@ -17,7 +16,6 @@ EMU_VECTOR(unsigned, uint, 8, 16)
 EMU_VECTOR(long long, longlong, 16, 16)
 EMU_VECTOR(signed char, char, 2, 4)
 EMU_VECTOR(unsigned char, uchar, 2, 4)
-#undef uint3
 
 // ---- minimum and maximum: overloads, as in CUDA, not templates
 #define EMU_MINMAX(T)                                                             \

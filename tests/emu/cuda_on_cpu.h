@@ -8,10 +8,11 @@
 #include <typeinfo>
 #include <utility>
 
+#include "cuda_math.h"
+
 #define EMU_UNCHECKED __attribute__((no_sanitize("thread")))
 #define EMU_AT const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-struct uint3 { unsigned x, y, z; };
 struct dim3 { unsigned x, y, z; };
 
 extern "C" {
@@ -177,8 +178,6 @@ template <class T> inline T __ldcs(const T* p) { return *p; }
 template <class T> inline T __ldcg(const T* p) { return *p; }
 template <class T> inline void __stcs(T* p, T v) { *p = v; }
 template <class T> inline void __stcg(T* p, T v) { *p = v; }
-
-#include "cuda_math.h"
 
 // ---- how Python calls a kernel; the signature is the compiler's own, not one that somebody parsed
 template <class... A> const char* emu_signature_of(void (*)(A...)) {

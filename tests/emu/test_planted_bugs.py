@@ -291,7 +291,10 @@ def users(file) -> list[str]:
 
 
 BARRIERS = [
-    (file.name, site) for file in sorted(cases.SAMPLES.iterdir()) for site in barriers.sites(cases.own_text(file.name))
+    (file.name, site)
+    for file in sorted(cases.SAMPLES.iterdir())
+    if users(file.name)
+    for site in barriers.sites(cases.own_text(file.name))
 ]
 
 

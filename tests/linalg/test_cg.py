@@ -1,7 +1,5 @@
 """Conjugate gradients against elimination: every form that A, b, x0 and M may take, and every way it may end."""
 
-import warnings
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -124,7 +122,6 @@ OPERATORS = {
     "object with @": Product,
     "function": lambda A: lambda v: A @ v,
     "function that gives lists": lambda A: lambda v: (A @ v).tolist(),
-    "function that gives its argument back": lambda A: lambda v: np.copyto(v, A @ v) or v,
     "matrix": lambda A: np.asmatrix(A.toarray()),
     "list": lambda A: A.toarray().tolist(),
 }
@@ -134,8 +131,6 @@ OPERATORS = {
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_every_kind_of_operator(name):
     A, b = poisson(6), rhs(36)
-    if name == "function that gives its argument back":
-        pytest.skip("an operator must leave its argument alone")
     result = ntsolve.cg(OPERATORS[name](A), b, rtol=1e-11)
     assert result.success
     close(result.x, solve(A, b))
@@ -144,7 +139,7 @@ def test_every_kind_of_operator(name):
 
 @pytest.mark.parametrize("wrong, error", [
     (lambda v: v[:-1], ValueError), (lambda v: v[None].repeat(2, 0), ValueError), (lambda v: 1.0, ValueError),
-    (lambda v: None, TypeError), (lambda v: v.astype(complex), TypeError), (lambda v: "text", (TypeError, ValueError)),
+    (lambda v: None, ValueError), (lambda v: v.astype(complex), TypeError), (lambda v: "text", (TypeError, ValueError)),
 ])  # fmt: skip
 def test_an_operator_that_returns_nonsense_is_named(wrong, error):
     with pytest.raises(error, match=r"\bA\b"):
@@ -483,23 +478,17 @@ def plain_pcg(A, b, M, rtol, maxiter):
 
 
 def test_a_preconditioner_that_is_nonlinear_converges_where_plain_pcg_stalls():
-    """A few sweeps of steepest descent: nonlinear in r. The flexible method keeps what the plain one loses."""
+    """CG itself, to a loose tolerance: nonlinear in r, and the better the more the plain method suffers from it."""
     A, b = poisson(24), rhs(576)
 
-    def descent(r):
-        z, left = np.zeros_like(r), r.copy()
-        for _ in range(4):
-            q = A @ left
-            step = (left @ left) / (left @ q)
-            z, left = z + step * left, left - step * q
-        return z
+    def inner(r):
+        return ntsolve.cg(A, r, rtol=0.3).x
 
     rtol = 1e-8
-    result = ntsolve.cg(A, b, M=descent, rtol=rtol)
+    result = ntsolve.cg(A, b, M=inner, rtol=rtol)
     assert result.success
-    unpreconditioned = ntsolve.cg(A, b, rtol=rtol).nit
-    assert result.nit < 0.6 * unpreconditioned
-    assert plain_pcg(A, b, descent, rtol, 3 * result.nit) > 1.5 * result.nit
+    assert 4 * result.nit < ntsolve.cg(A, b, rtol=rtol).nit
+    assert plain_pcg(A, b, inner, rtol, 10 * result.nit) == 10 * result.nit  # not converged by then
 
 
 def test_a_preconditioner_that_changes_from_call_to_call_converges():
@@ -693,8 +682,6 @@ def test_verify_recomputes_the_residual(backend):
         np.testing.assert_allclose(result.verify(*on), result.residual, rtol=1e-12)
         assert np.all(result.verify(on[0], 2 * on[1]) > result.tolerance)
         assert np.shape(result.verify(*on)) == np.shape(result.residual)
-    if backend == "cpu":
-        assert result.verify(aslinearoperator(poisson(6)), np.zeros((0, 36))).shape == (0,) if False else True
 
 
 def test_verify_takes_operators():
@@ -735,8 +722,3 @@ def test_the_iterations_are_those_of_the_theory():
     for count in (1, 2, 5):
         A = np.diag(np.repeat(np.arange(1.0, count + 1), 6))
         assert ntsolve.cg(A, rhs(6 * count), rtol=1e-10).nit == count
-
-
-def test_warnings_are_errors_here():
-    with pytest.raises(UserWarning):
-        warnings.warn("so that every silent promise above is one", stacklevel=1)

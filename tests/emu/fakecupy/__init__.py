@@ -12,7 +12,7 @@ import numpy as np
 
 from ..control import launch_count, sync_count
 from ..errors import EmuError
-from . import devices, functions, memory, raw, sparse, streams, ufuncs
+from . import devices, functions, memory, raw, reductions, sparse, streams, ufuncs
 from .array import ndarray
 
 __all__ = ["EmuError", "install", "launch_count", "modules", "sync_count"]
@@ -73,6 +73,7 @@ _FUNCTIONS = (
     "result_type",
     "get_array_module",
 )
+_REDUCTIONS = ("sum", "prod", "mean", "max", "min", "any", "all", "argmax", "argmin", "cumsum", "matmul", "dot")
 _RUNTIME = (
     "getDeviceCount",
     "getDevice",
@@ -130,12 +131,10 @@ def _modules() -> dict[str, types.ModuleType]:
         RawModule=raw.RawModule,
         RawKernel=raw.RawKernel,
         get_default_memory_pool=memory.get_default_memory_pool,
-        matmul=ufuncs.matmul,
-        dot=ufuncs.dot,
         **_pick(np, _DTYPES),
         **_pick(functions, _FUNCTIONS),
         **ufuncs.UFUNCS,
-        **functions.reductions,
+        **_pick(reductions, _REDUCTIONS),
         __version__="14.2.0",
     )
     sparse_linalg = _module("cupyx.scipy.sparse.linalg", **_pick(sparse, ("LinearOperator", "aslinearoperator")))

@@ -210,7 +210,7 @@ class ndarray:
     def squeeze(self, axis=None):
         return view_of(self, self._h.squeeze(axis))
 
-    def view(self, dtype=None, array_class=None, *, type=None):
+    def view(self, dtype=None):
         return view_of(self, self._h.view(checked_dtype(dtype)) if dtype is not None else self._h.view())
 
     def copy(self, order="C"):
@@ -299,12 +299,12 @@ def mark_written(h: np.ndarray) -> None:
         return
     if h.flags.forc:
         build.runtime().emu_written(h.ctypes.data, h.nbytes)
-    elif h.ndim > 1 and h[0].size > 1:
+    elif h.ndim > 1:
         for row in h:
             mark_written(row)
     else:
-        for x in h:
-            build.runtime().emu_written(x.ctypes.data if isinstance(x, np.ndarray) else 0, h.itemsize)
+        for i in range(h.size):
+            build.runtime().emu_written(h.ctypes.data + i * h.strides[0], h.itemsize)
 
 
 def compute(what: str, function, operands) -> ndarray:

@@ -1,11 +1,12 @@
 """The module-level functions of cupy: making arrays, joining them, products, norms."""
 
+import ctypes
+
 import numpy as np
 
-from . import array, streams
+from . import array
 from .array import checked_dtype, compute, host_of, ndarray, of_block, upload, view_of
 from .memory import find_block
-from .ufuncs import REDUCTIONS
 
 
 def empty(shape, dtype=float, order="C"):
@@ -113,7 +114,8 @@ def from_dlpack(array, *, device=None, copy=None):
     block = find_block(h.ctypes.data)
     if block is None or block.device != number:
         raise BufferError(f"the array is not in the memory of device {number}")
-    return of_block(h, block)
+    memory = (ctypes.c_char * block.nbytes).from_address(block.ptr)  # NumPy's own view is read-only
+    return of_block(np.ndarray(h.shape, h.dtype, memory, h.ctypes.data - block.ptr, h.strides), block)
 
 
 def _device(x):
@@ -130,11 +132,11 @@ def where(condition, x=None, y=None):
 
 
 def _join(name):
-    def join(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    def join(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
         if out is not None or dtype is not None:
             raise array.EmuError(f"{name}(out=, dtype=) is not emulated")
-        hosts = [host_of(_device(a)) for a in arrays]
-        return compute(name, lambda: getattr(np, name)(hosts, axis=axis), list(arrays))
+        hosts = [host_of(_device(a)) for a in tup]
+        return compute(name, lambda: getattr(np, name)(hosts, axis=axis), list(tup))
 
     join.__name__ = name
     return join
@@ -143,7 +145,7 @@ def _join(name):
 concatenate, stack = _join("concatenate"), _join("stack")
 
 
-def broadcast_to(array, shape, subok=False):
+def broadcast_to(array, shape):
     return view_of(array, np.broadcast_to(_device(array)._h, shape))
 
 
@@ -194,18 +196,3 @@ def get_array_module(*args):
 def norm(x, ord=None, axis=None, keepdims=False):
     h = _device(x)._h
     return compute("norm", lambda: np.linalg.norm(h, ord, axis, keepdims), [x])
-
-
-def _reduction(name):
-    def reduce(a, axis=None, dtype=None, out=None, keepdims=False):
-        return getattr(_device(a), name)(axis, dtype, out, keepdims)
-
-    reduce.__name__ = name
-    return reduce
-
-
-reductions = {name: _reduction(name) for name in REDUCTIONS}
-
-
-def device_synchronize() -> None:
-    streams.host_waits(None, "deviceSynchronize")

@@ -32,8 +32,8 @@ class Block:
     __slots__ = ("__weakref__", "device", "nbytes", "ptr", "read", "wrote")
 
     def __init__(self, nbytes: int):
+        self.ptr = 0  # __del__ looks at it, whatever fails below
         refuse_while_capturing()
-        self.ptr = 0
         self.nbytes, self.device = nbytes, current_device()
         self.wrote: tuple | None = None
         self.read: dict = {}

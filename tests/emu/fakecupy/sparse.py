@@ -8,6 +8,15 @@ from .array import EmuError, compute, host_of, ndarray
 
 
 class spmatrix:
+    """What isinstance asks for."""
+
+    __module__ = "cupyx.scipy.sparse._base"
+
+    def __init__(self, *args, **kwargs):
+        raise EmuError("use csr_matrix, csc_matrix or coo_matrix")
+
+
+class _Matrix(spmatrix):
     """A matrix as device arrays; what the formats share."""
 
     __module__ = "cupyx.scipy.sparse._base"
@@ -20,9 +29,6 @@ class spmatrix:
     nnz = property(lambda self: self.data.size)
     device = property(lambda self: self.data.device)
     T = property(lambda self: self.transpose())
-
-    def __init__(self, *args, **kwargs):
-        raise EmuError("use csr_matrix, csc_matrix or coo_matrix")
 
     def get(self, stream=None):
         """The scipy.sparse matrix with the same content."""
@@ -90,7 +96,7 @@ def _of(host):
     return {"csr": csr_matrix, "csc": csc_matrix, "coo": coo_matrix}[host.format](host)
 
 
-class _Compressed(spmatrix):
+class _Compressed(_Matrix):
     def __init__(self, arg1, shape=None, dtype=None, copy=False):
         if scipy.sparse.issparse(arg1):
             h = arg1.asformat(self.format)
@@ -146,7 +152,7 @@ class csc_matrix(_Compressed):
     format = "csc"
 
 
-class coo_matrix(spmatrix):
+class coo_matrix(_Matrix):
     __module__ = "cupyx.scipy.sparse._coo"
     format = "coo"
 

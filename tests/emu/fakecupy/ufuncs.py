@@ -1,4 +1,4 @@
-"""Elementwise functions, and the operators and reductions of ndarray made from them."""
+"""Elementwise functions, and the operators of ndarray made from them."""
 
 import numpy as np
 
@@ -113,70 +113,7 @@ def _install_operators() -> None:
         setattr(ndarray, f"__{short}__", binary(UFUNCS[name]))
     for short, name in _UNARY.items():
         setattr(ndarray, f"__{short}__", unary(UFUNCS[name]))
-    ndarray.__matmul__ = lambda self, other: matmul(self, other)
     ndarray.__hash__ = None
 
 
-def reduction(name: str):
-    """A reduction as method; its result is a device array even when it is one number."""
-    f = getattr(np, name)
-    takes_dtype = name in ("sum", "prod", "mean", "cumsum")
-    plain = name in ("argmax", "argmin", "cumsum")
-
-    def reduce(self, axis=None, dtype=None, out=None, keepdims=False):
-        options = {"axis": axis}
-        if not plain:
-            options["keepdims"] = keepdims
-        elif keepdims:
-            raise TypeError(f"{name}() has no keepdims here")
-        if dtype is not None:
-            if not takes_dtype:
-                raise TypeError(f"{name}() takes no dtype")
-            options["dtype"] = dtype
-        h = self._h
-        if out is None:
-            with np.errstate(all="ignore"):
-                return array.compute(name, lambda: f(h, **options), [self])
-        if out.shape != f(h, **options).shape:
-            raise ValueError("output parameter has the wrong shape")
-        array.memory.refuse_while_capturing()  # a reduction needs workspace
-        target = out._h
-        array.change(name, lambda: np.copyto(target, f(h, **options), casting="unsafe"), [self], out, target)
-        return out
-
-    reduce.__name__ = name
-    return reduce
-
-
-REDUCTIONS = ("sum", "prod", "max", "min", "any", "all", "mean", "argmax", "argmin", "cumsum")
-
-
-def matmul(x1, x2, out=None):
-    return _product(np.matmul, x1, x2, out)
-
-
-def dot(a, b, out=None):
-    return _product(np.dot, a, b, out)
-
-
-def _product(f, a, b, out):
-    if not (isinstance(a, ndarray) and isinstance(b, ndarray)):
-        if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) or f is np.matmul:
-            raise TypeError(f"Unsupported type {type(b if isinstance(a, ndarray) else a)}")
-        return UFUNCS["multiply"](a, b, out=out)
-    x, y = a._h, b._h
-    with np.errstate(all="ignore"):
-        if out is None:
-            return array.compute(f.__name__, lambda: f(x, y), [a, b])
-        target = out._h
-        if target.dtype != np.result_type(x, y):
-            raise TypeError("output array has another dtype than the product")
-        array.memory.refuse_while_capturing()  # cuBLAS may need workspace
-        array.change(f.__name__, lambda: np.copyto(target, f(x, y)), [a, b], out, target)
-    return out
-
-
 _install_operators()
-for _name in REDUCTIONS:
-    setattr(ndarray, _name, reduction(_name))
-ndarray.dot = dot
