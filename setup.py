@@ -15,6 +15,7 @@ TEST = [
     "pytest>=8.2",
     "hypothesis>=6.100",
     "scikit-learn>=1.5",
+    "matplotlib>=3.8",  # the demo's picture; brings Pillow, which scikit-learn needs to read its photos
     "array-api-strict>=2.3",
     "setuptools>=77",
     "wheel>=0.43",

@@ -96,7 +96,9 @@ def page(record):
     lines += [f"- {line}" for line in record["lines"]]
     environment = record["environment"]
     where = _environment.line(environment).replace("\n", "; ")
-    lines += ["", f"Run on {record['when']} with {where}; {environment['ntsolve threads']} threads for ntsolve."]
+    load = f"{environment['processors']} processors, load {environment['load']} in the last minute of the run"
+    lines += ["", f"Run on {record['when']} with {where}; {load}; ntsolve has {environment['ntsolve threads']} threads"]
+    lines[-1] += " where nothing else is said."
     lines += ["", f"Repeat it with `python -m bench {record['name']}`.", ""]
     text = "\n".join(lines)
     while "\n\n\n" in text:

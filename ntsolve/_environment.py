@@ -1,6 +1,7 @@
 """What a figure depends on: versions, processor, threads, devices. For `python -m ntsolve info`, the demo and bench."""
 
 import importlib.util
+import os
 import platform
 import sys
 from importlib import metadata
@@ -65,11 +66,17 @@ def blas():
     return sorted({(pool["internal_api"], str(pool["version"]), pool["num_threads"]) for pool in pools})
 
 
+def compiled_kernels():
+    """What Numba compiles, by "module.name": the functions inside the CPU twins."""
+    importlib.import_module("ntsolve.kernels.cpu")
+    modules = [module for name, module in sys.modules.items() if name.startswith("ntsolve.kernels.cpu.")]
+    found = [kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "nopython_signatures")]
+    return {f"{kernel.__module__}.{kernel.__name__}": kernel for kernel in found}
+
+
 def numba_cache():
     """The folder that compiled CPU kernels are kept in."""
-    from .kernels.cpu import linalg
-
-    paths = {kernel.stats.cache_path for kernel in vars(linalg).values() if hasattr(kernel, "stats")}
+    paths = {kernel.stats.cache_path for kernel in compiled_kernels().values()}
     return ", ".join(sorted(filter(None, paths))) or "none: compiled again in each process"
 
 
@@ -80,6 +87,8 @@ def describe(*packages):
         "versions": versions(*packages),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": processor(),
+        "processors": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "ntsolve threads": threads(),
         "blas": [f"{name} {release}, {count} threads" for name, release, count in blas() or []],
         "gpu": found,

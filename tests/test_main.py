@@ -65,10 +65,9 @@ def test_warmup_has_a_case_for_each_dtype_and_index_type(name):
 @pytest.fixture
 def compiled(monkeypatch):
     """A function that counts what Numba has compiled or loaded so far in this process."""
-    import ntsolve.kernels.cpu.linalg as kernels
-
     monkeypatch.setattr(command._environment, "gpus", lambda: ([], "not looked for"))
-    return lambda: {name: len(k.signatures) for name, k in vars(kernels).items() if hasattr(k, "signatures")}
+    kernels = command._environment.compiled_kernels()
+    return lambda: {name: len(kernel.signatures) for name, kernel in kernels.items()}
 
 
 @pytest.mark.xfail(strict=False, reason="operators makes arrays read-only, a type that Numba compiles for separately")

@@ -32,6 +32,7 @@ class Contract:
     cases: Callable[[np.random.Generator, np.dtype], Iterator[tuple]]
     writes: tuple[str, ...]
     scratch: tuple[str, ...] = ()
+    within: dict[str, str] = field(default_factory=dict)
     rtol: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_RTOL))
 
     @property
@@ -44,16 +45,23 @@ class Contract:
         return dict(zip(self.arguments, case, strict=True))
 
 
-def contract(*, cases, writes, scratch=(), rtol=None):
+def contract(*, cases, writes, scratch=(), within=None, rtol=None):
     """Declare a kernel: the decorated function is its oracle, its docstring its meaning.
 
     `writes` names the arguments whose content on return is the result, `scratch` those whose content means nothing.
+    `within` maps a result that is mostly rounding to the argument that says what size of it still matters.
     """
 
     def declare(oracle):
-        family = oracle.__module__.rpartition(".")[2]
         found = Contract(
-            oracle.__name__, family, oracle, cases, tuple(writes), tuple(scratch), rtol or dict(DEFAULT_RTOL)
+            name=oracle.__name__,
+            family=oracle.__module__.rpartition(".")[2],
+            oracle=oracle,
+            cases=cases,
+            writes=tuple(writes),
+            scratch=tuple(scratch),
+            within=within or {},
+            rtol=rtol or dict(DEFAULT_RTOL),
         )
         unknown = set(found.writes + found.scratch) - set(found.arguments)
         if unknown:
@@ -76,6 +84,6 @@ def workspace_shape(batch: int, n: int) -> tuple[int, int, int]:
 
 def load_all() -> dict[str, "Contract"]:
     """Import every family and return the registry."""
-    from . import linalg  # noqa: F401
+    from . import batched, linalg  # noqa: F401
 
     return CONTRACTS

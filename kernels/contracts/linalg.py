@@ -19,7 +19,6 @@ from . import contract, workspace_shape
 
 A_NOT_POSITIVE = -1.0  # p.Ap <= 0
 M_NOT_POSITIVE = -2.0  # r.z <= 0
-BATCHED_MAX_N = 512  # order up to which `batched_cg` takes a system
 
 
 def verdict(rr, rz, pq, tol2):
@@ -210,54 +209,3 @@ def cg_direction(z, dinv, numerator, denominator, p):
         beta = beta if np.isfinite(beta) else 0.0
         d = 1.0 if dinv is None else dinv[i % dinv.shape[0]].astype(float)
         p[i] = (z[i] * d + beta * p[i]).astype(p.dtype)
-
-
-def _batched_cases(rng, dtype):
-    for batch, n, steps in ((1, 1, 2), (5, 7, 3), (3, 32, 4), (2, 33, 2), (2, 70, 3), (1, 512, 1), (0, 3, 2)):
-        half = rng.standard_normal((batch, n, n)) / np.sqrt(n)
-        A = half @ half.transpose(0, 2, 1) + np.eye(n)
-        A = ((A + A.transpose(0, 2, 1)) / 2).astype(dtype)
-        if batch > 2:
-            A[1] *= -1  # not positive: stops at once
-        r = rng.standard_normal((batch, n)).astype(dtype)
-        diagonal = np.einsum("bii->bi", A)
-        for dinv in (None, (1 / abs(diagonal)).astype(dtype)):
-            p = r * (1 if dinv is None else dinv)
-            rr = (r.astype(float) ** 2).sum(1)
-            tol2 = rr * 1e-6
-            if batch > 1:
-                tol2[0] = 2 * rr[0]  # at rest from the start
-            state = np.zeros((batch, n), dtype), r.copy(), p.copy(), rr.copy(), (r.astype(float) * p).sum(1)
-            yield A, dinv, tol2, steps, *state, np.arange(batch, dtype=np.int32), None
-            state = np.zeros((batch, n), dtype), r.copy(), p.copy(), rr.copy(), (r.astype(float) * p).sum(1)
-            yield A, dinv, tol2, steps, *state, np.arange(batch, dtype=np.int32), np.ones((batch, steps))
-
-
-@contract(
-    cases=_batched_cases, writes=("x", "r", "p", "rr", "rz", "nit", "log"), rtol={"float32": 1e-3, "float64": 1e-9}
-)
-def batched_cg(A, dinv, tol2, steps, x, r, p, rr, rz, nit, log):
-    """(1)-(3) for many dense systems: up to `steps` of each in one call, Jacobi-preconditioned by dinv.
-
-    A (batch, n, n) with n <= BATCHED_MAX_N is symmetric: a twin may read it along rows or columns. dinv (batch, n) or
-    None. The state x, r, p (batch, n), rr, rz (batch,) float64 is taken up and left as `cg_update` and `cg_direction`
-    leave it; nit (batch,) int32 counts the steps done; log (batch, steps) or None gets rr after each.
-    """
-    for i in range(x.shape[0]):
-        d = np.ones(x.shape[1]) if dinv is None else dinv[i].astype(float)
-        for j in range(steps):
-            q = (A[i].astype(float) @ p[i].astype(float)).astype(x.dtype)
-            pq = float(p[i].astype(float) @ q.astype(float))
-            stop = verdict(rr[i], rz[i], pq, tol2[i])
-            if stop is None:
-                alpha = rz[i] / pq
-                x[i] += (alpha * p[i]).astype(x.dtype)
-                r[i] -= (alpha * q).astype(r.dtype)
-                new = r[i].astype(float)
-                old, rz[i], rr[i] = rz[i], (new * d) @ new, new @ new
-                p[i] = (new * d + rz[i] / old * p[i]).astype(p.dtype)
-                nit[i] += 1
-            else:
-                rr[i] = stop
-            if log is not None:
-                log[i, j] = rr[i]

@@ -10,9 +10,8 @@ from numba import njit, uint64
 
 from ..contracts import BLOCK
 from ..contracts.linalg import A_NOT_POSITIVE, M_NOT_POSITIVE
-from .pool import over_blocks
+from .pool import JIT, over_blocks
 
-_JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 _GRAIN = 12  # blocks a thread is worth waking for: about 25,000 elements
 
 
@@ -20,7 +19,7 @@ def _over_vector(body, n, *args):
     over_blocks(body, max(1, -(-n // BLOCK)), _GRAIN, *args)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _total(work, slot, out):
     for s in range(out.size):
         total = 0.0
@@ -32,19 +31,19 @@ def _total(work, slot, out):
 # ---- products -------------------------------------------------------------------------------------------------------
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _csr_rows(indptr, indices, data, x, y, low, high):
     k = uint64(indptr[low])
     for i in range(low, high):
         end = uint64(indptr[i + 1])
         total = 0.0
         while k < end:
-            total += float(data[k]) * float(x[uint64(indices[k])])  # unsigned: no test for negative indices
+            total += np.float64(data[k]) * np.float64(x[uint64(indices[k])])  # unsigned: no test for negative indices
             k += uint64(1)
         y[i] = total
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _csr_matvec(first, last, indptr, indices, data, x, y):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, y.shape[1])
@@ -57,7 +56,7 @@ def csr_matvec(indptr, indices, data, x, y):
         _over_vector(_csr_matvec, y.shape[1], indptr, indices, data, x, y)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _csr_matvec_dot(first, last, indptr, indices, data, p, q, work):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, q.shape[1])
@@ -66,7 +65,7 @@ def _csr_matvec_dot(first, last, indptr, indices, data, p, q, work):
             ps, qs = p[s, low:high], q[s, low:high]
             total = 0.0
             for i in range(ps.size):
-                total += float(ps[i]) * float(qs[i])
+                total += np.float64(ps[i]) * np.float64(qs[i])
             work[s, 0, b] = total
 
 
@@ -75,14 +74,14 @@ def csr_matvec_dot(indptr, indices, data, p, q, pq, work):
     _total(work, 0, pq)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _dense_matvec(first, last, A, x, y):
     for i in range(first, last):
         for s in range(y.shape[0]):
             row, xs = A[s % A.shape[0], i], x[s]
             total = 0.0
             for j in range(xs.size):
-                total += float(row[j]) * float(xs[j])
+                total += np.float64(row[j]) * np.float64(xs[j])
             y[s, i] = total
 
 
@@ -94,7 +93,7 @@ def dense_matvec(A, x, y):
 # ---- reductions -----------------------------------------------------------------------------------------------------
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _dot(first, last, x, y, work):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, x.shape[1])
@@ -102,7 +101,7 @@ def _dot(first, last, x, y, work):
             xs, ys = x[s, low:high], y[s, low:high]
             total = 0.0
             for i in range(xs.size):
-                total += float(xs[i]) * float(ys[i])
+                total += np.float64(xs[i]) * np.float64(ys[i])
             work[s, 0, b] = total
 
 
@@ -111,7 +110,7 @@ def dot(x, y, out, work):
     _total(work, 0, out)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _norm(first, last, x, work):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, x.shape[1])
@@ -119,18 +118,18 @@ def _norm(first, last, x, work):
             xs = x[s, low:high]
             top = 0.0
             for i in range(xs.size):
-                size = abs(float(xs[i]))
+                size = abs(np.float64(xs[i]))
                 if size > top or size != size:  # takes a NaN, and keeps it
                     top = size
             total = 0.0
             if 0.0 < top < np.inf:
                 for i in range(xs.size):
-                    part = float(xs[i]) / top
+                    part = np.float64(xs[i]) / top
                     total += part * part
             work[s, 0, b], work[s, 1, b] = top, total
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _norm_total(work, out):
     for s in range(out.size):
         top = 0.0
@@ -153,7 +152,7 @@ def norm(x, out, work):
 # ---- conjugate gradients --------------------------------------------------------------------------------------------
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _verdict(rr, rz, pq, tol2):
     """(go on?, the value that rr gets if not)"""
     if not rr > tol2:
@@ -167,7 +166,7 @@ def _verdict(rr, rz, pq, tol2):
     return True, rr
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _cg_update(first, last, p, q, dinv, rz_old, pq, rr_old, tol2, x, r, work):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, x.shape[1])
@@ -175,27 +174,28 @@ def _cg_update(first, last, p, q, dinv, rz_old, pq, rr_old, tol2, x, r, work):
             go, _ = _verdict(rr_old[s], rz_old[s], pq[s], tol2[s])
             if not go:
                 continue
-            alpha = rz_old[s] / pq[s]
+            # positive; abs keeps `reassoc` from making (rz p) / pq of alpha p, which may underflow
+            alpha = abs(rz_old[s] / pq[s])
             xs, rs, ps, qs = x[s, low:high], r[s, low:high], p[s, low:high], q[s, low:high]
             rr = rz = 0.0
             if dinv is None:
                 for i in range(xs.size):
                     xs[i] += alpha * ps[i]
                     rs[i] -= alpha * qs[i]
-                    rr += float(rs[i]) * float(rs[i])
+                    rr += np.float64(rs[i]) * np.float64(rs[i])
                 rz = rr
             else:
                 ds = dinv[s % dinv.shape[0], low:high]
                 for i in range(xs.size):
                     xs[i] += alpha * ps[i]
                     rs[i] -= alpha * qs[i]
-                    square = float(rs[i]) * float(rs[i])
+                    square = np.float64(rs[i]) * np.float64(rs[i])
                     rr += square
-                    rz += square * float(ds[i])
+                    rz += square * np.float64(ds[i])
             work[s, 0, b], work[s, 1, b] = rr, rz
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _cg_update_total(rz_old, pq, rr_old, tol2, carry, rr, rz, work):
     for s in range(rr.size):
         go, stop = _verdict(rr_old[s], rz_old[s], pq[s], tol2[s])
@@ -214,7 +214,7 @@ def cg_update(p, q, dinv, rz_old, pq, rr_old, tol2, carry, x, r, rr, rz, work):
     _cg_update_total(rz_old, pq, rr_old, tol2, carry, rr, rz, work)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _flexible_dots(first, last, z, r, q, work):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, z.shape[1])
@@ -222,8 +222,8 @@ def _flexible_dots(first, last, z, r, q, work):
             zs, rs, qs = z[s, low:high], r[s, low:high], q[s, low:high]
             rz = zq = 0.0
             for i in range(zs.size):
-                rz += float(zs[i]) * float(rs[i])
-                zq -= float(zs[i]) * float(qs[i])
+                rz += np.float64(zs[i]) * np.float64(rs[i])
+                zq -= np.float64(zs[i]) * np.float64(qs[i])
             work[s, 0, b], work[s, 1, b] = rz, zq
 
 
@@ -233,7 +233,7 @@ def flexible_dots(z, r, q, rz, minus_zq, work):
     _total(work, 1, minus_zq)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _cg_direction(first, last, z, dinv, numerator, denominator, p):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, p.shape[1])
@@ -248,52 +248,8 @@ def _cg_direction(first, last, z, dinv, numerator, denominator, p):
             else:
                 ds = dinv[s % dinv.shape[0], low:high]
                 for i in range(zs.size):
-                    ps[i] = float(zs[i]) * float(ds[i]) + beta * ps[i]
+                    ps[i] = np.float64(zs[i]) * np.float64(ds[i]) + beta * ps[i]
 
 
 def cg_direction(z, dinv, numerator, denominator, p):
     _over_vector(_cg_direction, p.shape[1], z, dinv, numerator, denominator, p)
-
-
-@njit(**_JIT)
-def _batched_cg(first, last, A, dinv, tol2, steps, x, r, p, rr, rz, nit, log):
-    n = x.shape[1]
-    q = np.empty(n, x.dtype)
-    for s in range(first, last):
-        As, xs, rs, ps = A[s], x[s], r[s], p[s]
-        for j in range(steps):
-            go = rr[s] > tol2[s]
-            if go:
-                pq = 0.0
-                for i in range(n):
-                    row = As[i]
-                    total = 0.0
-                    for k in range(n):
-                        total += float(row[k]) * float(ps[k])
-                    q[i] = total
-                    pq += float(ps[i]) * float(q[i])
-                go, stop = _verdict(rr[s], rz[s], pq, tol2[s])
-                if not go:
-                    rr[s] = stop
-            if go:
-                alpha = rz[s] / pq
-                new_rr = new_rz = 0.0
-                for i in range(n):
-                    xs[i] += alpha * ps[i]
-                    rs[i] -= alpha * q[i]
-                    square = float(rs[i]) * float(rs[i])
-                    new_rr += square
-                    new_rz += square if dinv is None else square * float(dinv[s, i])
-                beta = new_rz / rz[s]
-                rr[s], rz[s] = new_rr, new_rz
-                for i in range(n):
-                    z = float(rs[i]) if dinv is None else float(rs[i]) * float(dinv[s, i])
-                    ps[i] = z + beta * ps[i]
-                nit[s] += 1
-            if log is not None:
-                log[s, j] = rr[s]
-
-
-def batched_cg(A, dinv, tol2, steps, x, r, p, rr, rz, nit, log):
-    systems_worth_a_thread = 1 + 100_000 // (1 + 2 * x.shape[1] ** 2 * steps)
-    over_blocks(_batched_cg, x.shape[0], systems_worth_a_thread, A, dinv, tol2, steps, x, r, p, rr, rz, nit, log)

@@ -12,6 +12,9 @@ from collections import deque
 
 from ..settings import threads
 
+# Reassociation is allowed, so that sums vectorise, but nothing that assumes numbers to be finite: kernels look for NaN.
+JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+
 
 class _Worker(threading.Thread):
     """A daemon that waits on a lock, runs one call, and goes back to the list of the idle."""

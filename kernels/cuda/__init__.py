@@ -2,8 +2,8 @@
 
 import cupy as xp
 
+from .batched import batched_cg  # noqa: F401
 from .linalg import (  # noqa: F401
-    batched_cg,
     cg_direction,
     cg_update,
     csr_matvec,

@@ -28,6 +28,8 @@ __device__ double block_sum(double v) {
   return sum;
 }
 
+__device__ __forceinline__ bool finite(double v) { return v - v == 0; }
+
 // The larger of two sizes, and NaN if either is.
 __device__ __forceinline__ double larger(double a, double b) { return a > b || a != a ? a : b; }
 

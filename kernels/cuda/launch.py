@@ -1,4 +1,4 @@
-"""One module per .cu file, every template instance named once, arguments typed by hand: CuPy converts nothing."""
+"""Every template instance named in one place, arguments typed by hand: CuPy converts nothing."""
 
 import functools
 
@@ -16,14 +16,9 @@ NULL = np.uintp(0)  # a null pointer, for an argument that is None
 
 
 @functools.cache
-def _module(device, file):
-    """Compiled for, and loaded on, one device."""
-    return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=INSTANCES[file])
-
-
-@functools.cache
 def _function(device, file, instance):
-    return _module(device, file).get_function(instance)
+    """Compiled for, and loaded on, one device. A module an instance: a caller waits for those that a solve uses."""
+    return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=[instance]).get_function(instance)
 
 
 def launch(file, instance, grid, block, args, shared=0):

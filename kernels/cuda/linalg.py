@@ -9,7 +9,6 @@ from .launch import CTYPE, INSTANCES, launch
 
 FILE = "linalg.cu"
 THREADS = 256
-WARPS = 4  # systems a block of batched_cg_warp
 REALS, INTEGERS, WIDTHS, TOTALS = ("float", "double"), ("int", "long long"), (1, 2, 4, 8, 16, 32), (32, 256)
 INSTANCES[FILE] = [
     *(
@@ -26,8 +25,6 @@ INSTANCES[FILE] = [
     ),
     *(f"{name}<{w}>" for name in ("total", "cg_update_total") for w in TOTALS),
     "norm_total",
-    *(f"batched_cg_warp<{t},{WARPS}>" for t in REALS),
-    *(f"batched_cg_block<{t}>" for t in REALS),
 ]
 _launch = functools.partial(launch, FILE)
 _int = np.int32
@@ -119,13 +116,3 @@ def flexible_dots(z, r, q, rz, minus_zq, work):
 
 def cg_direction(z, dinv, numerator, denominator, p):
     _over_vector("cg_direction", p, (z, dinv, numerator, denominator, p), None, _rows(dinv))
-
-
-def batched_cg(A, dinv, tol2, steps, x, r, p, rr, rz, nit, log):
-    batch, n = x.shape
-    args = (A, dinv, tol2, _int(steps), x, r, p, rr, rz, nit, log)
-    if n <= 32:
-        grid = (-(-batch // WARPS),)
-        _launch(f"batched_cg_warp<{_type(x)},{WARPS}>", grid, 32 * WARPS, (*args, _int(batch), _int(n)))
-    else:
-        _launch(f"batched_cg_block<{_type(x)}>", (batch,), THREADS, (*args, _int(n)))

@@ -110,12 +110,12 @@ def damage(shape, seed=7):
     hole = np.zeros(shape, dtype=bool)
     for _ in range(9):
         centre = rng.uniform((0.05, 0.05), (wide - 0.05, 0.95))
-        hole |= ellipse(centre, rng.uniform(0.02, 0.075, 2), rng.uniform(0, np.pi)) < 1
+        hole |= ellipse(centre, rng.uniform(0.02, 0.065, 2), rng.uniform(0, np.pi)) < 1
     for _ in range(12):  # scratches: y = a + b x + c sin(...)
         line = rng.uniform(-0.3, 1.3) + rng.uniform(-0.9, 0.9) * (x - wide / 2)
         line += rng.uniform(0.005, 0.03) * np.sin(rng.uniform(4, 12) * x + rng.uniform(0, 6))
         hole |= abs(y - line) < rng.uniform(0.002, 0.006)
-    gone = np.clip(1.6 - ellipse((0.62 * wide, 0.52), (0.3, 0.2), 0.4), 0, 0.75)
+    gone = np.clip(1.6 - ellipse((0.62 * wide, 0.52), (0.27, 0.17), 0.4), 0, 0.75)
     return hole | (rng.random(shape) < gone)
 
 

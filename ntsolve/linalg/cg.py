@@ -18,18 +18,17 @@ tolerance the iteration takes it up as its new r, and ends as STALLED when this 
 scaled by a power of two, so that neither a tiny nor a huge b loses digits or overflows.
 """
 
-import warnings
-
 import numpy as np
 
 from .. import operators, validate
 from ..dispatch import kernels_for
-from ..errors import ConvergenceError, ConvergenceWarning, PrecisionWarning
 from ..kernels.contracts import workspace_shape
-from ..kernels.contracts.linalg import A_NOT_POSITIVE, BATCHED_MAX_N, M_NOT_POSITIVE
+from ..kernels.contracts.linalg import A_NOT_POSITIVE, M_NOT_POSITIVE
 from ..monitor import LONGEST_BLOCK, Monitor
 from ..reductions import SERIAL
-from ..result import LinearResult, Status
+from ..result import Status
+from . import batched
+from .outcome import linear_result, report
 
 _VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
 
@@ -101,36 +100,49 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, time_limit=N
     M = validate.choice("M", M, ("jacobi",)) if isinstance(M, str) else operators.take("M", M)
     with kernels_for(A=A, b=b, x0=x0, M=M) as k:
         result = _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own)
-    _report(result, options.on_failure)
+    report("cg", result, options.on_failure)
     return result
 
 
 def _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own):
     system = operators.linear_system(k, A, b, x0, own=own, check=options.check)
-    if M is not None and not isinstance(M, str):
-        M = operators.preconditioner(k, M, system, check=options.check)
     if maxiter is None:
         maxiter = 10 * system.A.n
+    if (M is None or isinstance(M, str)) and batched.takes(system) and options.callback is None and comm is SERIAL:
+        return batched.solve(k, system, jacobi=M is not None, rtol=rtol, atol=atol, maxiter=maxiter, options=options)
+    if M is not None and not isinstance(M, str):
+        M = operators.preconditioner(k, M, system, check=options.check)
     state = _State(k, system, M, rtol, atol, comm)
     capturable = system.A.capturable and state.M is None and comm is SERIAL
     iterate = k.Replay(state.iteration, capturable=capturable)
     with Monitor("cg", maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
                  verbose=options.verbose, solution=lambda: system.restore(state.solution()), shape=system.shape,
-                 start=k.to_host(state.residual), target=k.to_host(state.tolerance)) as watch:  # fmt: skip
+                 start=state.residual, target=state.tolerance) as watch:  # fmt: skip
         while state.begin():
             while state.active.any() and watch.going():
                 state.advance(iterate, watch)
             state.verify()
             if watch.status is not None:
                 break
-    return _result(system, state, watch, k.NAME)
+        status = np.where(state.status, state.status, watch.status or Status.STALLED)
+        return linear_result(
+            system,
+            state.solution(),
+            success=np.isfinite(state.residual) & (state.residual <= state.goal),
+            residual=state.residual,
+            tolerance=state.tolerance,
+            status=status,
+            nit=state.nit,
+            history=watch.history,
+            elapsed=watch.elapsed,
+            backend=k.NAME,
+        )
 
 
 class _State:
     """All systems of one call. Inside, each is divided by 2**exponent, so that its residual is about 1 at the start.
 
-    What is known of each system (residual, status, ...) is in (batch,) arrays on the host, where the loop decides; for
-    a batch of small dense systems, of which there may be very many, beside the systems: `s` is NumPy or the backend's.
+    Vectors are (batch, n) arrays of the backend; what is known of each system is in (batch,) arrays on the host.
     """
 
     def __init__(self, k, system, M, rtol, atol, comm):
@@ -138,29 +150,28 @@ class _State:
         self.M = None if isinstance(M, str) else M
         xp, b = k.xp, system.b
         batch, n = b.shape
-        self.fused = (isinstance(self.A, operators.Dense) and self.A.A.shape[0] == batch and n <= BATCHED_MAX_N
-                      and self.M is None and comm is SERIAL)  # fmt: skip
-        self.s = s = xp if self.fused else np
-        b_norm = self.b_norm = self._known(comm.norm(operators.norms(k, b)))
-        with np.errstate(over="ignore"):
-            self.tolerance = s.maximum(rtol * b_norm, atol)
+        b_norm = self.b_norm = comm.norm(k.to_host(operators.norms(k, b)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.tolerance = np.maximum(rtol * b_norm, atol)
+            # A x, near b, is rounded: a residual is only known to that, and success must not be due to it
+            self.goal = self.tolerance - 0.5 * np.finfo(b.dtype).eps * b_norm
         x, r = system.x0, b.copy()
         if x is None:
             x, self.residual = xp.zeros_like(b), b_norm.copy()
         else:
             x[xp.asarray(b_norm == 0)] = 0  # the solution, whatever the start
-            self.residual = self._known(comm.norm(operators.true_residual(k, system, x, r)))
-        size = s.maximum(b_norm, self.residual)
-        exponent = s.frexp(s.where(s.isfinite(size) & (size > 0), size, 1.0))[1] - 1
-        self.scale = s.ldexp(s.ones(batch), exponent)
+            self.residual = comm.norm(k.to_host(operators.true_residual(k, system, x, r)))
+        size = np.maximum(b_norm, self.residual)
+        exponent = np.frexp(np.where(np.isfinite(size) & (size > 0), size, 1.0))[1] - 1
+        self.scale = np.ldexp(np.ones(batch), exponent)
         self._up, self._down = xp.asarray(exponent)[:, None], xp.asarray(-exponent)[:, None]
         self.x, self.r, self.p = xp.ldexp(x, self._down), xp.ldexp(r, self._down), xp.zeros_like(b)
 
-        self.status = s.zeros(batch, dtype="int64")  # 0 while undecided
-        self.status[~s.isfinite(self.residual)] = int(Status.NAN_OR_INF)
-        self.nit = s.zeros(batch, dtype="int64")
-        self.active = s.zeros(batch, dtype=bool)
-        self._last = s.full(batch, np.inf)  # the residual when an iteration was last begun
+        self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
+        self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
+        self.nit = np.zeros(batch, dtype="int64")
+        self.active = np.zeros(batch, dtype=bool)
+        self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
         self.tol2 = xp.zeros(batch)
 
         self.dinv = None
@@ -169,22 +180,13 @@ class _State:
             positive = diagonal > 0
             with np.errstate(over="ignore"):  # seen in r.z
                 self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
-            broken = s.broadcast_to(~self._known(positive.all(axis=-1)), (batch,))
+            broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
             self.status[broken] = int(Status.INDEFINITE_OPERATOR)  # a diagonal entry is p.Ap for a unit vector p
         self.work = xp.empty(workspace_shape(batch, n))
         # row 0 is what a block of iterations starts from, row j what its iteration j leaves
-        rows = 1 if self.fused else LONGEST_BLOCK + 1
-        self.rr, self.rz = xp.zeros((rows, batch)), xp.zeros((rows, batch))
-        if self.fused:
-            self.counted = xp.zeros(batch, dtype="int32")
-            self.log = xp.empty((1, LONGEST_BLOCK))  # of a single system
-        else:
-            self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros(batch), xp.zeros(batch)
-            self.z = None if self.M is None else xp.zeros_like(b)
-
-    def _known(self, values):
-        """Values of the backend, where those of this solve are kept."""
-        return values if self.fused else self.k.to_host(values)
+        self.rr, self.rz = xp.zeros((LONGEST_BLOCK + 1, batch)), xp.zeros((LONGEST_BLOCK + 1, batch))
+        self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros(batch), xp.zeros(batch)
+        self.z = None if self.M is None else xp.zeros_like(b)
 
     def solution(self):
         """The current iterate, in the caller's units."""
@@ -196,19 +198,18 @@ class _State:
 
         Taking up b - A x again is worth it while that halves it.
         """
-        s = self.s
-        unsolved = (self.status == 0) & (self.residual > self.tolerance)
+        unsolved = (self.status == 0) & (self.residual > self.goal)
         self.active = unsolved & (self.residual < 0.5 * self._last)
         self.status[unsolved & ~self.active] = int(Status.STALLED)
         self._last = self._seen = self.residual
         # the recurrence need not go below what rounding leaves of b - A x
-        floor = 0.1 * np.finfo(self.r.dtype).eps * s.maximum(self.b_norm, self.residual)
+        floor = 0.1 * np.finfo(self.r.dtype).eps * np.maximum(self.b_norm, self.residual)
         with np.errstate(over="ignore"):  # infinite where atol is far above everything
-            self.aim2 = (s.maximum(self.tolerance, floor) / self.scale) ** 2
+            self.aim2 = (np.maximum(self.goal, floor) / self.scale) ** 2
         if not self.active.any():
             return False
         k, (rr, rz) = self.k, (self.rr[0], self.rz[0])
-        self.tol2[...] = k.xp.asarray(s.where(self.active, self.aim2, np.inf))  # the others rest
+        self.tol2[...] = k.xp.asarray(np.where(self.active, self.aim2, np.inf))  # the others rest
         self.p.fill(0)
         z = self.r
         if self.M is not None:
@@ -238,91 +239,32 @@ class _State:
 
     def advance(self, iterate, watch):
         """A block of iterations of each active system, and what it means for them."""
-        s = self.s
-        if self.fused:
-            rows, taken = self._batched(watch)
-        else:
-            steps = watch.block()
-            iterate(steps)
-            self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
-            rows = self.k.to_host(self.rr[1 : steps + 1])
-            running = (rows > self.aim2).sum(0)
-            # the iteration that converges counts, one that a verdict prevents does not
-            taken = np.where(rows[-1] >= 0, np.minimum(running + 1, steps), running)
+        steps = watch.block()
+        iterate(steps)
+        self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
+        rows = self.k.to_host(self.rr[1 : steps + 1])
+        running = (rows > self.aim2).sum(0)
+        # the iteration that converges counts, one that a verdict prevents does not
+        taken = np.where(rows[-1] >= 0, np.minimum(running + 1, steps), running)
         last = rows[-1]
-        taken = s.where(self.active, taken, 0)
+        taken = np.where(self.active, taken, 0)
         self.nit += taken
         if not (last >= 0).all():
             for verdict, status in _VERDICTS.items():
                 self.status[self.active & (last == verdict)] = int(status)
-            self.status[self.active & ~s.isfinite(last)] = int(Status.NAN_OR_INF)
+            self.status[self.active & ~np.isfinite(last)] = int(Status.NAN_OR_INF)
         most = int(taken.max())
         if most:
-            seen = s.where(self.active & (rows >= 0), s.sqrt(abs(rows)) * self.scale, self._seen)
+            seen = np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self._seen)
             self._seen = seen[-1]  # what rests is shown as it was last
-            watch.did(self.k.to_host(seen[:most]), most)
+            watch.did(seen[:most], most)
         self.active = self.active & (last > self.aim2) & (self.status == 0)
-
-    def _batched(self, watch):
-        """Small dense systems: all steps of a block in one call, on so many systems at a time that a Ctrl-C is seen."""
-        k, (batch, n) = self.k, self.x.shape
-        steps = watch.block(exact=True)
-        log = self.log[:, :steps] if batch == 1 else None
-        group = max(1, int(k.FLOPS_A_CALL / (2 * n * n * steps + 1)))
-        before = self.counted.copy()
-        for low in range(0, batch, group):
-            part = slice(low, low + group)
-            dinv = None if self.dinv is None else self.dinv[part]
-            k.batched_cg(self.A.A[part], dinv, self.tol2[part], steps, self.x[part], self.r[part], self.p[part],
-                         self.rr[0, part], self.rz[0, part], self.counted[part], log)  # fmt: skip
-            if low + group < batch and not watch.going():
-                break
-        return self.rr if log is None else log.reshape(steps, 1), self.counted - before
 
     def verify(self):
         """b - A x, computed from the problem as the caller gave it; it is what a next round starts from."""
         if self.nit.any():
             r = self.k.xp.empty_like(self.r)
             norms = operators.true_residual(self.k, self.system, self.solution(), r)
-            self.residual = self._known(self.comm.norm(norms))
-            self.status[~self.s.isfinite(self.residual)] = int(Status.NAN_OR_INF)
+            self.residual = self.comm.norm(self.k.to_host(norms))
+            self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
             self.r[...] = self.k.xp.ldexp(r, self._down)
-
-
-def _result(system, state, watch, backend):
-    known = (state.residual, state.tolerance, state.status, state.nit)
-    residual, tolerance, status, nit = (state.k.to_host(values) for values in known)
-    success = np.isfinite(residual) & (residual <= tolerance)
-    status = np.where(success, Status.CONVERGED, status)
-    status[status == 0] = watch.status if watch.status is not None else Status.STALLED
-    message = Status(int(status.min(initial=1))).advice
-    if system.shape and not success.all():
-        message = f"{int((~success).sum())} of {success.size} systems failed. {message}"
-
-    def item(values):
-        values = values.reshape(system.shape)
-        return values if system.shape else values[()].item()
-
-    return LinearResult(
-        x=system.restore(state.solution()),
-        success=item(success),
-        status=status.reshape(system.shape) if system.shape else Status(int(status[0])),
-        message=message,
-        nit=item(nit),
-        residual=item(residual),
-        history=watch.history,
-        elapsed=watch.elapsed,
-        backend=backend,
-        tolerance=item(tolerance),
-    )
-
-
-def _report(result, on_failure):
-    worst = Status(int(np.min(result.status, initial=1)))
-    if worst > 0 or on_failure == "ignore":
-        return
-    figures = f"iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e}"
-    message = f"cg: {result.message} ({figures})"
-    if on_failure == "raise":
-        raise ConvergenceError(message, result)
-    warnings.warn(message, PrecisionWarning if worst == Status.STALLED else ConvergenceWarning, stacklevel=3)

@@ -25,11 +25,9 @@ SITES = [(file, site) for file in sorted(launch.INSTANCES) for site in barriers.
 @pytest.fixture
 def compiled_anew():
     """No compiled module from before, and none of this test left behind."""
-    for cache in (launch._function, launch._module):
-        cache.cache_clear()
+    launch._function.cache_clear()
     yield
-    for cache in (launch._function, launch._module):
-        cache.cache_clear()
+    launch._function.cache_clear()
 
 
 def most_likely_first(file, site):

@@ -1,0 +1,59 @@
+"""Conjugate gradients for many small dense systems: each from its start to its verified end inside one kernel.
+
+The method is that of cg.py. A loop over iterations would read every matrix from memory in each of them; here a system
+stays where it is read to, in cache on the CPU, in registers or shared memory on the GPU.
+"""
+
+import numpy as np
+
+from .. import operators
+from ..kernels.contracts.batched import MAX_N, MET, NOT_FINITE, NOT_POSITIVE, OUT_OF_STEPS, STALLED
+from ..monitor import Monitor
+from ..result import Status
+from .outcome import linear_result
+
+_STATUS = {
+    OUT_OF_STEPS: Status.MAXITER,
+    MET: Status.CONVERGED,
+    STALLED: Status.STALLED,
+    NOT_FINITE: Status.NAN_OR_INF,
+    NOT_POSITIVE: Status.INDEFINITE_OPERATOR,
+}
+
+
+def takes(system):
+    """Whether these are systems for this file: a batch of dense ones, small enough to keep close."""
+    A = system.A
+    return bool(system.shape) and isinstance(A, operators.Dense) and len(A.A) == len(system.b) and A.n <= MAX_N
+
+
+def solve(k, system, *, jacobi, rtol, atol, maxiter, options):
+    """All systems, in as many calls as it takes to see a Ctrl-C and the time limit."""
+    xp, A, b = k.xp, system.A.A, system.b
+    batch, n = b.shape
+    x = xp.zeros_like(b) if system.x0 is None else system.x0
+    residual, tolerance = xp.empty(batch), xp.empty(batch)
+    nit, outcome = xp.empty(batch, dtype="int32"), xp.empty(batch, dtype="int32")
+    group = max(16, int(k.FLOPS_A_CALL / (2.0 * n * n * min(n, maxiter) + 1)))
+    with Monitor("cg", maxiter=maxiter + 1, time_limit=options.time_limit, verbose=options.verbose) as watch:
+        for low in range(0, batch, group):
+            part = slice(low, low + group)
+            steps = maxiter if watch.going() else 0  # once it has to end: what the start is worth
+            k.batched_cg(A[part], b[part], int(jacobi), rtol, atol, steps, x[part], residual[part], tolerance[part],
+                         nit[part], outcome[part])  # fmt: skip
+        residual, tolerance, nit, outcome = (k.to_host(values) for values in (residual, tolerance, nit, outcome))
+        table = np.array([_STATUS[value] for value in sorted(_STATUS)])
+        if watch.status is not None:
+            table[OUT_OF_STEPS] = watch.status
+        return linear_result(
+            system,
+            x,
+            success=outcome == MET,
+            residual=residual,
+            tolerance=tolerance,
+            status=table[outcome],
+            nit=nit.astype("int64"),
+            history=residual.reshape(1, *system.shape).copy(),
+            elapsed=watch.elapsed,
+            backend=k.NAME,
+        )
