@@ -181,8 +181,9 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True):
     xp = k.xp
 
     def rows(name, v):
-        try:
-            v = xp.broadcast_to(v.astype(dtype, copy=False), (*batch, n))
+        v = v.astype(dtype, copy=False)
+        try:  # broadcasting makes an array read-only, which is another type to Numba
+            v = v if tuple(v.shape) == (*batch, n) else xp.broadcast_to(v, (*batch, n))
         except ValueError:
             raise ValueError(f"{name} has leading axes {tuple(v.shape[:-1])}, the batch is {batch}") from None
         return xp.ascontiguousarray(v).reshape(math.prod(batch), n)
@@ -288,7 +289,7 @@ def _operator(k, name, A, n, dtype, batch, check):
 def _dense(k, name, A, dtype, batch, check):
     A = validate.numeric(name, A, check=check).astype(dtype, copy=False)
     xp = k.xp
-    if A.ndim > 2:
+    if A.ndim > 2 and tuple(A.shape[:-2]) != tuple(batch):
         A = xp.broadcast_to(A, (*batch, *A.shape[-2:]))
     A = xp.ascontiguousarray(A).reshape(math.prod(A.shape[:-2]), *A.shape[-2:])
     return (Stack if dtype.kind == "c" else Dense)(k, A)

@@ -88,10 +88,10 @@ def _one_cg(A, b, jacobi, rtol, atol, maxiter, x):
             return x, res, tol, steps, MET
         if (d <= 0).any():
             return x, res, tol, steps, NOT_POSITIVE
-        if not res < 0.5 * last:
-            return x, res, tol, steps, STALLED
         if steps >= maxiter:
             return x, res, tol, steps, OUT_OF_STEPS
+        if not res < 0.5 * last:
+            return x, res, tol, steps, STALLED
         last, scale = res, 2.0 ** (np.frexp(max(b_norm, res))[1] - 1)
         aim2 = (max(goal, 0.1 * np.finfo(dtype).eps * max(b_norm, res)) / scale) ** 2
         r = (r / scale).astype(dtype)

@@ -62,10 +62,10 @@ def _one_cg(A, b, jacobi, rtol, atol, maxiter, eps, x, r, p, q, dinv):
             return res, tol, steps, MET
         if not positive:
             return res, tol, steps, NOT_POSITIVE
-        if not res < 0.5 * last:
-            return res, tol, steps, STALLED
         if steps >= maxiter:
             return res, tol, steps, OUT_OF_STEPS
+        if not res < 0.5 * last:
+            return res, tol, steps, STALLED
         last = res
         exponent = math.frexp(max(b_norm, res))[1] - 1
         aim2 = math.ldexp(max(goal, 0.1 * eps * max(b_norm, res)), -exponent) ** 2

@@ -12,11 +12,11 @@ from ..contracts import BLOCK
 from ..contracts.linalg import A_NOT_POSITIVE, M_NOT_POSITIVE
 from .pool import JIT, over_blocks
 
-_GRAIN = 12  # blocks a thread is worth waking for: about 25,000 elements
+_GRAIN = 60  # blocks a thread is worth waking for: about 120,000 elements
 
 
-def _over_vector(body, n, *args):
-    over_blocks(body, max(1, -(-n // BLOCK)), _GRAIN, *args)
+def _over_vector(body, n, *args, batch=1):
+    over_blocks(body, max(1, -(-n // BLOCK)), max(1, _GRAIN // max(1, batch)), *args)
 
 
 @njit(**JIT)
@@ -53,7 +53,7 @@ def _csr_matvec(first, last, indptr, indices, data, x, y):
 
 def csr_matvec(indptr, indices, data, x, y):
     if y.size:
-        _over_vector(_csr_matvec, y.shape[1], indptr, indices, data, x, y)
+        _over_vector(_csr_matvec, y.shape[1], indptr, indices, data, x, y, batch=y.shape[0])
 
 
 @njit(**JIT)
@@ -70,7 +70,7 @@ def _csr_matvec_dot(first, last, indptr, indices, data, p, q, work):
 
 
 def csr_matvec_dot(indptr, indices, data, p, q, pq, work):
-    _over_vector(_csr_matvec_dot, q.shape[1], indptr, indices, data, p, q, work)
+    _over_vector(_csr_matvec_dot, q.shape[1], indptr, indices, data, p, q, work, batch=q.shape[0])
     _total(work, 0, pq)
 
 
@@ -106,7 +106,7 @@ def _dot(first, last, x, y, work):
 
 
 def dot(x, y, out, work):
-    _over_vector(_dot, x.shape[1], x, y, work)
+    _over_vector(_dot, x.shape[1], x, y, work, batch=x.shape[0])
     _total(work, 0, out)
 
 
@@ -145,7 +145,7 @@ def _norm_total(work, out):
 
 
 def norm(x, out, work):
-    _over_vector(_norm, x.shape[1], x, work)
+    _over_vector(_norm, x.shape[1], x, work, batch=x.shape[0])
     _norm_total(work, out)
 
 
@@ -210,7 +210,7 @@ def _cg_update_total(rz_old, pq, rr_old, tol2, carry, rr, rz, work):
 
 
 def cg_update(p, q, dinv, rz_old, pq, rr_old, tol2, carry, x, r, rr, rz, work):
-    _over_vector(_cg_update, x.shape[1], p, q, dinv, rz_old, pq, rr_old, tol2, x, r, work)
+    _over_vector(_cg_update, x.shape[1], p, q, dinv, rz_old, pq, rr_old, tol2, x, r, work, batch=x.shape[0])
     _cg_update_total(rz_old, pq, rr_old, tol2, carry, rr, rz, work)
 
 
@@ -228,7 +228,7 @@ def _flexible_dots(first, last, z, r, q, work):
 
 
 def flexible_dots(z, r, q, rz, minus_zq, work):
-    _over_vector(_flexible_dots, z.shape[1], z, r, q, work)
+    _over_vector(_flexible_dots, z.shape[1], z, r, q, work, batch=z.shape[0])
     _total(work, 0, rz)
     _total(work, 1, minus_zq)
 
@@ -252,4 +252,4 @@ def _cg_direction(first, last, z, dinv, numerator, denominator, p):
 
 
 def cg_direction(z, dinv, numerator, denominator, p):
-    _over_vector(_cg_direction, p.shape[1], z, dinv, numerator, denominator, p)
+    _over_vector(_cg_direction, p.shape[1], z, dinv, numerator, denominator, p, batch=p.shape[0])

@@ -12,4 +12,5 @@ class Replay:
             self.body(j)
 
 
-FLOPS_A_CALL = 1e8  # what one call of a batched kernel may take on, so that a Ctrl-C is seen
+SMALL = 300_000  # reads and writes an iteration up to which one thread does it sooner than several
+FLOPS_A_CALL = 5e7  # what one call of a batched kernel may take on, so that a Ctrl-C is seen

@@ -13,7 +13,8 @@ from .linalg import (  # noqa: F401
     flexible_dots,
     norm,
 )
-from .loop import FLOPS_A_CALL, Replay  # noqa: F401
+from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cuda"
 

@@ -93,8 +93,8 @@ __device__ void solve(Team& team, const T* __restrict__ A, const T* __restrict__
     else if (res <= goal) end = MET;
     else if (broken >= 0) end = broken;
     else if (!positive) end = NOT_POSITIVE;
-    else if (!(res < 0.5 * last)) end = STALLED;
     else if (steps >= maxiter) end = OUT_OF_STEPS;
+    else if (!(res < 0.5 * last)) end = STALLED;
     if (end >= 0) break;
     last = res;
     int exponent;

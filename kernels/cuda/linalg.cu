@@ -1,12 +1,10 @@
 // CUDA twins of contracts/linalg.py. Vectors are (batch, n); `work` is (batch, 2, blocks), blocks = ceil(n / ELEMENTS).
 // Kernels over vectors run one block of THREADS for each system and ELEMENTS of it: blockIdx.x = system * blocks + block.
 // What they add up goes to `work` and is summed in a second launch, in a fixed order.
-#include "common.cuh"
+#include "cg.cuh"
 
 #define THREADS 256
 #define ELEMENTS 2048
-#define A_NOT_POSITIVE -1.0
-#define M_NOT_POSITIVE -2.0
 
 struct Span {  // the part of a vector that a block works on
   int system, block, low, high;
@@ -22,14 +20,6 @@ struct Span {  // the part of a vector that a block works on
     return all + ((long long)system * 2 + slot) * blocks + block;
   }
 };
-
-// Whether a system goes on; if not, `rr` becomes the verdict.
-__device__ __forceinline__ bool goes_on(double& rr, double rz, double pq, double tol2) {
-  if (!(rr > tol2)) return false;
-  if (finite(rz) && finite(pq) && rz > 0 && pq > 0) return true;
-  rr = !(finite(rz) && finite(pq)) ? double(NAN) : rz <= 0 ? M_NOT_POSITIVE : A_NOT_POSITIVE;
-  return false;
-}
 
 // ---- products ------------------------------------------------------------------------------------------------------
 

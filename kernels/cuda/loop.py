@@ -2,7 +2,8 @@
 
 import cupy
 
-FLOPS_A_CALL = 1e13  # what one call of a batched kernel may take on: well under 100 ms of it
+SMALL = 50_000  # reads and writes an iteration up to which one block does it sooner than several launches
+FLOPS_A_CALL = 1e12  # what one call of a batched kernel may take on: well under 100 ms of it
 WORTH_CAPTURING = 8  # steps
 
 

@@ -98,7 +98,7 @@ SOLVER = Solver(
         Problem("batch", lambda dtype: hopeless(60, (500,)), LONG),
     ),
     slow=slow,
-    threaded=Problem("threaded", lambda dtype: {"A": laplacian(100_000), "b": rhs(100_000)},
+    threaded=Problem("threaded", lambda dtype: {"A": laplacian(400_000), "b": rhs(400_000)},
                      {"maxiter": 20, "on_failure": "ignore"}),  # fmt: skip
     scalings={"A": -1, "b": 1},
     starts=("x0",),

@@ -1,0 +1,13 @@
+// Decisions that the kernels of the conjugate gradient method share, as in contracts/linalg.py.
+#include "common.cuh"
+
+#define A_NOT_POSITIVE -1.0
+#define M_NOT_POSITIVE -2.0
+
+// Whether a system goes on; if not, `rr` becomes the verdict.
+__device__ __forceinline__ bool goes_on(double& rr, double rz, double pq, double tol2) {
+  if (!(rr > tol2)) return false;
+  if (finite(rz) && finite(pq) && rz > 0 && pq > 0) return true;
+  rr = !(finite(rz) && finite(pq)) ? double(NAN) : rz <= 0 ? M_NOT_POSITIVE : A_NOT_POSITIVE;
+  return false;
+}
