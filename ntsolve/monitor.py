@@ -167,14 +167,12 @@ class Monitor:
         steps = self.maxiter - self.nit
         if self.callback is not None or self.comm is not SERIAL:  # processes need not be equally quick
             return 1
-        if exact:
-            return min(steps, LONGEST_BLOCK)
         if not self._pace:
-            return 1
+            return min(steps, 8 if exact else 1)
         seconds = SECONDS_A_BLOCK
         if self.time_limit is not None:
             seconds = min(seconds, self.time_limit - self.elapsed)
-        steps = min(steps, LONGEST_BLOCK, int(seconds / self._pace), self.nit // 8)
+        steps = min(steps, LONGEST_BLOCK, int(seconds / self._pace), steps if exact else self.nit // 8)
         return max(1, 1 << max(0, steps.bit_length() - 1))  # a power of two: few graphs to capture
 
     def did(self, residuals, steps):

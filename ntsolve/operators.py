@@ -4,6 +4,7 @@ Vectors are (batch, n), one system a row. A complex Hermitian system of order n 
 order 2n on the same memory (real and imaginary parts in turn): (p, Ap) and (r, Mr) are the real dots of those views.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,10 @@ class Operator:
         self.matvec(p, q)
         self.k.dot(p, q, pq, work)
 
+    def steps_kernel(self):
+        """The kernel that does a block of CG iterations in one call, with its matrix; None where A is not small."""
+        return
+
     def diagonal(self):
         """(batch, n) or (1, n), real."""
         raise ValueError('M="jacobi" needs the diagonal of A: pass A as an array or a sparse matrix')
@@ -46,6 +51,10 @@ class Dense(Operator):
 
     def matvec(self, x, y):
         self.k.dense_matvec(self.A, x, y)
+
+    def steps_kernel(self):
+        small = self.n * (self.n + 4) <= self.k.SMALL
+        return functools.partial(self.k.dense_cg_steps, self.A) if small else None
 
     def diagonal(self):
         return self.A.reshape(self.A.shape[0], self.n**2)[:, :: self.n + 1]
@@ -63,6 +72,10 @@ class Sparse(Operator):
 
     def matvec_dot(self, p, q, pq, work):
         self.k.csr_matvec_dot(*self.parts, p, q, pq, work)
+
+    def steps_kernel(self):
+        small = self.parts[2].size + 4 * self.n <= self.k.SMALL
+        return functools.partial(self.k.csr_cg_steps, *self.parts) if small else None
 
     def diagonal(self):
         return self.k.xp.asarray(self._diagonal(), dtype=self.dtype)[None]

@@ -18,6 +18,8 @@ tolerance the iteration takes it up as its new r, and ends as STALLED when this 
 scaled by a power of two, so that neither a tiny nor a huge b loses digits or overflows.
 """
 
+import functools
+
 import numpy as np
 
 from .. import operators, validate
@@ -113,14 +115,18 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own):
     if M is not None and not isinstance(M, str):
         M = operators.preconditioner(k, M, system, check=options.check)
     state = _State(k, system, M, rtol, atol, comm)
-    capturable = system.A.capturable and state.M is None and comm is SERIAL
-    iterate = k.Replay(state.iteration, capturable=capturable)
+    plain = state.M is None and comm is SERIAL
+    kernel = system.A.steps_kernel() if plain else None
+    if kernel is not None:
+        iterate = functools.partial(state.small_block, kernel)
+    else:
+        iterate = k.Replay(state.iteration, capturable=plain and system.A.capturable)
     with Monitor("cg", maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
                  verbose=options.verbose, solution=lambda: system.restore(state.solution()), shape=system.shape,
                  start=state.residual, target=state.tolerance) as watch:  # fmt: skip
         while state.begin():
             while state.active.any() and watch.going():
-                state.advance(iterate, watch)
+                state.advance(iterate, watch.block(exact=kernel is not None), watch)
             state.verify()
             if watch.status is not None:
                 break
@@ -237,9 +243,12 @@ class _State:
             self.comm.total(rz[j], self.minus_zq)
             k.cg_direction(self.z, None, self.minus_zq, pq, p)  # (4)
 
-    def advance(self, iterate, watch):
+    def small_block(self, kernel, steps):
+        """(1) - (3), `steps` times, in one kernel."""
+        kernel(self.dinv, self.tol2, steps, self.x, self.r, self.p, self.q, self.rr, self.rz)
+
+    def advance(self, iterate, steps, watch):
         """A block of iterations of each active system, and what it means for them."""
-        steps = watch.block()
         iterate(steps)
         self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
         rows = self.k.to_host(self.rr[1 : steps + 1])
