@@ -57,8 +57,8 @@ class Result:
     residual : float, or float array (batch)
         The optimality measure, recomputed at `x`.
     history : array (nit + 1, ...)
-        The measure as the iteration saw it, from the start; further axes are the batch. A batch of small dense systems,
-        which one kernel solves, has a row a look instead of a row an iteration.
+        The measure as the iteration saw it, from the start; further axes are the batch. A batch of small dense systems
+        that one kernel solves has two rows, the start and the end.
     elapsed : float
         Seconds.
     backend : str

@@ -93,7 +93,7 @@ def _one_cg(A, b, jacobi, rtol, atol, maxiter, x):
         if not res < 0.5 * last:
             return x, res, tol, steps, STALLED
         last, scale = res, 2.0 ** (np.frexp(max(b_norm, res))[1] - 1)
-        aim2 = (max(goal, 0.1 * np.finfo(dtype).eps * max(b_norm, res)) / scale) ** 2
+        aim2 = (max(0.999 * goal, 0.1 * np.finfo(dtype).eps * max(b_norm, res)) / scale) ** 2
         r = (r / scale).astype(dtype)
         z = r.astype(float) / d
         p = z.astype(dtype)

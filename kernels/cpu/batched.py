@@ -68,7 +68,7 @@ def _one_cg(A, b, jacobi, rtol, atol, maxiter, eps, x, r, p, q, dinv):
             return res, tol, steps, STALLED
         last = res
         exponent = math.frexp(max(b_norm, res))[1] - 1
-        aim2 = math.ldexp(max(goal, 0.1 * eps * max(b_norm, res)), -exponent) ** 2
+        aim2 = math.ldexp(max(0.999 * goal, 0.1 * eps * max(b_norm, res)), -exponent) ** 2
         rr = rz = 0.0
         for i in range(n):
             x[i] = math.ldexp(np.float64(x[i]), -exponent)

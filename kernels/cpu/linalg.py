@@ -233,7 +233,8 @@ def flexible_dots(z, r, q, rz, minus_zq, work):
     _total(work, 1, minus_zq)
 
 
-@njit(**JIT)
+# no sums to reassociate here; and beta p must not become (numerator p) / denominator, which may underflow
+@njit(**JIT | {"fastmath": {"contract", "nsz"}})
 def _cg_direction(first, last, z, dinv, numerator, denominator, p):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, p.shape[1])

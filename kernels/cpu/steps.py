@@ -1,5 +1,6 @@
 """Numba twins of contracts/steps.py: a system on one thread, all of its iterations in one call."""
 
+import numpy as np
 from numba import njit
 
 from .linalg import _csr_rows, _verdict
@@ -13,19 +14,20 @@ def _step(x, r, p, q, dinv, d, tol2, rr_old, rz_old):
         return rr_old, rz_old
     pq = 0.0
     for i in range(x.size):
-        pq += float(p[i]) * float(q[i])
+        pq += np.float64(p[i]) * np.float64(q[i])
     go, stop = _verdict(rr_old, rz_old, pq, tol2)
     if not go:
         return stop, rz_old
-    alpha = rz_old / pq
+    # quotients are positive; abs keeps `reassoc` from making (rz p) / pq of alpha p, which may underflow
+    alpha = abs(rz_old / pq)
     rr = rz = 0.0
     if dinv is None:
         for i in range(x.size):
             x[i] += alpha * p[i]
             r[i] -= alpha * q[i]
-            rr += float(r[i]) * float(r[i])
+            rr += np.float64(r[i]) * np.float64(r[i])
         rz = rr
-        beta = rz / rz_old
+        beta = abs(rz / rz_old)
         for i in range(x.size):
             p[i] = r[i] + beta * p[i]
     else:
@@ -33,12 +35,12 @@ def _step(x, r, p, q, dinv, d, tol2, rr_old, rz_old):
         for i in range(x.size):
             x[i] += alpha * p[i]
             r[i] -= alpha * q[i]
-            square = float(r[i]) * float(r[i])
+            square = np.float64(r[i]) * np.float64(r[i])
             rr += square
-            rz += square * float(ds[i])
-        beta = rz / rz_old
+            rz += square * np.float64(ds[i])
+        beta = abs(rz / rz_old)
         for i in range(x.size):
-            p[i] = float(r[i]) * float(ds[i]) + beta * p[i]
+            p[i] = np.float64(r[i]) * np.float64(ds[i]) + beta * p[i]
     return rr, rz
 
 
@@ -68,7 +70,7 @@ def _dense_cg_steps(first, last, A, dinv, tol2, steps, x, r, p, q, rr, rz):
                     row = As[i]
                     total = 0.0
                     for k in range(x.shape[1]):
-                        total += float(row[k]) * float(ps[k])
+                        total += np.float64(row[k]) * np.float64(ps[k])
                     qs[i] = total
             rr[j, s], rz[j, s] = _step(x[s], r[s], ps, qs, dinv, d, tol2[s], rr[j - 1, s], rz[j - 1, s])
 

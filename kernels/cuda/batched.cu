@@ -100,7 +100,7 @@ __device__ void solve(Team& team, const T* __restrict__ A, const T* __restrict__
     int exponent;
     frexp(fmax(b_norm, res), &exponent);
     exponent--;
-    const double aim = ldexp(fmax(goal, 0.1 * eps * fmax(b_norm, res)), -exponent);
+    const double aim = ldexp(fmax(0.999 * goal, 0.1 * eps * fmax(b_norm, res)), -exponent);
     x = T(ldexp(double(x), -exponent));
     r = T(ldexp(double(r), -exponent));
     T p = T(double(r) * dinv);

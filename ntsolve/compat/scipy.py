@@ -68,8 +68,17 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
     elif x0 is not None:
         x0 = _column("x0", validate.own_kind("x0", x0)[0], n)
         x0 = x0.astype(np.result_type(_working(b), _working(A)), copy=False)  # the start does not set the dtype
-    result = _cg(A, b, x0, M=M, rtol=rtol, atol=atol, maxiter=maxiter, on_failure="ignore",
-                 callback=None if callback is None else lambda state: (callback(state.x), None)[1])  # fmt: skip
+    result = _cg(
+        A,
+        b,
+        x0,
+        M=M,
+        rtol=rtol,
+        atol=atol,
+        maxiter=maxiter,
+        on_failure="ignore",
+        callback=None if callback is None else lambda state: (callback(state.x), None)[1],
+    )
     if result.success:
         return result.x, 0
     if result.status == Status.INTERRUPTED:

@@ -208,10 +208,10 @@ class _State:
         self.active = unsolved & (self.residual < 0.5 * self._last)
         self.status[unsolved & ~self.active] = int(Status.STALLED)
         self._last = self._seen = self.residual
-        # the recurrence need not go below what rounding leaves of b - A x
+        # the recurrence aims a little lower than needed, and no lower than what rounding leaves of b - A x
         floor = 0.1 * np.finfo(self.r.dtype).eps * np.maximum(self.b_norm, self.residual)
         with np.errstate(over="ignore"):  # infinite where atol is far above everything
-            self.aim2 = (np.maximum(self.goal, floor) / self.scale) ** 2
+            self.aim2 = (np.maximum(0.999 * self.goal, floor) / self.scale) ** 2
         if not self.active.any():
             return False
         k, (rr, rz) = self.k, (self.rr[0], self.rz[0])

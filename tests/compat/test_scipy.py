@@ -58,8 +58,11 @@ def scipys_tests():
 
 
 SCIPYS = scipys_tests()
-OURS = {name: value for name, value in vars(SCIPYS).items()
-        if (name.startswith(("test_", "Test")) and name not in EXCLUDED) or name in ("solver", "case")}  # fmt: skip
+OURS = {
+    name: value
+    for name, value in vars(SCIPYS).items()
+    if (name.startswith(("test_", "Test")) and name not in EXCLUDED) or name in ("solver", "case")
+}
 globals().update(OURS)
 
 
@@ -69,12 +72,22 @@ def test_scipys_tests_are_installed_and_run():
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    assert {"test_convergence", "test_maxiter", "test_precond_dummy", "test_precond_inverse", "test_atol",
-            "test_zero_rhs", "test_x0_working", "test_x0_equals_Mb", "test_x0_solves_problem_exactly",
-            "test_positional_error", "test_invalid_atol"} <= set(OURS)  # fmt: skip
+    assert {
+        "test_convergence",
+        "test_maxiter",
+        "test_precond_dummy",
+        "test_precond_inverse",
+        "test_atol",
+        "test_zero_rhs",
+        "test_x0_working",
+        "test_x0_equals_Mb",
+        "test_x0_solves_problem_exactly",
+        "test_positional_error",
+        "test_invalid_atol",
+    } <= set(OURS)
     assert set(EXCLUDED) <= set(vars(SCIPYS))
     assert SCIPYS.cg is cg
-    assert SCIPYS._SOLVERS == [cg]
+    assert [cg] == SCIPYS._SOLVERS
     assert {one.solver for one in SCIPYS.cases} == {cg}
     assert isolve.cg is scipy_cg
 
@@ -94,11 +107,22 @@ def test_the_signature_is_scipys():
     assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs]
 
 
-@pytest.mark.parametrize("make", [
-    lambda A: A, lambda A: A.toarray(), lambda A: np.asmatrix(A.toarray()), sp.csc_matrix, sp.coo_array, sp.dia_array,
-    sp.bsr_array, sp.lil_array, sp.dok_array, aslinearoperator,
-    lambda A: LinearOperator(A.shape, lambda v: A @ v),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda A: A,
+        lambda A: A.toarray(),
+        lambda A: np.asmatrix(A.toarray()),
+        sp.csc_matrix,
+        sp.coo_array,
+        sp.dia_array,
+        sp.bsr_array,
+        sp.lil_array,
+        sp.dok_array,
+        aslinearoperator,
+        lambda A: LinearOperator(A.shape, lambda v: A @ v),
+    ],
+)
 @pytest.mark.parametrize("dtype", "fdFD")
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_the_answer_is_scipys(make, dtype):
@@ -113,8 +137,19 @@ def test_the_answer_is_scipys(make, dtype):
     assert np.linalg.norm(x - want) <= 200 * rtol * np.linalg.norm(want)
 
 
-@pytest.mark.parametrize("dtypes", [("f", "d", "f"), ("d", "f", "f"), ("f", "f", "d"), ("f", "F", "f"), ("F", "f", "f"),
-                                    ("i", "i", "i"), ("f", "e", "f"), ("d", "?", "d")])  # fmt: skip
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        ("f", "d", "f"),
+        ("d", "f", "f"),
+        ("f", "f", "d"),
+        ("f", "F", "f"),
+        ("F", "f", "f"),
+        ("i", "i", "i"),
+        ("f", "e", "f"),
+        ("d", "?", "d"),
+    ],
+)
 def test_the_dtype_is_scipys(dtypes):
     A, b = problem()
     A, b, x0 = ((4 * v).astype(d) for v, d in zip((A, abs(b) + 1, b), dtypes, strict=True))
@@ -261,5 +296,7 @@ def test_the_module_is_found_as_an_attribute():
     assert importlib.util.find_spec("ntsolve.compat.scipy") is not None
     import subprocess
 
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True
+    )
     assert done.stdout == "cg\n", done.stderr

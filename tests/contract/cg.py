@@ -63,8 +63,9 @@ def slow(seconds):
         time.sleep(seconds)
         return A @ v
 
-    return Problem("slow", lambda dtype: {"A": LinearOperator(A.shape, product, dtype=float), "b": rhs(4000)},
-                   {"rtol": 1e-12})  # fmt: skip
+    return Problem(
+        "slow", lambda dtype: {"A": LinearOperator(A.shape, product, dtype=float), "b": rhs(4000)}, {"rtol": 1e-12}
+    )
 
 
 def hopeless(n, batch=()):
@@ -90,16 +91,20 @@ SOLVER = Solver(
         Problem("operator", operator, TIGHT),
         Problem("function", function, TIGHT),
     ),
-    large=Problem("large", lambda dtype: {"A": laplacian(2000, dtype), "b": rhs(2000, dtype=dtype),
-                                          "x0": rhs(2000, dtype=dtype)}, TIGHT),  # fmt: skip
+    large=Problem(
+        "large",
+        lambda dtype: {"A": laplacian(2000, dtype), "b": rhs(2000, dtype=dtype), "x0": rhs(2000, dtype=dtype)},
+        TIGHT,
+    ),
     endless=(
         Problem("csr", lambda dtype: {"A": laplacian(400_000), "b": rhs(400_000)}, LONG),
         Problem("dense", lambda dtype: hopeless(500), LONG),
         Problem("batch", lambda dtype: hopeless(60, (500,)), LONG),
     ),
     slow=slow,
-    threaded=Problem("threaded", lambda dtype: {"A": laplacian(400_000), "b": rhs(400_000)},
-                     {"maxiter": 20, "on_failure": "ignore"}),  # fmt: skip
+    threaded=Problem(
+        "threaded", lambda dtype: {"A": laplacian(400_000), "b": rhs(400_000)}, {"maxiter": 20, "on_failure": "ignore"}
+    ),
     scalings={"A": -1, "b": 1},
     starts=("x0",),
     tolerances=("rtol", "atol"),

@@ -108,7 +108,10 @@ def fingerprint(value):
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.strides, value.flags.writeable, value.tobytes()
     if sp.issparse(value):
-        parts = {name: getattr(value, name) for name in ("indptr", "indices", "row", "col", "offsets", "data")
-                 if isinstance(getattr(value, name, None), np.ndarray)}  # fmt: skip
+        parts = {
+            name: getattr(value, name)
+            for name in ("indptr", "indices", "row", "col", "offsets", "data")
+            if isinstance(getattr(value, name, None), np.ndarray)
+        }
         return value.format, value.shape, {name: fingerprint(part) for name, part in parts.items()}
     return id(value)

@@ -63,7 +63,9 @@ def test_scale_does_not_matter(case, dtype, which):
     for name, power in case.solver.scalings.items():
         arguments = case.problem.make(dtype)
         changed = {name: scaled(arguments[name], factor)}
-        changed |= {start: scaled(arguments[start], factor**power) for start in case.solver.starts if start in arguments}
+        changed |= {
+            start: scaled(arguments[start], factor**power) for start in case.solver.starts if start in arguments
+        }
         result = case.solve(dtype, arguments=arguments | changed)
         assert np.all(result.success), name
         close(case, case.answer(result).astype(float) * factor**-power, want, dtype)
@@ -93,7 +95,7 @@ def test_the_history_grows_with_maxiter(case):
 def test_the_result_reads_as_attributes_and_items(case):
     result = case.solve()
     for name in ("x", "success", "status", "message", "nit", "residual", "history", "elapsed", "backend"):
-        assert name in result.keys()
+        assert name in list(result.keys())
         assert result[name] is getattr(result, name)
     with pytest.raises(KeyError, match="verify"):
         result["verify"]

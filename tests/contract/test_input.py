@@ -82,7 +82,9 @@ def test_a_number_that_is_not_finite_is_refused_in_a_dense_matrix(solver, entry)
             refused(solver, solver.large.make("float64") | {name: with_entry(value.toarray(), entry)}, name)
 
 
-@pytest.mark.parametrize("change", [lambda v: v[:-1], lambda v: np.concatenate([v, v[:1]]), lambda v: v[:0], lambda v: v[0]])
+@pytest.mark.parametrize(
+    "change", [lambda v: v[:-1], lambda v: np.concatenate([v, v[:1]]), lambda v: v[:0], lambda v: v[0]]
+)
 def test_a_wrong_shape_is_refused(solver, change):
     """One entry or row too few, one too many, none at all, an axis missing."""
     for name, value in arrays(solver):
@@ -125,10 +127,19 @@ def test_a_tolerance_that_is_none_is_refused(solver, value):
         refused(solver, None, name, **{name: value})
 
 
-@pytest.mark.parametrize("option, value", [
-    ("maxiter", -1), ("maxiter", 2.5), ("maxiter", "many"), ("time_limit", -1.0), ("time_limit", np.nan),
-    ("callback", 5), ("on_failure", "shrug"), ("on_failure", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("maxiter", -1),
+        ("maxiter", 2.5),
+        ("maxiter", "many"),
+        ("time_limit", -1.0),
+        ("time_limit", np.nan),
+        ("callback", 5),
+        ("on_failure", "shrug"),
+        ("on_failure", None),
+    ],
+)
 def test_an_option_out_of_range_is_refused(solver, option, value):
     refused(solver, None, option, **{option: value})
 
@@ -205,7 +216,7 @@ BROKEN = {
     "dia, offsets too many": ("dia", lambda A: setattr(A, "offsets", np.arange(50, dtype=A.offsets.dtype))),
     "dia, data too few": ("dia", cut("data", 1)),
     "dok, key too large": ("dok", lambda A: A._dict.__setitem__((2000, 1), 1.0)),
-}  # fmt: skip
+}
 
 
 def broken(A, how):
@@ -250,8 +261,11 @@ def try_all(name):
             sys.stdout.flush()
             for check in (True, False):
                 try:
-                    solver.solve(solver.large, arguments=solver.large.make("float64") | {argument: broken(value, how)},
-                                 check=check)  # fmt: skip
+                    solver.solve(
+                        solver.large,
+                        arguments=solver.large.make("float64") | {argument: broken(value, how)},
+                        check=check,
+                    )
                 except (TypeError, ValueError):
                     continue
                 raise SystemExit(f"{how}, check={check}: not refused")

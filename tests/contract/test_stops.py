@@ -13,6 +13,7 @@ import pytest
 
 import ntsolve
 from ntsolve import Status
+from tests.backends import to_device
 
 
 @contextmanager
@@ -63,13 +64,10 @@ def test_maxiter_is_kept(case):
 
 
 def test_a_failure_warns_where_the_solver_was_called(case):
+    values = [to_device(value, case.backend) for value in case.problem.make("float64").values()]
     with pytest.warns(ntsolve.ConvergenceWarning, match=rf"{case.solver.name}: .*maxiter") as record:
-        solver, arguments = case.solver, case.problem.make("float64")
-        if case.backend == "cpu":
-            solver.call(*arguments.values(), **case.problem.options | {"maxiter": 1})
-            assert [w.filename for w in record] == [__file__]
-        else:
-            case.solve(maxiter=1)
+        case.solver.call(*values, **case.problem.options | {"maxiter": 1})
+    assert [w.filename for w in record] == [__file__]
 
 
 def test_a_failure_raises_if_so_wanted(case):
@@ -169,8 +167,10 @@ def timed(solver, problem, **options):
 @pytest.mark.parametrize("seconds", [0.005, 0.04])
 def test_the_time_limit_is_kept_by_slow_iterations(solver, seconds):
     limit = 0.5
-    result, taken = min((timed(solver, solver.slow(seconds), time_limit=limit, on_failure="ignore") for _ in range(2)),
-                        key=lambda pair: pair[1])  # fmt: skip
+    result, taken = min(
+        (timed(solver, solver.slow(seconds), time_limit=limit, on_failure="ignore") for _ in range(2)),
+        key=lambda pair: pair[1],
+    )
     assert result.status == Status.TIME_LIMIT
     assert not result.success
     assert 0.8 * limit < taken < 1.1 * limit
@@ -237,7 +237,7 @@ def test_an_interrupt_of_one_solve_leaves_the_next_alone(solver, default_sigint)
 def test_another_thread_installs_no_handler(solver, default_sigint):
     seen = set()
     with ThreadPoolExecutor(1) as pool:
-        look = lambda state: seen.add(signal.getsignal(signal.SIGINT))  # noqa: E731
+        look = lambda state: seen.add(signal.getsignal(signal.SIGINT))
         assert np.all(pool.submit(solver.solve, solver.problems[0], callback=look).result().success)
     assert seen == {signal.default_int_handler}
 

@@ -83,8 +83,18 @@ def test_tasks_with_settings_of_their_own_do_not_mix():
     assert asyncio.run(all_of_them()) == [3, 1, 2]
 
 
-@pytest.mark.parametrize("option, value", [("threads", 0), ("threads", -1), ("threads", 1.5), ("threads", True),
-                                           ("threads", "2"), ("backend", "gpu"), ("backend", 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("threads", 0),
+        ("threads", -1),
+        ("threads", 1.5),
+        ("threads", True),
+        ("threads", "2"),
+        ("backend", "gpu"),
+        ("backend", 1),
+    ],
+)
 def test_a_setting_out_of_range_is_refused(option, value):
     with pytest.raises(ValueError, match=option):
         ntsolve.config(**{option: value})
@@ -97,7 +107,7 @@ def test_settings_are_keyword_only_and_known():
         ntsolve.config(thread=2)
 
 
-@pytest.mark.parametrize("value, meant", [("3", 3), ("0", None), ("-2", None), ("many", None), ("", None)])
+@pytest.mark.parametrize(("value", "meant"), [("3", 3), ("0", None), ("-2", None), ("many", None), ("", None)])
 def test_the_environment_sets_the_default(value, meant):
     env = os.environ | {"NTSOLVE_NUM_THREADS": value}
     code = "import ntsolve.kernels.settings as s, os; print(s.threads(), len(os.sched_getaffinity(0)))"

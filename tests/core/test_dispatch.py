@@ -20,7 +20,9 @@ def fake(module, number=0, sparse=False):
     return type("array", (), {"__module__": module, **body})()
 
 
-@pytest.mark.parametrize("thing", [np.zeros(3), np.float64(1), np.ma.zeros(3), sp.csr_array((3, 3)), sp.dok_matrix((3, 3))])
+@pytest.mark.parametrize(
+    "thing", [np.zeros(3), np.float64(1), np.ma.zeros(3), sp.csr_array((3, 3)), sp.dok_matrix((3, 3))]
+)
 def test_numpy_and_scipy_live_on_the_cpu(thing):
     assert home(thing) == ("cpu", None)
 
@@ -31,8 +33,21 @@ def test_cupy_lives_on_the_gpu(number):
     assert home(fake("cupyx.scipy.sparse._csr", number, sparse=True)) == ("cuda", number)
 
 
-@pytest.mark.parametrize("thing", [None, 3.0, [1.0], "text", len, lambda v: v, aslinearoperator(np.eye(3)), object(),
-                                   fake("cupyfake"), fake("numpylike")])  # fmt: skip
+@pytest.mark.parametrize(
+    "thing",
+    [
+        None,
+        3.0,
+        [1.0],
+        "text",
+        len,
+        lambda v: v,
+        aslinearoperator(np.eye(3)),
+        object(),
+        fake("cupyfake"),
+        fake("numpylike"),
+    ],
+)
 def test_what_is_no_array_lives_nowhere(thing):
     assert home(thing) is None
 

@@ -37,7 +37,11 @@ def test_settings_and_names_load_nothing_heavy():
 
 
 def test_statuses_and_errors_do_not_load_numba():
-    assert not loaded("import ntsolve; ntsolve.Status; ntsolve.ConvergenceError; ntsolve.Result") & {"numba", "scipy", "cupy"}
+    assert not loaded("import ntsolve; ntsolve.Status; ntsolve.ConvergenceError; ntsolve.Result") & {
+        "numba",
+        "scipy",
+        "cupy",
+    }
 
 
 def test_a_solve_on_the_cpu_loads_no_gpu_package():

@@ -124,7 +124,7 @@ def test_the_callback_sees_start_and_target():
     assert (seen[0].nit, seen[0].residual, seen[0].start, seen[0].target) == (1, 2.0, 8.0, 1e-3)
 
 
-@pytest.mark.parametrize("verbose, level", [(True, logging.INFO), (False, logging.DEBUG)])
+@pytest.mark.parametrize(("verbose", "level"), [(True, logging.INFO), (False, logging.DEBUG)])
 def test_it_reports_to_the_log(verbose, level, caplog):
     with caplog.at_level(logging.DEBUG, "ntsolve"), monitor(verbose=verbose) as watch:
         watch.did(np.array([[2.5]]), 1)
@@ -182,9 +182,14 @@ def test_the_bar_closes_with_the_solve_and_opens_with_the_next():
 
 def test_the_bar_closes_with_an_error():
     shown = progress(file=io.StringIO())
-    with pytest.raises(ZeroDivisionError), monitor(callback=shown) as watch:
-        watch.did(np.array([[1.0]]), 1)
-        1 / 0
+
+    def fail():
+        with monitor(callback=shown) as watch:
+            watch.did(np.array([[1.0]]), 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert shown._bar is None
 
 

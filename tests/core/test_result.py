@@ -32,8 +32,19 @@ def test_the_advice_is_not_twice_the_same():
 def test_the_answer_stands_where_a_status_is_positive():
     assert {status for status in Status if status > 0} == {Status.CONVERGED, Status.CALLBACK_STOP}
     assert 0 not in set(Status)
-    names = {"MAXITER", "TIME_LIMIT", "INTERRUPTED", "STALLED", "NAN_OR_INF", "INDEFINITE_OPERATOR",
-             "INDEFINITE_PRECONDITIONER", "BREAKDOWN", "PRIMAL_INFEASIBLE", "DUAL_INFEASIBLE", "RANK_DEFICIENT"}  # fmt: skip
+    names = {
+        "MAXITER",
+        "TIME_LIMIT",
+        "INTERRUPTED",
+        "STALLED",
+        "NAN_OR_INF",
+        "INDEFINITE_OPERATOR",
+        "INDEFINITE_PRECONDITIONER",
+        "BREAKDOWN",
+        "PRIMAL_INFEASIBLE",
+        "DUAL_INFEASIBLE",
+        "RANK_DEFICIENT",
+    }
     assert {status.name for status in Status if status < 0} == names
 
 
@@ -53,9 +64,17 @@ def test_a_status_pickles_as_itself(status, protocol):
 
 def result(**changes):
     values = {
-        "x": np.arange(3.0), "success": True, "status": Status.CONVERGED, "message": "m", "nit": 4, "residual": 1e-9,
-        "history": np.ones(5), "elapsed": 0.1, "backend": "cpu", "tolerance": 1e-8,
-    }  # fmt: skip
+        "x": np.arange(3.0),
+        "success": True,
+        "status": Status.CONVERGED,
+        "message": "m",
+        "nit": 4,
+        "residual": 1e-9,
+        "history": np.ones(5),
+        "elapsed": 0.1,
+        "backend": "cpu",
+        "tolerance": 1e-8,
+    }
     return LinearResult(**values | changes)
 
 

@@ -17,8 +17,17 @@ def test_a_count_is_a_whole_number(value):
     assert type(got) is int
 
 
-@pytest.mark.parametrize("value, error", [(-1, ValueError), (1.0, TypeError), (True, TypeError), ("1", TypeError),
-                                          (None, TypeError), (np.float64(2), TypeError)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (-1, ValueError),
+        (1.0, TypeError),
+        (True, TypeError),
+        ("1", TypeError),
+        (None, TypeError),
+        (np.float64(2), TypeError),
+    ],
+)
 def test_other_counts_are_refused(value, error):
     with pytest.raises(error, match="maxiter"):
         validate.count("maxiter", value)
@@ -31,9 +40,21 @@ def test_a_tolerance_is_a_real_number(value):
     assert type(got) is float
 
 
-@pytest.mark.parametrize("value, error", [(-1e-300, ValueError), (np.nan, ValueError), (np.inf, ValueError),
-                                          (-np.inf, ValueError), (1j, TypeError), ("1", TypeError), (False, TypeError),
-                                          (None, TypeError), (decimal.Decimal(1), TypeError), ([1.0], TypeError)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (-1e-300, ValueError),
+        (np.nan, ValueError),
+        (np.inf, ValueError),
+        (-np.inf, ValueError),
+        (1j, TypeError),
+        ("1", TypeError),
+        (False, TypeError),
+        (None, TypeError),
+        (decimal.Decimal(1), TypeError),
+        ([1.0], TypeError),
+    ],
+)
 def test_other_tolerances_are_refused(value, error):
     with pytest.raises(error, match="rtol"):
         validate.nonnegative("rtol", value)
@@ -55,16 +76,27 @@ def test_the_dtypes_that_are_computed_in_pass_as_they_are(dtype):
     assert np.shares_memory(validate.numeric("b", array), array)
 
 
-@pytest.mark.parametrize("dtype, working", [("int8", "float64"), ("uint64", "float64"), ("bool", "float64"),
-                                            ("float16", "float32")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "working"), [("int8", "float64"), ("uint64", "float64"), ("bool", "float64"), ("float16", "float32")]
+)
 def test_other_numbers_become_them(dtype, working):
     assert validate.numeric("b", np.ones(3, dtype)).dtype == working
 
 
-@pytest.mark.parametrize("array", [
-    np.ones(3, object), np.array(["1"]), np.array([b"1"]), np.ones(3, np.longdouble), np.ones(3, np.clongdouble),
-    np.zeros(3, "M8[s]"), np.zeros(3, "m8[s]"), np.zeros(3, [("a", float)]), np.zeros(3, "V4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.ones(3, object),
+        np.array(["1"]),
+        np.array([b"1"]),
+        np.ones(3, np.longdouble),
+        np.ones(3, np.clongdouble),
+        np.zeros(3, "M8[s]"),
+        np.zeros(3, "m8[s]"),
+        np.zeros(3, [("a", float)]),
+        np.zeros(3, "V4"),
+    ],
+)
 def test_what_is_no_number_is_refused(array):
     with pytest.raises(TypeError, match=r"\bb\b"):
         validate.numeric("b", array)
@@ -85,7 +117,9 @@ def test_an_imaginary_part_that_is_not_finite_is_refused():
         validate.numeric("b", np.array([1 + 1j * np.nan]))
 
 
-@pytest.mark.parametrize("array", [np.full(10, 1.7e308), np.full(10, np.float32(3e38)), np.array([1e308, -1e308, 1e308, 1e308])])
+@pytest.mark.parametrize(
+    "array", [np.full(10, 1.7e308), np.full(10, np.float32(3e38)), np.array([1e308, -1e308, 1e308, 1e308])]
+)
 def test_finite_numbers_whose_sum_overflows_are_finite(array):
     assert validate.numeric("b", array) is not None
 
@@ -118,13 +152,23 @@ def test_a_whole_matrix_passes():
     validate.csr_parts("A", A.indptr, np.append(A.indices, 99), np.append(A.data, 1.0), A.shape)  # room to spare
 
 
-@pytest.mark.parametrize("part, value, message", [
-    ("indptr", [0, 2, 3], "indptr has 3 entries"), ("indptr", [], "indptr has 0"), ("indptr", [1, 2, 3, 5], "start at 0"),
-    ("indptr", [0, 3, 2, 5], "never decrease"), ("indptr", [0, 2, 3, 99], "indptr ends at 99"),
-    ("indptr", [0, -1, 3, 5], "never decrease"), ("indptr", [0.0, 2.0, 3.0, 5.0], "integers"),
-    ("indices", [0, 2, 1, 0, 3], "outside 0..2"), ("indices", [0, 2, 1, 0, -1], "outside 0..2"),
-    ("indices", [0, 2, 1, 0], "4 indices"), ("indices", [0.0, 2.0, 1.0, 0.0, 2.0], "integers"), ("data", [1.0] * 4, "4 values"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("indptr", [0, 2, 3], "indptr has 3 entries"),
+        ("indptr", [], "indptr has 0"),
+        ("indptr", [1, 2, 3, 5], "start at 0"),
+        ("indptr", [0, 3, 2, 5], "never decrease"),
+        ("indptr", [0, 2, 3, 99], "indptr ends at 99"),
+        ("indptr", [0, -1, 3, 5], "never decrease"),
+        ("indptr", [0.0, 2.0, 3.0, 5.0], "integers"),
+        ("indices", [0, 2, 1, 0, 3], "outside 0..2"),
+        ("indices", [0, 2, 1, 0, -1], "outside 0..2"),
+        ("indices", [0, 2, 1, 0], "4 indices"),
+        ("indices", [0.0, 2.0, 1.0, 0.0, 2.0], "integers"),
+        ("data", [1.0] * 4, "4 values"),
+    ],
+)
 def test_parts_that_do_not_fit_are_refused(part, value, message):
     A = matrix()
     parts = {"indptr": A.indptr, "indices": A.indices, "data": A.data}

@@ -1,6 +1,7 @@
 """Every barrier is needed: with any one of them deleted, the emulator has to object to some case of some kernel."""
 
 import re
+import shutil
 
 import pytest
 
@@ -19,29 +20,37 @@ from tests.emu.errors import EmuError  # noqa: E402
 
 from .test_cuda_twins import on_device  # noqa: E402
 
-SITES = [(file, site) for file in sorted(launch.INSTANCES) for site in barriers.sites(sources.source(file))]
+FILES = sorted([*sources.CUDA.glob("*.cu"), *sources.CUDA.glob("*.cuh")])
+SITES = [(file, site) for file in FILES for site in barriers.sites(file.read_text())]
 
 
 @pytest.fixture
 def compiled_anew():
-    """No compiled module from before, and none of this test left behind."""
+    """No compiled kernel from before, and none of this test left behind."""
     launch._function.cache_clear()
     yield
     launch._function.cache_clear()
 
 
 def most_likely_first(file, site):
-    """Names of the family's kernels; first the one in whose text the barrier stands."""
-    before = sources.source(file)[: site.start]
-    around = re.findall(r"__global__\s+void\s+__launch_bounds__\([^)]*\)\s*(\w+)", before)[-1:]
-    family = [name for name, contract in harness.REGISTRY.items() if f"{contract.family}.cu" == file]
-    return sorted(family, key=lambda name: not around or not around[0].startswith(name))
+    """Names of the kernels of a family, or of all for a header; first the one in whose text the barrier stands."""
+    around = re.findall(r"__global__\s+void\s+__launch_bounds__\([^)]*\)\s*(\w+)", file.read_text()[: site.start])[-1:]
+    everywhere = file.suffix == ".cuh"
+    names = [name for name, contract in harness.REGISTRY.items() if everywhere or contract.family == file.stem]
+    return sorted(names, key=lambda name: not around or not around[0].startswith(name))
 
 
-@pytest.mark.parametrize(("file", "site"), SITES, ids=[f"{file}:{site.line}:{site.kind}" for file, site in SITES])
-def test_barrier_is_needed(file, site, monkeypatch, compiled_anew):
-    monkeypatch.setattr(launch, "source", lambda name: barriers.without(sources.source(name), site))
+def run_all(names):
+    for name in names:
+        for case in harness.cases(name, "float32"):
+            on_device(name, case)
+
+
+@pytest.mark.parametrize(("file", "site"), SITES, ids=[f"{f.name}:{s.line}:{s.kind}" for f, s in SITES])
+def test_barrier_is_needed(file, site, tmp_path, monkeypatch, compiled_anew):
+    for other in FILES:
+        shutil.copy(other, tmp_path)
+    (tmp_path / file.name).write_text(barriers.without(file.read_text(), site))
+    monkeypatch.setattr(sources, "CUDA", tmp_path)
     with pytest.raises(EmuError, match=r"race|no thread of this block has written|deadlock"):
-        for name in most_likely_first(file, site):
-            for case in harness.cases(name, "float32"):
-                on_device(name, case)
+        run_all(most_likely_first(file, site))

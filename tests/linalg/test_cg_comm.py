@@ -68,8 +68,13 @@ def product(member, shift=0.0):
 
     def matvec(v):
         ends = member.hear((v[0], v[-1]))
-        padded = np.concatenate([[ends[member.rank - 1][1] if member.rank else 0.0], v,
-                                 [ends[member.rank + 1][0] if member.rank + 1 < member.size else 0.0]])  # fmt: skip
+        padded = np.concatenate(
+            [
+                [ends[member.rank - 1][1] if member.rank else 0.0],
+                v,
+                [ends[member.rank + 1][0] if member.rank + 1 < member.size else 0.0],
+            ]
+        )
         return (2 + shift) * v - padded[:-2] - padded[2:]
 
     return matvec
@@ -103,7 +108,9 @@ def test_the_parts_make_up_the_answer_of_one(size, batch, M, start):
 def test_the_scale_does_not_matter():
     b = rhs(60)
     for factor in (1e-160, 1e160):
-        parts = together(2, lambda member, b=b * factor: ntsolve.cg(product(member, 1.0), local(b, member), comm=member))
+        parts = together(
+            2, lambda member, b=b * factor: ntsolve.cg(product(member, 1.0), local(b, member), comm=member)
+        )
         assert all(part.success for part in parts)
         x = np.concatenate([part.x for part in parts])
         assert residual(laplacian(60, shift=1.0), b * factor, x) <= 1.01e-5 * np.linalg.norm(b) * factor
@@ -130,7 +137,9 @@ def test_a_verdict_is_the_same_for_all():
 def test_nan_in_one_part_ends_the_solve_for_all():
     def run(member):
         A = product(member)
-        return ntsolve.cg(lambda v: A(v) * (np.nan if member.rank else 1), np.ones(30), comm=member, on_failure="ignore")
+        return ntsolve.cg(
+            lambda v: A(v) * (np.nan if member.rank else 1), np.ones(30), comm=member, on_failure="ignore"
+        )
 
     parts = together(2, run)
     assert [part.status for part in parts] == [Status.NAN_OR_INF] * 2

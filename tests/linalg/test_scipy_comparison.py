@@ -30,8 +30,9 @@ def with_index(value):
 def apart(code):
     """The code, after the first block of the page, in another process."""
     code = FENCE.findall(PAGE.read_text("utf-8"))[0][1] + code
-    return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60,
-                          cwd=PAGE.parents[1])  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, cwd=PAGE.parents[1]
+    )
 
 
 @of_scipy
@@ -44,7 +45,7 @@ def test_scipy_iterates_on_nan():
 
 def test_ntsolve_refuses_nan():
     for solve in (ntsolve.cg, compat_cg):
-        with pytest.raises(ValueError, match="^b contains NaN or infinity$"):
+        with pytest.raises(ValueError, match=r"^b contains NaN or infinity$"):
             solve(A, with_nan)
 
 
