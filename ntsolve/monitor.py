@@ -104,20 +104,23 @@ class Monitor:
         Gives the current iterate.
     start, target : array (batch,)
         Residual at the start and tolerance, on the host.
+    began : float, optional
+        When the call began, by time.perf_counter(); default: now.
     shape : tuple
         Of the batch; () for one problem, whose residuals are floats.
     comm : Reductions
     """
 
     def __init__(self, name, *, maxiter, time_limit=None, callback=None, verbose=False, solution=None, start=None,
-                 target=None, shape=(), comm=SERIAL):  # fmt: skip
+                 target=None, began=None, shape=(), comm=SERIAL):  # fmt: skip
         self.maxiter, self.time_limit, self.callback, self.comm = maxiter, time_limit, callback, comm
         self.name, self.level = name, logging.INFO if verbose else logging.DEBUG
         self.solution, self.start, self.target, self.shape = solution, start, target, shape
         self.status: Status | None = None
         self.nit = 0
         self._rows = [np.array(start, dtype=float)[None]]
-        self._began = self._looked = self._said = time.perf_counter()
+        self._looked = self._said = time.perf_counter()
+        self._began = self._looked if began is None else began
         self._pace = 0.0  # seconds an iteration, of late
         self._listens = False
         self._log = logging.getLogger("ntsolve")

@@ -33,6 +33,13 @@ class Operator:
         self.matvec(p, q)
         self.k.dot(p, q, pq, work)
 
+    def residual(self, b, x, r):
+        """r = b - A x"""
+        self.matvec(x, r)
+        with np.errstate(invalid="ignore"):  # seen in its norm
+            r *= -1
+            r += b
+
     def steps_kernel(self):
         """The kernel that does a block of CG iterations in one call, with its matrix; None where A is not small."""
         return
@@ -51,6 +58,9 @@ class Dense(Operator):
 
     def matvec(self, x, y):
         self.k.dense_matvec(self.A, x, y)
+
+    def residual(self, b, x, r):
+        self.k.dense_residual(self.A, x, b, r)
 
     def steps_kernel(self):
         small = self.n * (self.n + 4) <= self.k.SMALL
@@ -72,6 +82,9 @@ class Sparse(Operator):
 
     def matvec_dot(self, p, q, pq, work):
         self.k.csr_matvec_dot(*self.parts, p, q, pq, work)
+
+    def residual(self, b, x, r):
+        self.k.csr_residual(*self.parts, x, b, r)
 
     def steps_kernel(self):
         small = self.parts[2].size + 4 * self.n <= self.k.SMALL
@@ -244,10 +257,7 @@ def residual_norm(A, b, x):
 
 def true_residual(k, system, x, r):
     """r = b - A x, and its norms (batch,)."""
-    system.A.matvec(x, r)
-    with np.errstate(invalid="ignore"):  # seen in the norm
-        r *= -1
-        r += system.b
+    system.A.residual(system.b, x, r)
     return norms(k, r)
 
 

@@ -3,6 +3,7 @@
 import math
 import numbers
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,7 @@ class Common:
     verbose: bool
     check: bool
     on_failure: str
+    began: float  # time.perf_counter() when the call came in
 
 
 def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=None):
@@ -71,6 +73,7 @@ def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=Non
         bool(verbose),
         bool(check),
         choice("on_failure", on_failure, ("warn", "raise", "ignore")),
+        time.perf_counter(),
     )
 
 

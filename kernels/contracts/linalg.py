@@ -12,6 +12,8 @@ The squared residual `rr` also carries the verdict on a system: a system goes on
 when rr <= tol2, when rr is one of the negative verdicts below, and when rr is NaN.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -45,8 +47,8 @@ def _matrices(rng, dtype, shapes):
 
 
 def _csr_cases(rng, dtype):
-    shapes = ((1, 1, 1.0), (33, 40, 0.1), (40, 40, 0.2), (30, 60, 0.2), (50, 50, 0.5), (9, 80, 0.6), (5, 300, 0.9))
-    shapes = (*shapes, (2100, 60, 0.03))
+    shapes = [(1, 1, 1.0), (33, 40, 0.1), (40, 40, 0.2), (30, 60, 0.2), (50, 50, 0.5), (9, 80, 0.6), (5, 300, 0.9)]
+    shapes += [(2100, 60, 0.03)]
     for indptr, indices, data, (n, m) in _matrices(rng, dtype, shapes):
         for batch in (1, 3):
             x = rng.standard_normal((batch, m)).astype(dtype)
@@ -62,8 +64,8 @@ def csr_matvec(indptr, indices, data, x, y):
 
 
 def _csr_dot_cases(rng, dtype):
-    shapes = ((1, 1, 1.0), (33, 33, 0.1), (40, 40, 0.2), (60, 60, 0.2), (60, 60, 0.4), (80, 80, 0.6), (99, 99, 0.9))
-    shapes = (*shapes, (2100, 2100, 0.002))
+    shapes = [(1, 1, 1.0), (33, 33, 0.1), (40, 40, 0.2), (60, 60, 0.2), (60, 60, 0.4), (80, 80, 0.6), (99, 99, 0.9)]
+    shapes += [(2100, 2100, 0.002)]
     for indptr, indices, data, (n, _) in _matrices(rng, dtype, shapes):
         for batch in (1, 2):
             x = rng.standard_normal((batch, n)).astype(dtype)
@@ -89,6 +91,59 @@ def _dense_cases(rng, dtype):
 def dense_matvec(A, x, y):
     """y = A x: A (batch, n, m), or (1, n, m) for one matrix and many vectors; x (batch, m), y (batch, n)."""
     y[:] = np.einsum("bij,bj->bi", np.broadcast_to(A.astype(float), (x.shape[0], *A.shape[1:])), x.astype(float))
+
+
+def _left_over(rng, dtype, A, batch):
+    """(x, b) of which b - A x is far smaller than b, and x, b of which it is not."""
+    for size in (0.0, 1.0):
+        x = rng.standard_normal((batch, A.shape[-1])).astype(dtype)
+        near = np.einsum("...ij,...j->...i", A.astype(float), x.astype(float))
+        yield x, (near + size * rng.standard_normal(near.shape)).astype(dtype)
+
+
+def _csr_residual_cases(rng, dtype):
+    shapes = ((1, 1, 1.0), (33, 33, 0.1), (300, 300, 0.02), (40, 40, 0.9))
+    for indptr, indices, data, shape in _matrices(rng, dtype, shapes):
+        A = sp.csr_array((data, indices, indptr), shape=shape).toarray()
+        for x, b in _left_over(rng, dtype, A, 2):
+            yield indptr, indices, data, x, b, np.full_like(b, np.nan)
+
+
+@contract(cases=_csr_residual_cases, writes=("r",), rtol={"float32": 2e-7, "float64": 1e-11})
+def csr_residual(indptr, indices, data, x, b, r):
+    """r = b - A x for A in CSR, each entry as if summed in twice the precision of float64 and rounded once."""
+    for s in range(b.shape[0]):
+        for i in range(b.shape[1]):
+            row = slice(indptr[i], indptr[i + 1])
+            r[s, i] = _exact(b[s, i], data[row], x[s, indices[row]])
+
+
+def _dense_residual_cases(rng, dtype):
+    for stack, batch, n, m in (
+        (1, 1, 1, 1),
+        (1, 3, 17, 40),
+        (4, 4, 33, 33),
+        (1, 1, 5, 300),
+        (2, 2, 0, 4),
+        (1, 2, 3, 0),
+    ):
+        A = rng.standard_normal((stack, n, m)).astype(dtype)
+        for x, b in _left_over(rng, dtype, np.broadcast_to(A, (batch, n, m)), batch):
+            yield A, x, b, np.full_like(b, np.nan)
+
+
+@contract(cases=_dense_residual_cases, writes=("r",), rtol={"float32": 2e-7, "float64": 1e-11})
+def dense_residual(A, x, b, r):
+    """The same for dense A, (batch, n, m) or (1, n, m)."""
+    for s in range(b.shape[0]):
+        for i in range(b.shape[1]):
+            r[s, i] = _exact(b[s, i], A[s % A.shape[0], i], x[s])
+
+
+def _exact(b, row, x):
+    """b - row.x in rational arithmetic, rounded once."""
+    products = (Fraction(float(a)) * Fraction(float(v)) for a, v in zip(row, x, strict=True))
+    return float(Fraction(float(b)) - sum(products))
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------

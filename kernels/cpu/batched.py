@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit
 
 from ..contracts.batched import MET, NOT_FINITE, NOT_POSITIVE, OUT_OF_STEPS, STALLED
+from .exact import EXACT_JIT
+from .linalg import dense_residual_row
 from .pool import JIT, over_blocks
 
 
@@ -26,17 +28,11 @@ def _size(v):
     return top * np.sqrt(total)
 
 
-@njit(**JIT)
+@njit(**EXACT_JIT)
 def _residual(A, b, x, r):
-    """r = b - A x, and its norm."""
+    """r = b - A x"""
     for i in range(b.size):
-        row = A[i]
-        total = 0.0
-        for k in range(b.size):
-            total += np.float64(row[k]) * np.float64(x[k])
-        r[i] = total
-        r[i] = b[i] - r[i]
-    return _size(r)
+        r[i] = dense_residual_row(A[i], x, np.float64(b[i]))
 
 
 @njit(**JIT)
@@ -49,7 +45,11 @@ def _one_cg(A, b, jacobi, rtol, atol, maxiter, eps, x, r, p, q, dinv):
     if b_norm == 0.0:
         x[:] = 0.0
         return 0.0, tol, 0, MET
-    res, last, steps = _residual(A, b, x, r), np.inf, 0
+    if np.any(x != 0.0):  # NaN is
+        _residual(A, b, x, r)
+    else:
+        r[:] = b
+    res, last, steps = _size(r), np.inf, 0
     positive = True
     for i in range(n):
         d = np.float64(A[i, i]) if jacobi else 1.0
@@ -104,7 +104,8 @@ def _one_cg(A, b, jacobi, rtol, atol, maxiter, eps, x, r, p, q, dinv):
             steps += 1
         for i in range(n):
             x[i] = math.ldexp(np.float64(x[i]), exponent)
-        res = _residual(A, b, x, r)
+        _residual(A, b, x, r)
+        res = _size(r)
         if broken != 0 and not res <= goal:
             return res, tol, steps, broken
 
@@ -114,9 +115,12 @@ def _batched_cg(first, last, A, b, jacobi, rtol, atol, maxiter, eps, x, residual
     n = b.shape[1]
     r, p, q, dinv = np.empty(n, b.dtype), np.empty(n, b.dtype), np.empty(n, b.dtype), np.empty(n)
     for s in range(first, last):
-        residual[s], tolerance[s], nit[s], outcome[s] = _one_cg(
+        if outcome[s] != OUT_OF_STEPS:
+            continue
+        residual[s], tolerance[s], steps, outcome[s] = _one_cg(
             A[s], b[s], jacobi, rtol, atol, maxiter, eps, x[s], r, p, q, dinv
         )
+        nit[s] += steps
 
 
 def batched_cg(A, b, jacobi, rtol, atol, maxiter, x, residual, tolerance, nit, outcome):

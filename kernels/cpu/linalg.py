@@ -10,6 +10,7 @@ from numba import njit, uint64
 
 from ..contracts import BLOCK
 from ..contracts.linalg import A_NOT_POSITIVE, M_NOT_POSITIVE
+from .exact import EXACT_JIT, add, subtract_product
 from .pool import JIT, over_blocks
 
 _GRAIN = 60  # blocks a thread is worth waking for: about 120,000 elements
@@ -88,6 +89,52 @@ def _dense_matvec(first, last, A, x, y):
 def dense_matvec(A, x, y):
     rows_worth_a_thread = 1 + _GRAIN * BLOCK // max(1, A.shape[0] * A.shape[2])
     over_blocks(_dense_matvec, y.shape[1], rows_worth_a_thread, A, x, y)
+
+
+@njit(**EXACT_JIT)
+def _csr_residual(first, last, indptr, indices, data, x, b, r):
+    for block in range(first, last):
+        for s in range(r.shape[0]):
+            for i in range(block * BLOCK, min((block + 1) * BLOCK, r.shape[1])):
+                high, low = np.float64(b[s, i]), 0.0
+                for k in range(indptr[i], indptr[i + 1]):
+                    high, low = subtract_product(high, low, np.float64(data[k]), np.float64(x[s, uint64(indices[k])]))
+                r[s, i] = high + low
+
+
+def csr_residual(indptr, indices, data, x, b, r):
+    if r.size:
+        _over_vector(_csr_residual, r.shape[1], indptr, indices, data, x, b, r, batch=r.shape[0])
+
+
+@njit(**EXACT_JIT)
+def dense_residual_row(row, x, b):
+    """b - row.x; four sums at a time, since one waits for itself."""
+    high0, high1, high2, high3 = b, 0.0, 0.0, 0.0
+    low0 = low1 = low2 = low3 = 0.0
+    whole = row.size // 4 * 4
+    for k in range(0, whole, 4):
+        high0, low0 = subtract_product(high0, low0, np.float64(row[k]), np.float64(x[k]))
+        high1, low1 = subtract_product(high1, low1, np.float64(row[k + 1]), np.float64(x[k + 1]))
+        high2, low2 = subtract_product(high2, low2, np.float64(row[k + 2]), np.float64(x[k + 2]))
+        high3, low3 = subtract_product(high3, low3, np.float64(row[k + 3]), np.float64(x[k + 3]))
+    for k in range(whole, row.size):
+        high0, low0 = subtract_product(high0, low0, np.float64(row[k]), np.float64(x[k]))
+    for high in (high1, high2, high3):
+        high0, low0 = add(high0, low0, high)
+    return high0 + (low0 + low1 + low2 + low3)
+
+
+@njit(**EXACT_JIT)
+def _dense_residual(first, last, A, x, b, r):
+    for i in range(first, last):
+        for s in range(r.shape[0]):
+            r[s, i] = dense_residual_row(A[s % A.shape[0], i], x[s], np.float64(b[s, i]))
+
+
+def dense_residual(A, x, b, r):
+    rows_worth_a_thread = 1 + _GRAIN * BLOCK // max(1, 4 * A.shape[0] * A.shape[2])
+    over_blocks(_dense_residual, r.shape[1], rows_worth_a_thread, A, x, b, r)
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // CUDA twins of contracts/batched.py. A Team of threads solves one system: it gives the loop its products, sums and the
 // rows it owns, and the loop is written once.
-#include "common.cuh"
+#include "exact.cuh"
 
 enum Outcome { OUT_OF_STEPS, MET, STALLED, NOT_FINITE, NOT_POSITIVE };
 
@@ -34,6 +34,16 @@ struct Warp {
     __syncwarp();  // before the next vector goes in
     return T((part[0] + part[1]) + (part[2] + part[3]));
   }
+  // this row's entry of b - A v
+  __device__ T residual(const T* __restrict__, T b, T v) {
+    vector[lane] = v;
+    __syncwarp();
+    Exact sum{double(b)};
+#pragma unroll
+    for (int j = 0; j < 32; j++) sum.subtract_product(a[j], double(vector[j]));
+    __syncwarp();  // before the next vector goes in
+    return T(sum.value());
+  }
 };
 
 // n <= 256: a block a system, a thread a row of the vectors; a warp makes one entry of a product at a time.
@@ -55,6 +65,19 @@ struct Block {
       if (threadIdx.x % 32 == 0) result[i] = T(total);
     }
     __syncthreads();  // the product is complete, and nobody reads v any more
+    return threadIdx.x < n ? result[threadIdx.x] : T(0);
+  }
+  __device__ T residual(const T* __restrict__ A, T b, T v) {
+    vector[threadIdx.x] = v;
+    result[threadIdx.x] = b;
+    __syncthreads();  // v and b are complete
+    for (int i = threadIdx.x / 32; i < n; i += 8) {
+      Exact sum{threadIdx.x % 32 == 0 ? double(result[i]) : 0.0};
+      for (int j = threadIdx.x % 32; j < n; j += 32) sum.subtract_product(double(A[(long long)i * n + j]), double(vector[j]));
+      sum.over_warp();
+      if (threadIdx.x % 32 == 0) result[i] = T(sum.value());
+    }
+    __syncthreads();  // the residual is complete, and nobody reads v any more
     return threadIdx.x < n ? result[threadIdx.x] : T(0);
   }
 };
@@ -87,7 +110,7 @@ __device__ void solve(Team& team, const T* __restrict__ A, const T* __restrict__
     end = MET;
   }
   while (end < 0) {
-    T r = b - team.product(A, x);
+    T r = team.residual(A, b, x);
     res = size<T>(team, r);
     if (!finite(res)) end = NOT_FINITE;
     else if (res <= goal) end = MET;
@@ -128,7 +151,7 @@ __device__ void solve(Team& team, const T* __restrict__ A, const T* __restrict__
   if (i == 0) {
     *residual = res;
     *tolerance = tol;
-    *nit = steps;
+    *nit += steps;
     *outcome = end;
   }
 }
@@ -141,7 +164,7 @@ batched_cg_warp(const T* __restrict__ A, const T* __restrict__ b, int jacobi, do
   __shared__ T tile[WARPS][32 * 33];
   __shared__ T vector[WARPS][32];
   const int w = threadIdx.x / 32, s = blockIdx.x * WARPS + w;
-  if (s >= batch) return;  // whole warps leave together
+  if (s >= batch || outcome[s] != OUT_OF_STEPS) return;  // whole warps leave together
   const T* As = A + (long long)s * n * n;
   const long long at = (long long)s * n;
   Warp<T> team(As, n, vector[w], tile[w]);
@@ -156,6 +179,7 @@ batched_cg_block(const T* __restrict__ A, const T* __restrict__ b, int jacobi, d
   __shared__ T v[256];
   __shared__ T out[256];
   const int s = blockIdx.x;
+  if (outcome[s] != OUT_OF_STEPS) return;  // the whole block
   const long long at = (long long)s * n;
   Block<T> team(n, v, out);
   solve<T>(team, A + at * n, b + at, jacobi, rtol, atol, eps, maxiter, x + at, residual + s, tolerance + s, nit + s,

@@ -15,10 +15,10 @@ INSTANCES[FILE] = [
 def batched_cg(A, b, jacobi, rtol, atol, maxiter, x, residual, tolerance, nit, outcome):
     batch, n = b.shape
     kind, eps = CTYPE[b.dtype.name], np.float64(np.finfo(b.dtype).eps)
-    args = (A, b, np.int32(jacobi), np.float64(rtol), np.float64(atol), eps, np.int32(maxiter))
-    args += (x, residual, tolerance, nit, outcome)
+    numbers = (np.int32(jacobi), np.float64(rtol), np.float64(atol), eps, np.int32(maxiter))
+    args = (A, b, *numbers, x, residual, tolerance, nit, outcome)
     if n <= 32:
-        args += (np.int32(batch), np.int32(n))
-        launch(FILE, f"batched_cg_warp<{kind},{WARPS}>", (-(-batch // WARPS),), 32 * WARPS, args)
+        grid, block = (-(-batch // WARPS),), 32 * WARPS
+        launch(FILE, f"batched_cg_warp<{kind},{WARPS}>", grid, block, (*args, np.int32(batch), np.int32(n)))
     else:
         launch(FILE, f"batched_cg_block<{kind}>", (batch,), 256, (*args, np.int32(n)))

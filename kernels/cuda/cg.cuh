@@ -1,4 +1,6 @@
 // Decisions that the kernels of the conjugate gradient method share, as in contracts/linalg.py.
+#ifndef NTSOLVE_CG_CUH
+#define NTSOLVE_CG_CUH
 #include "common.cuh"
 
 #define A_NOT_POSITIVE -1.0
@@ -11,3 +13,4 @@ __device__ __forceinline__ bool goes_on(double& rr, double rz, double pq, double
   rr = !(finite(rz) && finite(pq)) ? double(NAN) : rz <= 0 ? M_NOT_POSITIVE : A_NOT_POSITIVE;
   return false;
 }
+#endif

@@ -1,4 +1,6 @@
 // What every .cu file uses. No system headers: NVRTC has none.
+#ifndef NTSOLVE_COMMON_CUH
+#define NTSOLVE_COMMON_CUH
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
 #endif
@@ -45,3 +47,4 @@ __device__ double block_max(double v) {
   for (int w = 0; w < THREADS / 32; w++) top = larger(part[w], top);
   return top;
 }
+#endif

@@ -2,6 +2,7 @@
 // Kernels over vectors run one block of THREADS for each system and ELEMENTS of it: blockIdx.x = system * blocks + block.
 // What they add up goes to `work` and is summed in a second launch, in a fixed order.
 #include "cg.cuh"
+#include "exact.cuh"
 
 #define THREADS 256
 #define ELEMENTS 2048
@@ -81,6 +82,37 @@ dense_matvec(const T* __restrict__ A, const T* __restrict__ x, T* __restrict__ y
     for (int j = lane; j < m; j += 32) total += double(a[j]) * double(xs[j]);
     total = group_sum<32>(total);
     if (lane == 0) y[(long long)s * n + row] = T(total);
+  }
+}
+
+// r = b - A x, CSR, a thread a row.
+template <typename T, typename I>
+__global__ void __launch_bounds__(THREADS)
+csr_residual(const I* __restrict__ indptr, const I* __restrict__ indices, const T* __restrict__ data,
+             const T* __restrict__ x, const T* __restrict__ b, T* __restrict__ r, int batch, int n, int m) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= n) return;
+  for (int s = 0; s < batch; s++) {
+    Exact sum{double(b[(long long)s * n + i])};
+    for (I k = indptr[i]; k < indptr[i + 1]; k++)
+      sum.subtract_product(double(data[k]), double(x[(long long)s * m + indices[k]]));
+    r[(long long)s * n + i] = T(sum.value());
+  }
+}
+
+// r = b - A x, dense, a warp a row. `stack` is 1, or batch.
+template <typename T>
+__global__ void __launch_bounds__(THREADS)
+dense_residual(const T* __restrict__ A, const T* __restrict__ x, const T* __restrict__ b, T* __restrict__ r, int stack,
+               int batch, int n, int m) {
+  const int row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (row >= n) return;  // whole warps leave together
+  for (int s = blockIdx.y; s < batch; s += gridDim.y) {
+    const T* a = A + ((long long)(stack == 1 ? 0 : s) * n + row) * m;
+    Exact sum{lane == 0 ? double(b[(long long)s * n + row]) : 0.0};
+    for (int j = lane; j < m; j += 32) sum.subtract_product(double(a[j]), double(x[(long long)s * m + j]));
+    sum.over_warp();
+    if (lane == 0) r[(long long)s * n + row] = T(sum.value());
   }
 }
 

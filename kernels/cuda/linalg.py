@@ -24,6 +24,8 @@ INSTANCES[FILE] = [
         for t in REALS
     ),
     *(f"{name}<{w}>" for name in ("total", "cg_update_total") for w in TOTALS),
+    *(f"csr_residual<{t},{i}>" for t in REALS for i in INTEGERS),
+    *(f"dense_residual<{t}>" for t in REALS),
     "norm_total",
 ]
 _launch = functools.partial(launch, FILE)
@@ -79,6 +81,18 @@ def dense_matvec(A, x, y):
     (batch, n), (stack, _, m) = y.shape, A.shape
     grid = (-(-n // (THREADS // 32)), min(batch, 65535) if stack > 1 else 1)
     _launch(f"dense_matvec<{_type(A)}>", grid, THREADS, (A, x, y, _int(stack), _int(batch), _int(n), _int(m)))
+
+
+def csr_residual(indptr, indices, data, x, b, r):
+    (batch, n), m = r.shape, x.shape[1]
+    args = (indptr, indices, data, x, b, r, _int(batch), _int(n), _int(m))
+    _launch(f"csr_residual<{_type(data)},{_type(indptr)}>", (-(-n // THREADS),), THREADS, args)
+
+
+def dense_residual(A, x, b, r):
+    (batch, n), (stack, _, m) = r.shape, A.shape
+    grid = (-(-n // (THREADS // 32)), min(batch, 65535) if stack > 1 else 1)
+    _launch(f"dense_residual<{_type(A)}>", grid, THREADS, (A, x, b, r, _int(stack), _int(batch), _int(n), _int(m)))
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------

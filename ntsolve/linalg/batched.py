@@ -33,38 +33,35 @@ def solve(k, system, *, jacobi, rtol, atol, maxiter, options):
     batch, n = b.shape
     x = xp.zeros_like(b) if system.x0 is None else system.x0
     residual, tolerance = xp.empty(batch), xp.empty(batch)
-    nit, outcome = xp.zeros(batch, dtype="int32"), xp.empty(batch, dtype="int32")
+    nit, outcome = xp.zeros(batch, dtype="int32"), xp.full(batch, OUT_OF_STEPS, dtype="int32")
     group = max(4, int(k.FLOPS_A_CALL / (2.0 * n * n * min(n, maxiter) + 1)))
     most = 10 * n + 100  # steps in one call; then the method starts anew from where it is, which is late enough
     start = operators.norms(k, b) if system.x0 is None else operators.true_residual(k, system, x, xp.empty_like(b))
-    with Monitor("cg", maxiter=maxiter + 1, time_limit=options.time_limit, verbose=options.verbose,
+    with Monitor("cg", maxiter=maxiter + 1, time_limit=options.time_limit, verbose=options.verbose, began=options.began,
                  start=k.to_host(start), shape=system.shape) as watch:  # fmt: skip
         for low in range(0, batch, group):
             part = slice(low, low + group)
-            done = 0
-            while True:
+            done, undecided = 0, True
+            while undecided:
                 # once it has to end, no steps: what the start is worth
                 steps = min(most, maxiter - done) if watch.going() else 0
-                before = nit[part].copy()
                 k.batched_cg(A[part], b[part], int(jacobi), rtol, atol, steps, x[part], residual[part], tolerance[part],
                              nit[part], outcome[part])  # fmt: skip
-                nit[part] += before if done else 0
                 done += steps
-                if steps == 0 or done >= maxiter or not bool((outcome[part] == OUT_OF_STEPS).any()):
-                    break
+                undecided = steps > 0 and done < maxiter and bool((outcome[part] == OUT_OF_STEPS).any())
         residual, tolerance, nit, outcome = (k.to_host(values) for values in (residual, tolerance, nit, outcome))
         if nit.any():
             watch.did(residual[None], int(nit.max()))
-        table = np.array([_STATUS[value] for value in sorted(_STATUS)])
+        status = np.array([_STATUS[value] for value in sorted(_STATUS)])[outcome]
         if watch.status is not None:
-            table[OUT_OF_STEPS] = watch.status
+            status[(outcome == OUT_OF_STEPS) & (nit < maxiter)] = watch.status
         return linear_result(
             system,
             x,
             success=outcome == MET,
             residual=residual,
             tolerance=tolerance,
-            status=table[outcome],
+            status=status,
             nit=nit.astype("int64"),
             history=watch.history,
             elapsed=watch.elapsed,

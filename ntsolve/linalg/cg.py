@@ -122,8 +122,8 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own):
     else:
         iterate = k.Replay(state.iteration, capturable=plain and system.A.capturable)
     with Monitor("cg", maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
-                 verbose=options.verbose, solution=lambda: system.restore(state.solution()), shape=system.shape,
-                 start=state.residual, target=state.tolerance) as watch:  # fmt: skip
+                 began=options.began, verbose=options.verbose, start=state.residual, target=state.tolerance,
+                 shape=system.shape, solution=lambda: system.restore(state.solution())) as watch:  # fmt: skip
         while state.begin():
             while state.active.any() and watch.going():
                 state.advance(iterate, watch.block(exact=kernel is not None), watch)
