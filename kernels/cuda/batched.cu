@@ -157,7 +157,7 @@ __device__ void solve(Team& team, const T* __restrict__ A, const T* __restrict__
 }
 
 template <typename T, int WARPS>
-__global__ void __launch_bounds__(32 * WARPS)
+__global__ void __launch_bounds__(32 * WARPS, 2)
 batched_cg_warp(const T* __restrict__ A, const T* __restrict__ b, int jacobi, double rtol, double atol, double eps,
                 int maxiter, T* __restrict__ x, double* __restrict__ residual, double* __restrict__ tolerance,
                 int* __restrict__ nit, int* __restrict__ outcome, int batch, int n) {
@@ -172,7 +172,7 @@ batched_cg_warp(const T* __restrict__ A, const T* __restrict__ b, int jacobi, do
 }
 
 template <typename T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 batched_cg_block(const T* __restrict__ A, const T* __restrict__ b, int jacobi, double rtol, double atol, double eps,
                  int maxiter, T* __restrict__ x, double* __restrict__ residual, double* __restrict__ tolerance,
                  int* __restrict__ nit, int* __restrict__ outcome, int n) {

@@ -31,7 +31,7 @@ __device__ void step(T* __restrict__ x, T* __restrict__ r, T* __restrict__ p, co
 
 // A thread a row of q = A p.
 template <typename T, typename I>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 1)
 csr_cg_steps(const I* __restrict__ indptr, const I* __restrict__ indices, const T* __restrict__ data,
              const T* __restrict__ dinv, int dinv_rows, const double* __restrict__ tol2, int steps, T* x, T* r, T* p, T* q,
              double* rr, double* rz, int batch, int n) {
@@ -58,7 +58,7 @@ csr_cg_steps(const I* __restrict__ indptr, const I* __restrict__ indices, const 
 
 // A warp a row of q = A p. `stack` is 1, or batch.
 template <typename T>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 1)
 dense_cg_steps(const T* __restrict__ A, int stack, const T* __restrict__ dinv, int dinv_rows,
                const double* __restrict__ tol2, int steps, T* x, T* r, T* p, T* q, double* rr, double* rz, int batch, int n) {
   const int s = blockIdx.x, lane = threadIdx.x % 32;
