@@ -51,7 +51,7 @@ setup(
     author="the ntsolve developers",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
-    keywords="linear systems, multigrid, optimal transport, linear programming, fixed points, optimization, CUDA",
+    keywords="numerical solvers, linear systems, conjugate gradients, batched, CUDA",
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: GPU :: NVIDIA CUDA",

@@ -38,4 +38,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *_HOME, "compat"])
+    return sorted({*__all__, "compat"})

@@ -1,5 +1,6 @@
 """Settings that hold in a context: this thread or asyncio task, for as long as the `with` block lasts."""
 
+import operator
 from contextvars import ContextVar
 
 from .kernels.settings import THREADS
@@ -33,8 +34,11 @@ class config:
     """
 
     def __init__(self, *, threads=None, backend=None):
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads must be a positive integer, not {threads!r}")
+        if threads is not None:
+            whole = hasattr(threads, "__index__") and not isinstance(threads, bool)
+            if not whole or operator.index(threads) < 1:
+                raise ValueError(f"threads must be a positive integer, not {threads!r}")
+            threads = operator.index(threads)
         if backend not in (None, "auto", "cpu", "cuda"):
             raise ValueError(f'backend must be "auto", "cpu" or "cuda", not {backend!r}')
         self._wanted = [(THREADS, threads), (BACKEND, backend)]

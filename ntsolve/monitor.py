@@ -9,6 +9,7 @@ watch.status                              # None, or why the loop had to stop
 """
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -37,7 +38,7 @@ class State:
     elapsed : float
         Seconds since the start.
     x : array
-        The current iterate, made when it is asked for.
+        The current iterate, made when it is asked for: ask during the callback, later it is a later one.
     start, target : float, or float array (batch)
         The residual at the start, and the tolerance it has to meet.
     """
@@ -55,15 +56,24 @@ class State:
 
 
 class _Interrupts:
-    """Ctrl-C for all solves of the main thread: the first asks the running solves to end, the second raises."""
+    """Ctrl-C for all solves of the main thread: the first asks the running solves to end, the second raises.
+
+    A second one counts for a second, in a later solve too: so a loop over solves can be left.
+    """
 
     def __init__(self):
-        self.depth, self.asked, self._before = 0, False, None
+        self.depth, self.asked, self._before, self._last = 0, False, None, -math.inf
 
     def _handle(self, number, frame):
-        if self.asked:
+        now, before = time.monotonic(), self._last
+        self._last = now
+        if self.asked or now - before < 1.0:
             raise KeyboardInterrupt
         self.asked = True
+
+    def forget(self):
+        """The next Ctrl-C is a first one."""
+        self._last = -math.inf
 
     def enter(self):
         """Whether this solve listens: only in the main thread, and never over a handler of the user's own."""
@@ -190,9 +200,11 @@ class Monitor:
             self._log.log(self.level, "%s: iteration %d, residual %.3e", self.name, self.nit, worst)
         if self.callback is not None:
             first, last = self._rows[0], self._rows[-1]
-            shown = [row[0].reshape(self.shape)[()] for row in (first, last[-1:], np.asarray(self.target)[None])]
+            shown = [row[0].reshape(self.shape) for row in (first, last[-1:], np.asarray(self.target)[None])]
+            shown = [row if self.shape else row.item() for row in shown]
             state = State(self.nit, shown[1], now - self._began, shown[0], shown[2], self.solution)
-            if self.callback(state) is True and self.status is None:
+            answer = self.callback(state)
+            if isinstance(answer, (bool, np.bool_)) and answer and self.status is None:
                 self.status = Status.CALLBACK_STOP
             self._looked = time.perf_counter()
 

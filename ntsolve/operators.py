@@ -109,6 +109,8 @@ class Foreign(Operator):
             if home(got) != home(row):
                 if home(row) != ("cpu", None) or home(got) is not None:
                     raise TypeError(f"{self.name} returned {type(got).__name__} for {type(row).__name__}")
+                if got is None:
+                    raise TypeError(f"{self.name} returned None for a vector of {self.n}")
                 got = np.asarray(got)
             if got.size != self.n or max(got.shape, default=1) != self.n:
                 raise ValueError(f"{self.name} returned shape {got.shape} for a vector of {self.n}")
@@ -174,7 +176,7 @@ def take(name, value):
     return validate.own_kind(name, value)[0]
 
 
-def linear_system(k, A, b, x0=None, *, own=None, check=True):
+def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0"):
     """Check A x = b and bring it into one form. A, b, x0 come from `take`; `own` turns x into the caller's kind.
 
     Raises
@@ -193,16 +195,18 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True):
         if len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
             raise ValueError(f"A must be square (..., n, n), not {tuple(A.shape)}")
         if A.shape[-1] != n:
-            turned = " (right-hand sides are rows of b: pass b.T)" if b.ndim == 2 and b.shape[0] == A.shape[-1] else ""
+            turned = ""
+            if b.ndim == 2 and b.shape[0] == A.shape[-1]:
+                turned = " (pass b.ravel())" if n == 1 else " (right-hand sides are rows of b: pass b.T)"
             raise ValueError(f"b has {n} entries along its last axis, A has order {A.shape[-1]}{turned}")
         try:
             batch = np.broadcast_shapes(batch, tuple(A.shape[:-2]))
         except ValueError:
             raise ValueError(f"A {tuple(A.shape)} and b {tuple(b.shape)} do not have the same leading axes") from None
     if x0 is not None:
-        x0 = validate.numeric("x0", x0, check=check)
+        x0 = validate.numeric(start, x0, check=check)
         if x0.ndim == 0 or x0.shape[-1] != n:
-            raise ValueError(f"x0 has shape {tuple(x0.shape)}, b has {n} entries along its last axis")
+            raise ValueError(f"{start} has shape {tuple(x0.shape)}, b has {n} entries along its last axis")
         dtype = np.result_type(dtype, x0.dtype)
     xp = k.xp
 
@@ -231,7 +235,8 @@ def preconditioner(k, M, system, *, check=True):
     if system.complex:
         n //= 2
     if hasattr(M, "shape") and (len(M.shape) < 2 or M.shape[-1] != n or M.shape[-2] != n):
-        raise ValueError(f"M has shape {tuple(M.shape)}, A has order {n}")
+        diagonal = "; for a diagonal pass scipy.sparse.diags_array(d)" if tuple(M.shape) == (n,) else ""
+        raise ValueError(f"M has shape {tuple(M.shape)}, A has order {n}{diagonal}")
     if getattr(M, "ndim", 2) > 2:
         try:
             fits = np.broadcast_shapes(tuple(M.shape[:-2]), system.shape) == system.shape
@@ -249,7 +254,7 @@ def residual_norm(A, b, x):
     """||b - A x||_2 of each system, on the host; a float for one."""
     A, b, x = take("A", A), take("b", b), take("x", x)
     with kernels_for(A=A, b=b, x=x) as k:
-        system = linear_system(k, A, b, x)
+        system = linear_system(k, A, b, x, start="x")
         r = k.xp.empty_like(system.b)
         sizes = k.to_host(true_residual(k, system, system.x0, r))
     return sizes.reshape(system.shape)[()]

@@ -18,22 +18,28 @@ class Status(enum.IntEnum):
         member.advice = advice  # a look-up by value does not come here
         return member
 
+    def __str__(self):
+        return self.name
+
+    def __format__(self, spec):
+        return format(int(self), spec) if spec else self.name
+
     CONVERGED = 1, "Converged: the residual, recomputed from the problem, meets the tolerance."
     CALLBACK_STOP = 2, "Stopped by the callback; the residual says how good the answer is."
     MAXITER = -1, "Stopped at maxiter before the tolerance was met: raise maxiter, or use a better preconditioner."
     TIME_LIMIT = -2, "Stopped at the time limit before the tolerance was met: this is the iterate reached by then."
     INTERRUPTED = -3, "Interrupted from the keyboard: this is the iterate reached by then."
-    STALLED = (
-        -4,
-        (
-            "No further progress: the residual reached what rounding in this dtype allows, above the tolerance. "
-            "Use float64, a better scaled problem, or a larger tolerance."
-        ),
+    STALLED = -4, (
+        "No further progress: the residual reached what rounding in this dtype allows, above the tolerance. "
+        "Use float64, a better scaled problem, or a larger tolerance."
     )
-    NAN_OR_INF = -5, "NaN or infinity arose in the iteration: look at the operator, the preconditioner and the scaling."
+    NAN_OR_INF = -5, (
+        "NaN or infinity arose in the iteration: look at the operator, the preconditioner and the scaling. "
+        "A may be singular or not symmetric."
+    )
     INDEFINITE_OPERATOR = -6, "A is not positive definite (p.Ap <= 0 for some p): use a solver for indefinite systems."
     INDEFINITE_PRECONDITIONER = -7, "M is not positive definite (r.Mr <= 0 for some r): use another preconditioner."
-    BREAKDOWN = -8, "The method broke down on this problem."
+    BREAKDOWN = -8, "The residual grew without bound: A is singular, not symmetric, or not positive definite."
     PRIMAL_INFEASIBLE = -9, "The problem has no feasible point; the result holds a certificate."
     DUAL_INFEASIBLE = -10, "The objective is unbounded on the feasible set; the result holds a certificate."
     RANK_DEFICIENT = -11, "The constraints are linearly dependent at the solution."
@@ -83,6 +89,15 @@ class Result:
     def keys(self):
         """Names of the fields."""
         return [entry.name for entry in fields(self)]
+
+    def __contains__(self, name):
+        return name in self.keys()
+
+    def __iter__(self):
+        return iter(self.keys())
+
+    def __len__(self):
+        return len(self.keys())
 
     def __repr__(self):
         lines = []

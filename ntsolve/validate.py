@@ -38,7 +38,7 @@ def nonnegative(name, value, *, finite=True):
 def choice(name, value, allowed):
     """One of a few strings."""
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")
     return value
 
 
@@ -82,6 +82,8 @@ def own_kind(name, value):
 
     NumPy and CuPy arrays are themselves; objects with `__dlpack__` (torch, JAX) share their memory; lists become NumPy.
     """
+    if value is None:
+        raise TypeError(f"{name} is None where an array is needed")
     where = home(value)
     if where is not None:
         if hasattr(type(value), "nnz"):
@@ -123,7 +125,8 @@ def numeric(name, array, *, check=True):
     if array.dtype.name == "float16":
         array = array.astype("float32")
     if array.dtype.name not in FLOATS + COMPLEX:
-        raise TypeError(f"{name} has dtype {array.dtype}; float32, float64, complex64 and complex128 are supported")
+        supported = "float32, float64, complex64, complex128, integers and bool are supported"
+        raise TypeError(f"{name} has dtype {array.dtype}; {supported}")
     if check and array.size:
         library = sys.modules[type(array).__module__.partition(".")[0]] if home(array) else np
         with np.errstate(all="ignore"):

@@ -69,10 +69,11 @@ def batched_cg(A, b, jacobi, rtol, atol, maxiter, x, residual, tolerance, nit, o
 
 
 def _one_cg(A, b, jacobi, rtol, atol, maxiter, x):
-    dtype, size = (
-        b.dtype,
-        lambda v: np.linalg.norm(v.astype(float) / top) * top if (top := abs(v).max(initial=0)) else 0.0,
-    )
+    dtype = b.dtype
+
+    def size(v):
+        top = abs(v).max(initial=0)
+        return np.linalg.norm(v.astype(float) / top) * top if top else 0.0
 
     def left(x):
         if not np.isfinite(x).all():

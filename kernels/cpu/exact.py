@@ -7,8 +7,8 @@ and Dot2. What rounding takes from each product and each sum is kept, and added 
 from numba import float64, njit
 from numba.extending import intrinsic
 
-# Nothing may be reassociated or contracted. Said in so many words: Numba compiles what a fastmath function calls with the
-# caller's fastmath where it is not said, and keeps the result on disk.
+# Nothing may be reassociated or contracted. It has to be said: Numba compiles what a fastmath function calls with the
+# caller's fastmath unless the callee says otherwise, and keeps the result on disk.
 EXACT_JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
 
 

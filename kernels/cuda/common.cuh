@@ -35,8 +35,8 @@ __device__ __forceinline__ bool finite(double v) { return v - v == 0; }
 // The larger of two sizes, and NaN if either is.
 __device__ __forceinline__ double larger(double a, double b) { return a > b || a != a ? a : b; }
 
-// Largest of non-negative numbers over a block, in every thread; NaN if there is one. Once a kernel: a second call would
-// need a barrier before it, since part may still be read.
+// Largest of non-negative numbers over a block, in every thread; NaN if there is one. Two calls need a barrier between
+// them, since part may still be read.
 template <int THREADS>
 __device__ double block_max(double v) {
   __shared__ double part[THREADS / 32];

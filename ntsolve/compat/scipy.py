@@ -42,8 +42,10 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
 
     Notes
     -----
-    Where this differs from SciPy 1.17, it is that info is 0 only where the residual, recomputed from A, b and x, meets
-    the tolerance. Ctrl-C raises KeyboardInterrupt, and nothing warns, as in SciPy.
+    Differences from SciPy 1.17: info is 0 only where the residual, recomputed from A, b and x, meets the tolerance;
+    NaN and infinity in the input, a broken sparse matrix, and dtypes other than float32, float64, complex64,
+    complex128, integers and bool are errors; an A or M that is not positive definite ends the solve, where SciPy goes
+    on (and solves negative definite systems). Ctrl-C raises KeyboardInterrupt, and nothing warns, as in SciPy.
 
     Examples
     --------
@@ -99,6 +101,8 @@ def _tolerance(name, value):
 
 
 def _column(name, v, n):
+    if isinstance(v, np.matrix):  # would stay two-dimensional
+        v = np.asarray(v)
     if v.shape not in ((n,), (n, 1)):
         raise ValueError(f"{name} has shape {tuple(v.shape)}, A has order {n}")
     return v.reshape(n)

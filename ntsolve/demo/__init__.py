@@ -58,4 +58,4 @@ def need(*modules):
     try:
         return [importlib.import_module(module) for module in modules]
     except ImportError as error:
-        raise MissingExtra(f'{error.name or error} is missing: python -m pip install "ntsolve[demo]"') from error
+        raise MissingExtra(f'{error.name or error} is missing; in a clone: python -m pip install ".[demo]"') from error

@@ -32,6 +32,7 @@ from ..result import Status
 from . import batched
 from .outcome import linear_result, report
 
+_HOPELESS = 1e20  # ||r||^2, of which the start is about 1
 _VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
 
 
@@ -59,7 +60,7 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, time_limit=N
     callback : callable, optional
         ``callback(state)`` after each iteration, with `nit, residual, elapsed, x`; returning True stops.
     verbose : bool
-        Report to the logger "ntsolve" at level INFO.
+        Report to the logger "ntsolve" at level INFO, which ``logging.basicConfig(level=logging.INFO)`` shows.
     rng : optional
         Accepted for uniformity; the method draws no random numbers.
     check : bool
@@ -81,6 +82,11 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, time_limit=N
         Naming the argument that does not fit.
     ConvergenceError
         With ``on_failure="raise"``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        With ``on_failure="warn"``; a PrecisionWarning where rounding is what stands in the way.
 
     Examples
     --------
@@ -130,6 +136,7 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own):
             state.verify()
             if watch.status is not None:
                 break
+        # undecided: stopped by the watch, or solved, which linear_result sees
         status = np.where(state.status, state.status, watch.status or Status.STALLED)
         return linear_result(
             system,
@@ -157,7 +164,7 @@ class _State:
         xp, b = k.xp, system.b
         batch, n = b.shape
         b_norm = self.b_norm = comm.norm(k.to_host(operators.norms(k, b)))
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             self.tolerance = np.maximum(rtol * b_norm, atol)
             # A x, near b, is rounded: a residual is only known to that, and success must not be due to it
             self.goal = self.tolerance - 0.5 * np.finfo(b.dtype).eps * b_norm
@@ -171,7 +178,8 @@ class _State:
         exponent = np.frexp(np.where(np.isfinite(size) & (size > 0), size, 1.0))[1] - 1
         self.scale = np.ldexp(np.ones(batch), exponent)
         self._up, self._down = xp.asarray(exponent)[:, None], xp.asarray(-exponent)[:, None]
-        self.x, self.r, self.p = xp.ldexp(x, self._down), xp.ldexp(r, self._down), xp.zeros_like(b)
+        with np.errstate(all="ignore"):
+            self.x, self.r, self.p = xp.ldexp(x, self._down), xp.ldexp(r, self._down), xp.zeros_like(b)
 
         self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
         self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
@@ -184,7 +192,7 @@ class _State:
         if isinstance(M, str):
             diagonal = self.A.diagonal()
             positive = diagonal > 0
-            with np.errstate(over="ignore"):  # seen in r.z
+            with np.errstate(all="ignore"):  # seen in r.z
                 self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
             broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
             self.status[broken] = int(Status.INDEFINITE_OPERATOR)  # a diagonal entry is p.Ap for a unit vector p
@@ -196,7 +204,7 @@ class _State:
 
     def solution(self):
         """The current iterate, in the caller's units."""
-        with np.errstate(over="ignore"):  # seen in the residual
+        with np.errstate(all="ignore"):  # seen in the residual
             return self.k.xp.ldexp(self.x, self._up)
 
     def begin(self):
@@ -204,14 +212,14 @@ class _State:
 
         Taking up b - A x again is worth it while that halves it.
         """
-        unsolved = (self.status == 0) & (self.residual > self.goal)
-        self.active = unsolved & (self.residual < 0.5 * self._last)
-        self.status[unsolved & ~self.active] = int(Status.STALLED)
-        self._last = self._seen = self.residual
-        # the recurrence aims a little lower than needed, and no lower than what rounding leaves of b - A x
-        floor = 0.1 * np.finfo(self.r.dtype).eps * np.maximum(self.b_norm, self.residual)
-        with np.errstate(over="ignore"):  # infinite where atol is far above everything
-            self.aim2 = (np.maximum(0.999 * self.goal, floor) / self.scale) ** 2
+        with np.errstate(all="ignore"):
+            unsolved = (self.status == 0) & (self.residual > self.goal)
+            self.active = unsolved & (self.residual < 0.5 * self._last)
+            self.status[unsolved & ~self.active] = int(Status.STALLED)
+            self._last = self._seen = self.residual
+            # the recurrence aims a little lower than needed, and no lower than what rounding leaves of b - A x
+            floor = 0.1 * np.finfo(self.r.dtype).eps * np.maximum(self.b_norm, self.residual)
+            self.aim2 = (np.maximum(0.999 * self.goal, floor) / self.scale) ** 2  # infinite for a huge atol
         if not self.active.any():
             return False
         k, (rr, rz) = self.k, (self.rr[0], self.rz[0])
@@ -264,9 +272,12 @@ class _State:
             self.status[self.active & ~np.isfinite(last)] = int(Status.NAN_OR_INF)
         most = int(taken.max())
         if most:
-            seen = np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self._seen)
+            with np.errstate(all="ignore"):
+                seen = np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self._seen)
             self._seen = seen[-1]  # what rests is shown as it was last
             watch.did(seen[:most], most)
+        # in exact arithmetic the residual grows by the square root of the condition number at most
+        self.status[self.active & (self.status == 0) & (last > _HOPELESS)] = int(Status.BREAKDOWN)
         self.active = self.active & (last > self.aim2) & (self.status == 0)
 
     def verify(self):
@@ -276,4 +287,5 @@ class _State:
             norms = operators.true_residual(self.k, self.system, self.solution(), r)
             self.residual = self.comm.norm(self.k.to_host(norms))
             self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
-            self.r[...] = self.k.xp.ldexp(r, self._down)
+            with np.errstate(all="ignore"):
+                self.r[...] = self.k.xp.ldexp(r, self._down)

@@ -15,7 +15,7 @@ def linear_result(system, x, *, success, residual, tolerance, status, nit, histo
     that does so has converged.
     """
     status = np.where(success, Status.CONVERGED, status)
-    message = Status(int(status.min(initial=1))).advice
+    message = _worst(success, status).advice
     if system.shape and not success.all():
         message = f"{int((~success).sum())} of {success.size} systems failed. {message}"
 
@@ -37,9 +37,15 @@ def linear_result(system, x, *, success, residual, tolerance, status, nit, histo
     )
 
 
+def _worst(success, status):
+    """The status that matters most: the lowest of the systems that failed."""
+    failed = np.atleast_1d(status)[~np.atleast_1d(success)]
+    return Status(int(failed.min())) if failed.size else Status.CONVERGED
+
+
 def report(name, result, on_failure, stacklevel=3):
     """Warn, raise or be silent about the worst status of a result."""
-    worst = Status(int(np.min(result.status, initial=1)))
+    worst = _worst(result.success, result.status)
     if worst > 0 or on_failure == "ignore":
         return
     figures = f"iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e}"

@@ -274,6 +274,7 @@ def test_an_interrupt_raises():
 
     started, stop = threading.Event(), threading.Event()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monitor._INTERRUPTS.forget()
     try:
 
         def send():

@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+from ntsolve import monitor
+
 from .registry import cases, load_all
 
 SOLVERS = load_all()
@@ -23,5 +25,6 @@ def pytest_generate_tests(metafunc):
 def default_sigint():
     """Python's own handler of Ctrl-C in place, as in a program; a test run in the background has none."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monitor._INTERRUPTS.forget()
     yield
     signal.signal(signal.SIGINT, before)

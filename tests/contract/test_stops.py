@@ -270,3 +270,16 @@ def test_a_solve_within_a_solve_shares_the_handler(solver, default_sigint):
         outer = solver.solve(solver.slow(0.01), callback=callback, time_limit=20, on_failure="ignore")
     assert outer.status == inner[-1].status == Status.INTERRUPTED
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_loop_of_solves_can_be_left(solver, endless, default_sigint):
+    """Each solve takes a Ctrl-C for itself; a second one within a second is for the loop."""
+    arguments = endless.make("float64")
+
+    def loop():
+        for _ in range(100):
+            solver.solve(endless, arguments=arguments, time_limit=5, on_failure="ignore")
+
+    with interrupts(0.1, 0.3), pytest.raises(KeyboardInterrupt):
+        loop()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

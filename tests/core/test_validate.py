@@ -66,7 +66,7 @@ def test_a_time_limit_may_be_infinite():
 
 def test_a_choice_lists_what_there_is():
     assert validate.choice("M", "a", ("a", "b")) == "a"
-    with pytest.raises(ValueError, match=r"M must be one of 'a', 'b', not 'c'"):
+    with pytest.raises(ValueError, match=r"M must be 'a' or 'b', not 'c'"):
         validate.choice("M", "c", ("a", "b"))
 
 
