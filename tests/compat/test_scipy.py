@@ -17,7 +17,7 @@ import scipy.sparse.linalg._isolve as isolve
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from scipy.sparse.linalg import cg as scipy_cg
 
-from ntsolve import Status
+from ntsolve import Status, monitor
 from ntsolve.compat.scipy import cg
 
 # ---- SciPy's own tests ----------------------------------------------------------------------------------------------
