@@ -58,6 +58,7 @@ print(json.dumps(missing))
 # np.asarray of a real one gives an array that holds one Python object, without a word
 STRICTER = {f"cupyx.scipy.sparse.{kind}_matrix.__array__" for kind in ("csr", "csc", "coo")}
 DEFINED = ("__init__", "__module__", "__dict__", "__weakref__", "__doc__", "__slots__", "__hash__", "__eq__")
+DEFINED += ("__slotnames__",)  # copyreg leaves it on what was pickled
 
 
 def members(thing) -> list[str]:
