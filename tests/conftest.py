@@ -1,6 +1,8 @@
 """Chooses the GPU side before ntsolve is imported: real CuPy where there is a GPU, else the emulator's stand-in."""
 
+import json
 import os
+import pathlib
 import shutil
 import sys
 
@@ -33,7 +35,27 @@ if not REAL_GPU:
         raise RuntimeError("the CUDA kernels are tested with a C++ compiler: install g++, or set CXX")
 
 
+def gpu_record():
+    """What the last runs on a real GPU vouch for, in a line."""
+    from ntsolve.kernels import contracts, sources
+
+    file = pathlib.Path(__file__).with_name("gpu_verified.json")
+    record = json.loads(file.read_text())["kernels"] if file.exists() else {}
+    states: dict[str, list[str]] = {"as run on a GPU": [], "changed since": [], "emulated only": []}
+    for name, contract in sorted(contracts.load_all().items()):
+        if name not in record:
+            states["emulated only"].append(name)
+        else:
+            same = record[name]["sha256"] == sources.fingerprint(contract.family)
+            states["as run on a GPU" if same else "changed since"].append(name)
+    return "GPU record: " + "; ".join(f"{state}: {', '.join(names)}" for state, names in states.items() if names)
+
+
 def pytest_report_header(config):
+    return [_cuda_side(), gpu_record()]
+
+
+def _cuda_side():
     if REAL_GPU:
         import cupy
 

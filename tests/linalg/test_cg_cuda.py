@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 import ntsolve
+from ntsolve import monitor
 
 cupy = pytest.importorskip("cupy")
 csr_matrix = pytest.importorskip("cupyx.scipy.sparse").csr_matrix
@@ -20,9 +21,17 @@ def spd(rng, batch, n, dtype="float64"):
     return (G @ G.transpose(0, 2, 1) / n + np.eye(n)).astype(dtype)
 
 
+@pytest.fixture(params=["small", "large"])
+def path(request, monkeypatch):
+    """Both ways through an iteration: all in one kernel, and (as for a large system) launch by launch."""
+    if request.param == "large":
+        monkeypatch.setattr("ntsolve.kernels.cuda.SMALL", 0)
+        monkeypatch.setattr("ntsolve.kernels.cpu.SMALL", 0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("M", [None, "jacobi", "callable"])
-def test_sparse_is_what_the_cpu_gives(rng, dtype, M):
+def test_sparse_is_what_the_cpu_gives(rng, dtype, M, path):
     A, b = poisson(12, dtype), rng.standard_normal(144).astype(dtype)
     rtol = 1e-9 if dtype == "float64" else 1e-4
     if M == "callable":
@@ -50,7 +59,7 @@ def test_batches_are_what_the_cpu_gives(rng, batch, n):
     np.testing.assert_allclose(on_gpu.x.get(), on_cpu.x, atol=1e-8)
 
 
-def test_several_right_hand_sides_warm_start_and_dense(rng):
+def test_several_right_hand_sides_warm_start_and_dense(rng, path):
     A, b = spd(rng, 1, 20)[0], rng.standard_normal((3, 20))
     exact = np.linalg.solve(A, b.T).T
     start = cupy.asarray(exact + 1e-6 * rng.standard_normal(exact.shape))
@@ -101,20 +110,45 @@ def test_runs_on_the_current_stream(rng):
     assert r.success
 
 
-def test_waits_for_the_device_only_where_the_stop_test_is_due(rng, real_gpu):
+def test_waits_for_the_device_only_where_the_stop_test_is_due(rng, real_gpu, monkeypatch):
     if real_gpu:
         pytest.skip("counted on the stand-in")
     from tests.emu import control
 
+    monkeypatch.setattr("ntsolve.kernels.cuda.SMALL", 0)
+    looks = []
+
+    def eight(self, exact):
+        looks.append(8)
+        return min(8, self.maxiter - self.nit)
+
+    monkeypatch.setattr(monitor.Monitor, "block", eight)
     A, b = csr_matrix(poisson(16)), cupy.asarray(rng.standard_normal(256))
-    ntsolve.cg(A, b, rtol=0, maxiter=1, on_failure="ignore")
     used = []
-    for maxiter in (24, 48):
+    for maxiter in (16, 48):
+        looks.clear()
         before = control.counts()
         ntsolve.cg(A, b, rtol=0.0, maxiter=maxiter, on_failure="ignore")
-        used.append(control.counts() - before)
-    looks = used[1].syncs - used[0].syncs
-    assert looks <= 24 / 2, "more waits than half the iterations that were added"
+        used.append((control.counts() - before, len(looks)))
+    (few, few_looks), (many, many_looks) = used
+    assert many_looks - few_looks == 4
+    assert many.syncs - few.syncs == 4, "one wait a look, and no other"
+
+
+def test_blocks_of_iterations_of_a_large_system_are_replayed_as_graphs(rng, real_gpu, monkeypatch):
+    if real_gpu:
+        pytest.skip("counted on the stand-in")
+    from tests.emu import control
+
+    monkeypatch.setattr("ntsolve.kernels.cuda.SMALL", 0)
+    monkeypatch.setattr(monitor.Monitor, "block", lambda self, exact: min(16, self.maxiter - self.nit))
+    A, b = poisson(12), rng.standard_normal(144)
+    before = control.counts()
+    on_gpu = ntsolve.cg(csr_matrix(A), cupy.asarray(b), rtol=1e-9)
+    used = control.counts() - before
+    assert used.graph_launches >= 2
+    assert used.launches < on_gpu.nit, "iterations were launched one by one"
+    np.testing.assert_allclose(on_gpu.x.get(), ntsolve.cg(A, b, rtol=1e-9).x, atol=1e-7)
 
 
 def test_out_of_memory_is_a_memory_error_and_the_next_solve_works(rng):
