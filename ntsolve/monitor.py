@@ -181,7 +181,8 @@ class Monitor:
         if self.callback is not None or self.comm is not SERIAL:  # processes need not be equally quick
             return 1
         if not self._pace:
-            return min(steps, 8 if exact else 1)
+            first = LONGEST_BLOCK if np.size(self.start) == 1 else 8
+            return min(steps, first if exact else 1)
         seconds = SECONDS_A_BLOCK
         if self.time_limit is not None:
             seconds = min(seconds, self.time_limit - self.elapsed)

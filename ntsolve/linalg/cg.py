@@ -212,8 +212,10 @@ class _State:
 
         Taking up b - A x again is worth it while that halves it.
         """
+        unsolved = (self.status == 0) & (self.residual > self.goal)
+        if not unsolved.any():
+            return False
         with np.errstate(all="ignore"):
-            unsolved = (self.status == 0) & (self.residual > self.goal)
             self.active = unsolved & (self.residual < 0.5 * self._last)
             self.status[unsolved & ~self.active] = int(Status.STALLED)
             self._last = self._seen = self.residual
