@@ -9,7 +9,7 @@ systems live in (batch,) arrays of the backend, so that no step waits for the ho
     beta = -(z+.q) / (p.q)         the same made locally optimal for an M that changes (Notay 2000)      (4)
 
 The squared residual `rr` also carries the verdict on a system: a system goes on while rr > tol2; it rests unchanged
-when rr <= tol2, when rr is one of the negative verdicts below, and when rr is NaN.
+when rr <= tol2, when rr > HOPELESS, when rr is one of the negative verdicts below, and when rr is NaN.
 """
 
 from fractions import Fraction
@@ -21,11 +21,12 @@ from . import contract, workspace_shape
 
 A_NOT_POSITIVE = -1.0  # p.Ap <= 0
 M_NOT_POSITIVE = -2.0  # r.z <= 0
+HOPELESS = 1e20  # a squared residual, of which the start is about 1, beyond which a system is given up
 
 
 def verdict(rr, rz, pq, tol2):
     """What a step does with one system: None to go on, or the value that `rr` gets instead."""
-    if not rr > tol2:
+    if not tol2 < rr <= HOPELESS:
         return rr
     if not (np.isfinite(rz) and np.isfinite(pq)):
         return np.nan
@@ -195,11 +196,11 @@ def _update_cases(rng, dtype):
             yield (p, q, dinv, rz, pq, rr, tol2, 1.0, x.copy(), r.copy(), np.full(batch, np.nan),
                    np.full(batch, np.nan), np.full(workspace_shape(batch, n), np.nan))  # fmt: skip
     # at rest, no progress possible, broken: each verdict once, between two systems that go on
-    batch, n = 9, 70
+    batch, n = 10, 70
     x, r, p, q = (rng.standard_normal((batch, n)).astype(dtype) for _ in range(4))
-    rr = np.array([1.0, 1e-12, 1.0, 1.0, np.nan, A_NOT_POSITIVE, 1.0, 1.0, 1.0])
-    pq = np.array([1.0, 1.0, -1.0, np.nan, 1.0, 1.0, 0.0, 1.0, np.inf])
-    rz = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0])
+    rr = np.array([1.0, 1e-12, 1.0, 1.0, np.nan, A_NOT_POSITIVE, 1.0, 1.0, 1.0, 2 * HOPELESS])
+    pq = np.array([1.0, 1.0, -1.0, np.nan, 1.0, 1.0, 0.0, 1.0, np.inf, 1.0])
+    rz = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0, 1.0])
     for carry in (1.0, 0.0):
         yield (p, q, None, rz, pq, rr, np.full(batch, 1e-10), carry, x.copy(), r.copy(), np.full(batch, np.nan),
                np.full(batch, np.nan), np.full(workspace_shape(batch, n), np.nan))  # fmt: skip

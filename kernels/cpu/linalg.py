@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, uint64
 
 from ..contracts import BLOCK
-from ..contracts.linalg import A_NOT_POSITIVE, M_NOT_POSITIVE
+from ..contracts.linalg import A_NOT_POSITIVE, HOPELESS, M_NOT_POSITIVE
 from .exact import EXACT_JIT, add, subtract_product
 from .pool import JIT, over_blocks
 
@@ -202,7 +202,7 @@ def norm(x, out, work):
 @njit(**JIT)
 def _verdict(rr, rz, pq, tol2):
     """(go on?, the value that rr gets if not)"""
-    if not rr > tol2:
+    if not tol2 < rr <= HOPELESS:
         return False, rr
     if not (np.isfinite(rz) and np.isfinite(pq)):
         return False, np.nan

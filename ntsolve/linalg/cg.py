@@ -25,14 +25,13 @@ import numpy as np
 from .. import operators, validate
 from ..dispatch import kernels_for
 from ..kernels.contracts import workspace_shape
-from ..kernels.contracts.linalg import A_NOT_POSITIVE, M_NOT_POSITIVE
+from ..kernels.contracts.linalg import A_NOT_POSITIVE, HOPELESS, M_NOT_POSITIVE
 from ..monitor import LONGEST_BLOCK, Monitor
 from ..reductions import SERIAL
 from ..result import Status
 from . import batched
 from .outcome import linear_result, report
 
-_HOPELESS = 1e20  # ||r||^2, of which the start is about 1
 _VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
 
 
@@ -262,8 +261,8 @@ class _State:
         iterate(steps)
         self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
         rows = self.k.to_host(self.rr[1 : steps + 1])
-        running = (rows > self.aim2).sum(0)
-        # the iteration that converges counts, one that a verdict prevents does not
+        running = ((rows > self.aim2) & (rows <= HOPELESS)).sum(0)
+        # the iteration that converges, or is the last straw, counts; one that a verdict prevents does not
         taken = np.where(rows[-1] >= 0, np.minimum(running + 1, steps), running)
         last = rows[-1]
         taken = np.where(self.active, taken, 0)
@@ -279,7 +278,7 @@ class _State:
             self._seen = seen[-1]  # what rests is shown as it was last
             watch.did(seen[:most], most)
         # in exact arithmetic the residual grows by the square root of the condition number at most
-        self.status[self.active & (self.status == 0) & (last > _HOPELESS)] = int(Status.BREAKDOWN)
+        self.status[self.active & (self.status == 0) & (last > HOPELESS)] = int(Status.BREAKDOWN)
         self.active = self.active & (last > self.aim2) & (self.status == 0)
 
     def verify(self):
