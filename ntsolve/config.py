@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from .kernels.settings import THREADS
 
 BACKEND: ContextVar[str] = ContextVar("ntsolve_backend", default="auto")
+BUDGET: ContextVar[int] = ContextVar("ntsolve_budget", default=2**30)
 
 
 class config:
@@ -18,6 +19,9 @@ class config:
     backend : {"auto", "cpu", "cuda"}, optional
         "auto" goes by the arrays: NumPy on the CPU, CuPy on the GPU. The others refuse arrays that live elsewhere
         (TypeError) and so guard a pipeline against a solve on the wrong side. Nothing is ever copied across.
+    budget : int, optional
+        Bytes that a solver may hold at a time of data that it could as well keep on disk, such as the gradients of an
+        `EmpiricalFisher`. Default: 2**30, one GiB.
 
     Raises
     ------
@@ -33,15 +37,11 @@ class config:
     array([1., 2.])
     """
 
-    def __init__(self, *, threads=None, backend=None):
-        if threads is not None:
-            whole = hasattr(threads, "__index__") and not isinstance(threads, bool)
-            if not whole or operator.index(threads) < 1:
-                raise ValueError(f"threads must be a positive integer, not {threads!r}")
-            threads = operator.index(threads)
+    def __init__(self, *, threads=None, backend=None, budget=None):
+        threads, budget = _positive("threads", threads), _positive("budget", budget)
         if backend not in (None, "auto", "cpu", "cuda"):
             raise ValueError(f'backend must be "auto", "cpu" or "cuda", not {backend!r}')
-        self._wanted = [(THREADS, threads), (BACKEND, backend)]
+        self._wanted = [(THREADS, threads), (BACKEND, backend), (BUDGET, budget)]
         self._undo: list = []
 
     def __enter__(self):
@@ -51,3 +51,12 @@ class config:
     def __exit__(self, *exception):
         for variable, token in reversed(self._undo.pop()):
             variable.reset(token)
+
+
+def _positive(name, value):
+    if value is None:
+        return None
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not whole or operator.index(value) < 1:
+        raise ValueError(f"{name} must be a positive integer, not {value!r}")
+    return operator.index(value)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ntsolve
-from ntsolve.config import BACKEND
+from ntsolve.config import BACKEND, BUDGET
 from ntsolve.kernels import settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,13 @@ def test_a_setting_ends_with_its_block():
             assert (settings.threads(), BACKEND.get()) == (3, "cpu")
         assert BACKEND.get() == "auto"
     assert settings.threads() == before
+
+
+def test_the_budget_is_one_gibibyte_unless_somebody_says_otherwise():
+    assert BUDGET.get() == 2**30
+    with ntsolve.config(budget=10**6):
+        assert BUDGET.get() == 10**6
+    assert BUDGET.get() == 2**30
 
 
 def test_a_setting_ends_with_an_error():
@@ -92,6 +99,8 @@ def test_tasks_with_settings_of_their_own_do_not_mix():
         ("threads", True),
         ("threads", "2"),
         ("backend", "gpu"),
+        ("budget", 0),
+        ("budget", 1e9),
         ("backend", 1),
     ],
 )
