@@ -14,8 +14,14 @@ from .config import config  # noqa: E402  # at once, or the module of that name 
 
 _HOME = {
     "cg": "linalg.cg",
+    "EmpiricalFisher": "curvature.fisher",
+    "ihvp": "curvature.ihvp",
+    "MFAC": "curvature.mfac",
+    "prune": "curvature.pruning",
     "progress": "monitor",
+    "IHVPResult": "result",
     "LinearResult": "result",
+    "PruneResult": "curvature.pruning",
     "Result": "result",
     "Status": "result",
     "ConvergenceError": "errors",

@@ -176,37 +176,41 @@ def take(name, value):
     return validate.own_kind(name, value)[0]
 
 
-def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0"):
+def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=("A", "b")):
     """Check A x = b and bring it into one form. A, b, x0 come from `take`; `own` turns x into the caller's kind.
+
+    `start` and `names` are what the caller calls x0, A and b.
 
     Raises
     ------
     TypeError, ValueError
         Naming the argument that does not fit.
     """
-    b = validate.numeric("b", b, check=check)
+    name, given = names
+    b = validate.numeric(given, b, check=check)
     if b.ndim == 0:
-        raise ValueError("b must have at least one axis, the last of length n")
+        raise ValueError(f"{given} must have at least one axis, the last of length n")
     n = b.shape[-1]
     dtype, batch = b.dtype, b.shape[:-1]
     if hasattr(A, "dtype") and A.dtype is not None:
-        dtype = np.result_type(dtype, _working("A", A.dtype))
+        dtype = np.result_type(dtype, _working(name, A.dtype))
     if hasattr(A, "shape"):
         if len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
-            raise ValueError(f"A must be square (..., n, n), not {tuple(A.shape)}")
+            raise ValueError(f"{name} must be square (..., n, n), not {tuple(A.shape)}")
         if A.shape[-1] != n:
             turned = ""
             if b.ndim == 2 and b.shape[0] == A.shape[-1]:
-                turned = " (pass b.ravel())" if n == 1 else " (right-hand sides are rows of b: pass b.T)"
-            raise ValueError(f"b has {n} entries along its last axis, A has order {A.shape[-1]}{turned}")
+                turned = f" (pass {given}.ravel())" if n == 1 else f" (right-hand sides are rows of {given}: pass {given}.T)"
+            raise ValueError(f"{given} has {n} entries along its last axis, {name} has order {A.shape[-1]}{turned}")
         try:
             batch = np.broadcast_shapes(batch, tuple(A.shape[:-2]))
         except ValueError:
-            raise ValueError(f"A {tuple(A.shape)} and b {tuple(b.shape)} do not have the same leading axes") from None
+            shapes = f"{name} {tuple(A.shape)} and {given} {tuple(b.shape)}"
+            raise ValueError(f"{shapes} do not have the same leading axes") from None
     if x0 is not None:
         x0 = validate.numeric(start, x0, check=check)
         if x0.ndim == 0 or x0.shape[-1] != n:
-            raise ValueError(f"{start} has shape {tuple(x0.shape)}, b has {n} entries along its last axis")
+            raise ValueError(f"{start} has shape {tuple(x0.shape)}, {given} has {n} entries along its last axis")
         dtype = np.result_type(dtype, x0.dtype)
     xp = k.xp
 
@@ -218,9 +222,9 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0"):
             raise ValueError(f"{name} has leading axes {tuple(v.shape[:-1])}, the batch is {batch}") from None
         return xp.ascontiguousarray(v).reshape(math.prod(batch), n)
 
-    b = _as_real(rows("b", b))
+    b = _as_real(rows(given, b))
     x0 = None if x0 is None else _as_real(rows("x0", x0).copy())
-    op = _operator(k, "A", A, n, dtype, batch, check)
+    op = _operator(k, name, A, n, dtype, batch, check)
 
     def restore(x):
         x = x.view(dtype).reshape(*batch, n)
@@ -230,7 +234,12 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0"):
 
 
 def preconditioner(k, M, system, *, check=True):
-    """The operator of a preconditioner M (an approximate inverse): array, matrix, LinearOperator, `@` or callable."""
+    """The operator of a preconditioner M (an approximate inverse): array, matrix, LinearOperator, `@` or callable.
+
+    An M with an `as_linear_operator` says by it how it is to be applied: an `EmpiricalFisher` by its inverse.
+    """
+    if hasattr(M, "as_linear_operator"):
+        M = M.as_linear_operator()
     n, dtype = system.b.shape[-1], system.dtype
     if system.complex:
         n //= 2

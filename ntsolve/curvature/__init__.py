@@ -1,0 +1,1 @@
+"""Curvature: inverses of the empirical Fisher matrix and of Hessians given by their products."""

@@ -1,0 +1,427 @@
+"""The inverse of the empirical Fisher matrix, from m gradients, without ever forming it.
+
+For gradients g_i, the rows of G (m, d), the matrix of Frantar, Kurtic, Alistarh, "M-FAC: Efficient Matrix-Free
+Approximations of Second-Order Information", NeurIPS 2021, is
+
+    F = damp I + (1/m) sum_i g_i g_i'                                                                    (1)
+
+The paper applies its inverse by a recursion over rank-one updates, in O(d m^2) steps of one vector at a time. The
+recursion is the Cholesky factorisation of the m x m matrix A = m damp I + G G' in disguise (see `recursion`), so here
+
+    F^-1 x = (x - G' A^-1 G x) / damp                                                                    (2)
+    F^-1 g_k = m G' A^-1 e_k, for one of the gradients themselves                                        (3)
+
+with matrix products and one factorisation; every sum is in float64, so that (2) holds its digits down to a small damp.
+Where one gradient takes the place of another the factor follows in O(m^2): dropping a row is a rank-one update of what
+comes after it (Gill, Golub, Murray, Saunders, Math. Comp. 28 (1974), method C1), appending one a triangular solve.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from .. import validate
+from ..dispatch import kernels_for
+from .gradients import InMemory, gradients, stored
+from .inverse import Dual, Empty, Primal
+from .recursion import DynamicRecursion, StaticRecursion
+
+
+class EmpiricalFisher:
+    """The empirical Fisher matrix of m gradients and, above all, its inverse.
+
+    Parameters
+    ----------
+    G : array (m, d), memory map, or iterable of rows (d,) or of chunks (rows, d)
+        The gradients, one a row, float16, float32 or float64; not changed, and not copied where it is a contiguous
+        array. A memory map larger than the budget (see `ntsolve.config`) is read piece by piece. What an iterable
+        brings is kept in memory up to half the budget, and in a temporary file beyond that.
+    damp : float
+        What is added to the diagonal: positive.
+    block_size : int, optional
+        Use the diagonal blocks of this order alone, as the paper does for pruning. Default: the whole matrix. A block
+        of order less than m is factored as it is, a larger one through its m x m dual.
+    method : {"cholesky", "recursion"}
+        "recursion" is the paper's algorithm as it is written there, for comparison: in memory and without blocks.
+
+    Attributes
+    ----------
+    m, d : int
+        Gradients there are, and the length of each.
+    shape : tuple
+        (d, d)
+    dtype : dtype
+        In which the gradients are worked with: float32 or float64.
+    damp : float
+    block_size : int or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit: NaN or infinity in G (found in the sums, without a pass of its own), no
+        gradients, a file shorter than its map, a damp that is not positive or is lost in rounding.
+
+    Notes
+    -----
+    Setting up takes one pass over G and O(d m^2) operations, `solve` two passes for up to 16 right-hand sides. Beside
+    G there are two m x m matrices for each block of columns, or two of the order of a block where that is smaller.
+    Vectors are rows, as everywhere; a result has the dtype that NumPy gives to X and G together.
+
+    Examples
+    --------
+    >>> import numpy as np, ntsolve
+    >>> G = np.random.default_rng(0).standard_normal((5, 40))
+    >>> F = ntsolve.EmpiricalFisher(G, damp=1e-3)
+    >>> x = np.ones(40)
+    >>> bool(np.allclose(F.matvec(F.solve(x)), x))
+    True
+    >>> bool(np.allclose(F.diag(), np.diag(np.linalg.inv(1e-3 * np.eye(40) + G.T @ G / 5))))
+    True
+    """
+
+    def __init__(self, G, *, damp, block_size=None, method="cholesky"):
+        self._setup(damp, block_size, method)
+        self._rows = gradients(G)
+        self.d, self._capacity = self._rows.d, self._rows.m
+        self._order = list(range(self._rows.m))  # where the rows are, the oldest first
+        self._moving = False
+        if method == "recursion" and not isinstance(self._rows, InMemory):
+            raise ValueError('method="recursion" needs gradients in memory')
+        with self._kernels() as k:
+            self._inverse = self._make(k)
+            self._inverse.factor()
+
+    _rows: Any
+    _dtype: np.dtype  # of the rows of a window that has none yet
+
+    def _setup(self, damp, block_size, method):
+        self.damp = _positive("damp", damp)
+        self.block_size = None if block_size is None else validate.count("block_size", block_size, least=1)
+        self._method = validate.choice("method", method, ("cholesky", "recursion"))
+        if method == "recursion" and block_size is not None:
+            raise ValueError('method="recursion" takes no block_size')
+
+    @classmethod
+    def window(cls, m, d, damp, *, dtype="float32", block_size=None, method="cholesky"):
+        """The Fisher matrix of the last m gradients, to be filled by `append`.
+
+        Parameters
+        ----------
+        m : int
+            Gradients that it holds at most.
+        d : int
+            Length of a gradient.
+        damp : float
+        dtype : {"float16", "float32", "float64"}
+            In which gradients are kept.
+        block_size, method : optional
+            As above; "recursion" is the paper's dynamic algorithm.
+
+        Returns
+        -------
+        EmpiricalFisher
+            While it holds k < m gradients, it is `damp` times the identity plus their sum over k; empty, the first
+            alone. It lives where the first gradient does, on the CPU or on a GPU.
+
+        Examples
+        --------
+        >>> import numpy as np, ntsolve
+        >>> F = ntsolve.EmpiricalFisher.window(8, 3, 0.1)
+        >>> for g in np.random.default_rng(0).standard_normal((20, 3)):
+        ...     F.append(g)
+        >>> F.m, F.solve_newest().shape
+        (8, (3,))
+        """
+        F = cls.__new__(cls)
+        F._setup(damp, block_size, method)
+        F.d, F._capacity = validate.count("d", d, least=1), validate.count("m", m, least=1)
+        F._rows, F._order, F._inverse = None, [], Empty(F.d, F.damp)
+        F._dtype, F._moving = stored("dtype", dtype), True
+        return F
+
+    # ---- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def m(self):
+        return len(self._order)
+
+    @property
+    def shape(self):
+        return (self.d, self.d)
+
+    @property
+    def dtype(self):
+        if self._rows is not None:
+            return self._rows.working
+        return np.dtype("float32") if self._dtype == np.float16 else self._dtype
+
+    def __repr__(self):
+        blocks = "" if self.block_size is None else f", block_size={self.block_size}"
+        return f"EmpiricalFisher(m={self.m}, d={self.d}, {self.dtype}, damp={self.damp:g}{blocks})"
+
+    # ---- the matrix and its inverse ---------------------------------------------------------------------------------
+
+    def solve(self, X, *, check=True):
+        """F^-1 applied to vectors, equation (2).
+
+        Parameters
+        ----------
+        X : array (..., d)
+        check : bool
+            Look for NaN and infinity in X.
+
+        Returns
+        -------
+        array (..., d)
+        """
+        return self._apply("solve", X, check)
+
+    def matvec(self, X, *, check=True):
+        """F applied to vectors, equation (1).
+
+        Parameters
+        ----------
+        X : array (..., d)
+        check : bool
+            Look for NaN and infinity in X.
+
+        Returns
+        -------
+        array (..., d)
+        """
+        return self._apply("multiply", X, check)
+
+    def solve_newest(self):
+        """F^-1 applied to the gradient that came last, equation (3): one pass over G, and no cancellation.
+
+        Returns
+        -------
+        array (d,)
+        """
+        if not self.m:
+            raise ValueError("there is no newest gradient: the window is empty")
+        with self._kernels():
+            return self._inverse.solve_row(self._order[-1])
+
+    def diag(self):
+        """The diagonal of F^-1.
+
+        Returns
+        -------
+        array (d,)
+        """
+        with self._kernels():
+            return self._inverse.diagonal().astype(self.dtype)
+
+    def element(self, i, j):
+        """One element of F^-1.
+
+        Parameters
+        ----------
+        i, j : int
+            From -d to d - 1.
+
+        Returns
+        -------
+        float
+        """
+        index = self._index([i, j])
+        with self._kernels() as k:
+            return float(k.to_host(self._inverse.submatrix(index))[0, 1])
+
+    def block(self, idx):
+        """Rows and columns `idx` of F^-1.
+
+        Parameters
+        ----------
+        idx : array of int (n,), or of bool (d,)
+
+        Returns
+        -------
+        array (n, n)
+            In float64 always: it is small, and usually inverted next.
+        """
+        index = self._index(idx)
+        with self._kernels():
+            return self._inverse.submatrix(index)
+
+    def log_det(self):
+        """The logarithm of the determinant of F.
+
+        Returns
+        -------
+        float
+        """
+        with self._kernels():
+            return float(self._inverse.log_det())
+
+    def with_damp(self, damp):
+        """The same gradients with another damp: a factorisation, but no pass over G.
+
+        Parameters
+        ----------
+        damp : float
+
+        Returns
+        -------
+        EmpiricalFisher
+            A new one. Both may change afterwards without the other's noticing.
+        """
+        other = copy.copy(self)
+        other.damp = _positive("damp", damp)
+        other._order = list(self._order)
+        if isinstance(self._rows, InMemory):
+            self._rows.owned = False
+            other._rows = copy.copy(self._rows)
+        with self._kernels() as k:
+            other._inverse = other._make(k, self._inverse.gram) if self.m else Empty(self.d, other.damp)
+            other._inverse.factor()
+        return other
+
+    def as_linear_operator(self):
+        """F^-1 as an operator: the `M` of `ntsolve.cg`, `ntsolve.ihvp` or one of SciPy's solvers.
+
+        Returns
+        -------
+        LinearOperator
+            SciPy's, where the gradients are on the CPU; on a GPU an object with the same `shape`, `dtype`, `matvec` and
+            `@`.
+        """
+        operator = _Inverse(self)
+        if self._rows is not None and self._rows.on_device:
+            return operator
+        from scipy.sparse.linalg import aslinearoperator
+
+        return aslinearoperator(operator)
+
+    # ---- the window -------------------------------------------------------------------------------------------------
+
+    def append(self, g):
+        """Take in a gradient; once there are as many as fit, the oldest leaves.
+
+        Parameters
+        ----------
+        g : array (d,)
+            NaN or infinity is a ValueError, and nothing has changed.
+        """
+        g = self._gradient(g)
+        if self.m == self._capacity:
+            self._exchange(0, g)
+            return
+        with kernels_for(gradients=self._rows and self._rows.array, g=g) as k:
+            if self._rows is None:
+                self._rows = InMemory(k.xp.zeros((self._capacity, self.d), self._dtype), owned=True, m=0)
+            self._rows.own(self._capacity)
+            self._rows.array[self.m] = g
+            self._rows.m += 1
+            order = [*self._order, self.m]
+            if self.m:
+                self._inverse.append(order)
+            else:
+                self._inverse = self._make(k)
+            self._order = order
+
+    def replace(self, g, index=0):
+        """Put a gradient in the place of another; it is the newest then.
+
+        Parameters
+        ----------
+        g : array (d,)
+            NaN or infinity is a ValueError, and nothing has changed.
+        index : int
+            Which one leaves, counted from the oldest, which is the default.
+        """
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise TypeError(f"index must be a whole number, not {type(index).__name__}")
+        if not -self.m <= index < self.m:
+            raise ValueError(f"index must be one of the {self.m} gradients there are, not {index}")
+        self._exchange(int(index) % self.m, self._gradient(g))
+
+    def _exchange(self, age, g):
+        with self._kernels(g=g):
+            self._rows.own(self._capacity)
+            slot = self._order[age]
+            order = [*self._order[:age], *self._order[age + 1 :], slot]
+            before = self._rows.array[slot].copy()
+            self._rows.array[slot] = g
+            try:
+                self._inverse.exchange(age, order)
+            except BaseException:
+                self._rows.array[slot] = before
+                raise
+            self._order = order
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _kernels(self, **arrays):
+        mine = self._rows.array if isinstance(self._rows, InMemory) else None
+        return kernels_for(gradients=mine, **arrays)
+
+    def _make(self, k, gram=None):
+        if self._method == "recursion":
+            return (DynamicRecursion if self._moving else StaticRecursion)(k, self._rows, self.damp)
+        width = min(self.block_size or self.d, self.d)
+        return (Dual if self._capacity <= width else Primal)(k, self._rows, width, self.damp, gram)
+
+    def _apply(self, what, X, check):
+        X, own = validate.own_kind("X", X)
+        X = validate.numeric("X", X, check=check)
+        if X.dtype.kind == "c":
+            raise TypeError("X is complex, the gradients are real")
+        if X.ndim == 0 or X.shape[-1] != self.d:
+            raise ValueError(f"X has shape {tuple(X.shape)}, the gradients have d = {self.d} entries")
+        with self._kernels(X=X) as k:
+            rows = X.astype(np.result_type(X.dtype, self.dtype), copy=False).reshape(-1, self.d)
+            return own(getattr(self._inverse, what)(k.xp.ascontiguousarray(rows)).reshape(X.shape))
+
+    def _index(self, idx):
+        found = np.asarray(idx.get() if hasattr(idx, "get") else idx)
+        if found.dtype == bool and found.shape == (self.d,):
+            return np.flatnonzero(found)
+        if found.size == 0:
+            found = found.astype(int)
+        if found.ndim != 1 or found.dtype.kind not in "iu":
+            raise TypeError(f"indices must be whole numbers (n,) or bool ({self.d},), not {found.dtype} {found.shape}")
+        if found.size and (int(found.min()) < -self.d or int(found.max()) >= self.d):
+            raise IndexError(f"indices must lie from {-self.d} to {self.d - 1}")
+        return found.astype("int64") % self.d
+
+    def _gradient(self, g):
+        if self._rows is not None and not isinstance(self._rows, InMemory):
+            raise ValueError("gradients in a file are left as they are: for those that change, EmpiricalFisher.window")
+        g = validate.numeric("g", validate.own_kind("g", g)[0])
+        if tuple(g.shape) != (self.d,):
+            raise ValueError(f"g must have the shape ({self.d},), not {tuple(g.shape)}")
+        if g.dtype.kind == "c":
+            raise TypeError("g is complex, the gradients are real")
+        kept = self._dtype if self._rows is None else self._rows.array.dtype
+        with np.errstate(over="ignore"):
+            return validate.numeric(f"g as {kept}", g.astype(kept)).astype(kept)
+
+
+class _Inverse:
+    """F^-1 as the solvers know an operator."""
+
+    def __init__(self, fisher):
+        self.fisher, self.shape, self.dtype = fisher, fisher.shape, fisher.dtype
+
+    def matvec(self, x):
+        return self.fisher.solve(x.reshape(-1)).reshape(x.shape)
+
+    rmatvec = matvec
+
+    def matmat(self, X):
+        return self.fisher.solve(X.T).T
+
+    rmatmat = matmat
+
+    def __matmul__(self, x):
+        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
+
+
+def _positive(name, value):
+    number = validate.nonnegative(name, value)
+    if number == 0:
+        raise ValueError(f"{name} must be positive, not {value}")
+    return number
