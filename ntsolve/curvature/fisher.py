@@ -103,7 +103,7 @@ class EmpiricalFisher:
             raise ValueError('method="recursion" takes no block_size')
 
     @classmethod
-    def window(cls, m, d, damp, *, dtype="float32", block_size=None, method="cholesky"):
+    def window(cls, m, d, damp, *, start=None, dtype="float32", block_size=None, method="cholesky"):
         """The Fisher matrix of the last m gradients, to be filled by `append`.
 
         Parameters
@@ -113,6 +113,8 @@ class EmpiricalFisher:
         d : int
             Length of a gradient.
         damp : float
+        start : array (k, d), optional
+            The gradients to begin with, the oldest first; at most m. Copied.
         dtype : {"float16", "float32", "float64"}
             In which gradients are kept.
         block_size, method : optional
@@ -138,7 +140,22 @@ class EmpiricalFisher:
         F.d, F._capacity = validate.count("d", d, least=1), validate.count("m", m, least=1)
         F._rows, F._order, F._inverse = None, [], Empty(F.d, F.damp)
         F._dtype, F._moving = stored("dtype", dtype), True
+        if start is not None:
+            F._begin(start)
         return F
+
+    def _begin(self, start):
+        start = validate.numeric("start", validate.own_kind("start", start)[0])
+        if start.ndim != 2 or start.shape[1] != self.d or start.shape[0] > self._capacity:
+            raise ValueError(f"start has shape {tuple(start.shape)}, not (k, {self.d}) with k <= {self._capacity}")
+        if not len(start):
+            return
+        with kernels_for(start=start) as k:
+            array = k.xp.zeros((self._capacity, self.d), self._dtype)
+            array[: len(start)] = start
+            self._rows, self._order = InMemory(array, owned=True, m=len(start)), list(range(len(start)))
+            self._inverse = self._make(k)
+            self._inverse.factor()
 
     # ---- what it is -------------------------------------------------------------------------------------------------
 
@@ -296,6 +313,19 @@ class EmpiricalFisher:
         return aslinearoperator(operator)
 
     # ---- the window -------------------------------------------------------------------------------------------------
+
+    def gradients(self):
+        """The gradients it is made of, the oldest first; a copy.
+
+        Returns
+        -------
+        array (m, d)
+            In the dtype that they are kept in.
+        """
+        if self._rows is None:
+            return np.zeros((0, self.d), self._dtype)
+        with self._kernels() as k:
+            return self._rows.rows(k.xp.asarray(self._order))
 
     def append(self, g):
         """Take in a gradient; once there are as many as fit, the oldest leaves.

@@ -84,6 +84,9 @@ class InMemory:
             part = G[:, first:last].astype(dtype)  # a copy; for one that is not contiguous it may not be either
             yield Piece(first, last, blocks, part if part.flags.c_contiguous else part.copy("C"))
 
+    def rows(self, index):
+        return self.array[index]
+
     def columns(self, index):
         """(len(index), m) float64: the columns of G named, as rows."""
         return self.array[: self.m, index].T.astype("float64", order="C")
@@ -152,6 +155,12 @@ class InFile:
                 if number + 1 < len(todo):
                     coming = reader.submit(fetch, number + 1)
                 yield Piece(first, last, blocks, here.astype(dtype, copy=False))
+
+    def rows(self, index):
+        out = np.empty((len(index), self.d), self.stored)
+        for row, i in zip(out, index, strict=True):
+            self._read_row(int(i), 0, row)
+        return out
 
     def columns(self, index):
         """(len(index), m) float64: the columns of G named, as rows."""

@@ -79,6 +79,26 @@ def test_it_lives_where_its_first_gradient_does(backend):
     assert error(to_host(got), np.linalg.solve(fisher(G[-4:], 0.1), x)) < 1e-6
 
 
+def test_it_can_begin_with_gradients():
+    G = gradients(9, 12)
+    F = ntsolve.EmpiricalFisher.window(6, 12, 0.1, start=G[:4], dtype="float64")
+    _same(F, list(G[:4]), 0.1)
+    for g in G[4:]:
+        F.append(g)
+    F.replace(G[0], 2)
+    kept = [G[3], G[4], *G[6:], G[0]]
+    _same(F, kept, 0.1)
+    np.testing.assert_array_equal(F.gradients(), kept)
+    other = ntsolve.EmpiricalFisher.window(6, 12, 0.1, start=F.gradients(), dtype="float64")
+    np.testing.assert_allclose(other.solve(G[0]), F.solve(G[0]), rtol=1e-9)
+    for wrong in (G[:7], G[0], G[:3, :5]):
+        with pytest.raises(ValueError, match="start has shape"):
+            ntsolve.EmpiricalFisher.window(6, 12, 0.1, start=wrong)
+    with pytest.raises(ValueError, match="start contains NaN"):
+        ntsolve.EmpiricalFisher.window(6, 12, 0.1, start=np.full((1, 12), np.nan))
+    assert ntsolve.EmpiricalFisher.window(6, 12, 0.1, start=G[:0]).gradients().shape == (0, 12)
+
+
 def test_an_empty_one_is_the_damping_alone():
     F = ntsolve.EmpiricalFisher.window(4, 6, 0.5)
     np.testing.assert_allclose(F.solve(np.ones(6)), 2.0)
