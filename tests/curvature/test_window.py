@@ -180,17 +180,18 @@ def test_a_bad_gradient_changes_nothing(full, bad):
     assert half.m == 0
 
 
-def test_an_exchange_that_leaves_no_factor_changes_nothing():
-    G = gradients(4, 8)
-    F = ntsolve.EmpiricalFisher(G, damp=1e-12)
-    huge, x = np.full(8, 1e9), np.array([1.0, -1, 2, -2, 3, -3, 4, -4])
-    F.replace(huge)
+@pytest.mark.parametrize("shape", [(4, 8), (8, 4)])
+def test_an_exchange_that_leaves_no_factor_changes_nothing(shape):
+    G = gradients(*shape)
+    F, x = ntsolve.EmpiricalFisher(G, damp=0.1), gradients(1, shape[1], seed=1)[0]
+    F.replace(x, 1)
     before = F.solve(x)
-    with pytest.raises(ValueError, match="damp = 1e-12 is lost"):
-        F.replace(huge)
-    np.testing.assert_allclose(F.solve(x), before, rtol=1e-3)
-    F.replace(G[0], 0)
-    F.replace(G[1], -2)
+    for change in (F.append, F.replace):
+        with pytest.raises(ValueError, match="squares overflow"):
+            change(np.full(shape[1], 1e200))
+        np.testing.assert_allclose(F.solve(x), before, rtol=1e-10)
+    F.replace(G[1], -1)
+    np.testing.assert_allclose(F.solve(x), ntsolve.EmpiricalFisher(G, damp=0.1).solve(x), rtol=1e-10)
 
 
 @pytest.mark.parametrize(("arguments", "kind", "word"), [
