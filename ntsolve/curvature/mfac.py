@@ -1,0 +1,215 @@
+"""M-FAC, the optimizer: stochastic gradients multiplied by the inverse of their own empirical Fisher matrix.
+
+E. Frantar, E. Kurtic, D. Alistarh, "M-FAC: Efficient Matrix-Free Approximations of Second-Order Information", NeurIPS
+2021, section 3.2 and algorithm 2. With F over a window of the last m gradients, the newest among them,
+
+    x = g + weight_decay w,     the window takes in x, the oldest leaves                                 (1)
+    v <- momentum v + (1 - momentum) F^-1 x                                                              (2)
+    w <- w - lr v                                                                                        (3)
+
+x being in the window, F^-1 x = m G' A^-1 e: two passes over the window for a step, one for its products with x and one
+for this, and O(m^2) for the factor of A, where the paper has O(m^3).
+"""
+
+import numpy as np
+
+from .. import validate
+from ..dispatch import home, kernels_for
+from .fisher import EmpiricalFisher
+from .gradients import InMemory
+
+_SETTINGS = ("lr", "m", "damp", "momentum", "weight_decay")
+
+
+class MFAC:
+    """The M-FAC optimizer, on flat arrays of weights: it knows nothing of the framework that the gradients come from.
+
+    Parameters
+    ----------
+    d : int
+        Number of weights.
+    lr : float
+        Learning rate; may be assigned between steps.
+    m : int
+        Gradients in the window. They take m d numbers of memory.
+    damp : float
+        What is added to the diagonal of the Fisher matrix. The smaller it is, the longer is the step in directions in
+        which recent gradients have been small.
+    momentum : float
+        Of the running mean of F^-1 x; from 0 (no mean) up to, but not including, 1.
+    weight_decay : float
+        Times the weights, added to the gradient.
+    dtype : {"float16", "float32", "float64"}
+        In which the window keeps its gradients.
+
+    Attributes
+    ----------
+    fisher : EmpiricalFisher
+        The window.
+    steps : int
+        Steps taken.
+
+    Notes
+    -----
+    While the window fills, F is the mean over the gradients that are there, so that the first step is damped by the
+    size of the gradient itself. The reference implementation starts with a window of zeros and divides by m from the
+    start, which makes its first steps up to m times as long; for small m the two soon agree.
+
+    Examples
+    --------
+    >>> import numpy as np, ntsolve
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((1000, 20)) * np.geomspace(0.01, 1, 20)  # badly scaled least squares
+    >>> w, true = np.zeros(20), np.ones(20)
+    >>> optimizer = ntsolve.MFAC(20, lr=0.5, m=64, damp=1e-6, momentum=0.5, dtype="float64")
+    >>> for _ in range(100):
+    ...     some = X[rng.integers(0, 1000, 32)]
+    ...     optimizer.step(w, some.T @ (some @ (w - true)) / 32)
+    >>> optimizer.steps, bool(abs(w - true).max() < 0.2)
+    (100, True)
+    """
+
+    def __init__(self, d, *, lr=1e-3, m=1024, damp=1e-5, momentum=0.9, weight_decay=0.0, dtype="float32"):
+        self.lr = lr
+        self.weight_decay = validate.nonnegative("weight_decay", weight_decay)
+        self.momentum = validate.nonnegative("momentum", momentum)
+        if self.momentum >= 1:
+            raise ValueError(f"momentum must be less than 1, not {momentum}")
+        self.d, self.m, self.steps = validate.count("d", d, least=1), validate.count("m", m, least=1), 0
+        self.fisher = EmpiricalFisher.window(self.m, self.d, damp, dtype=dtype)
+        self._mean = None  # v, once there is one
+
+    @property
+    def lr(self):
+        return self._lr
+
+    @lr.setter
+    def lr(self, value):
+        self._lr = validate.nonnegative("lr", value)
+
+    @property
+    def damp(self):
+        return self.fisher.damp
+
+    def __repr__(self):
+        settings = ", ".join(f"{name}={getattr(self, name):g}" for name in _SETTINGS)
+        return f"MFAC({self.d}, {settings}, steps={self.steps})"
+
+    def step(self, w, g):
+        """Change the weights in place by one step.
+
+        Parameters
+        ----------
+        w : array (d,)
+            The weights, in memory that can be written to: NumPy, CuPy, or shared through DLPack.
+        g : array (d,)
+            The gradient of the loss, of one batch, at w.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the argument that does not fit; then neither the weights nor the window have changed.
+        """
+        if home(w) is None and not hasattr(w, "__dlpack__"):
+            raise TypeError(f"w must be an array, to be changed in place, not {type(w).__name__}; see MFAC.update")
+        w = self._weights(w)
+        if w.dtype.kind != "f":
+            raise TypeError(f"w has dtype {w.dtype}: a step needs floating point numbers")
+        if getattr(getattr(w, "flags", None), "writeable", True) is False:
+            raise ValueError("w is read-only; MFAC.update returns the change instead of making it")
+        change, _ = self._change(w, g)
+        with kernels_for(w=w):
+            w += change.astype(w.dtype, copy=False)
+
+    def update(self, g, w=None):
+        """Take in a gradient and return the change to be made, for weights that cannot be changed in place.
+
+        Parameters
+        ----------
+        g : array (d,)
+            The gradient of the loss, of one batch.
+        w : array (d,), optional
+            The weights; needed for weight_decay alone.
+
+        Returns
+        -------
+        array (d,)
+            What to add to the weights, of g's kind.
+        """
+        if w is None and self.weight_decay:
+            raise ValueError("w is needed for weight_decay")
+        change, own = self._change(None if w is None else self._weights(w), g)
+        return own(change)
+
+    def _weights(self, w):
+        w = validate.own_kind("w", w)[0]
+        if tuple(w.shape) != (self.d,):
+            raise ValueError(f"w must have the shape ({self.d},), not {tuple(w.shape)}")
+        return w
+
+    def _change(self, w, g):
+        g, own = validate.own_kind("g", g)
+        with kernels_for(w=w, g=g):
+            x = g
+            if self.weight_decay:
+                w = validate.numeric("w", w)
+                x = g + w.dtype.type(self.weight_decay) * w if tuple(g.shape) == (self.d,) else g  # (1)
+            self.fisher.append(x)
+            step = self.fisher.solve_newest()
+            if self.momentum:
+                mean = self._mean if self._mean is not None else 0 * step
+                step = self._mean = self.momentum * mean + (1 - self.momentum) * step  # (2)
+            self.steps += 1
+            return -self.lr * step, own  # (3)
+
+    # ---- to stop and go on ------------------------------------------------------------------------------------------
+
+    def state_dict(self):
+        """All that a later run needs to go on as if nothing had been: arrays and numbers, by name.
+
+        Returns
+        -------
+        dict
+            The settings by their names, `steps`, `gradients` (k, d), the oldest first, and `mean` (d,), the v of
+            equation (2). Copies; `numpy.savez` can write them.
+        """
+        state = {name: getattr(self, name) for name in _SETTINGS} | {"steps": self.steps}
+        F = self.fisher
+        with F._kernels() as k:
+            state["gradients"] = F._rows.array[k.xp.asarray(F._order)] if F.m else np.zeros((0, self.d), F.dtype)
+            state["mean"] = k.xp.zeros(self.d, F.dtype) if self._mean is None else self._mean.copy()
+        return state
+
+    def load_state_dict(self, state):
+        """Become what `state_dict` was called on; the factor is made anew, so the next steps agree to rounding.
+
+        Parameters
+        ----------
+        state : dict
+            With arrays where the weights are: on the CPU or on a GPU.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where something is missing or does not fit; then nothing has changed.
+        """
+        missing = {*_SETTINGS, "steps", "gradients", "mean"} - set(state)
+        if missing:
+            raise ValueError(f"state has no {', '.join(sorted(missing))}")
+        settings = {name: state[name].item() if hasattr(state[name], "item") else state[name] for name in _SETTINGS}
+        G, mean = (validate.numeric(name, validate.own_kind(name, state[name])[0]) for name in ("gradients", "mean"))
+        if G.ndim != 2 or G.shape[1] != self.d or tuple(mean.shape) != (self.d,):
+            raise ValueError(f"gradients {tuple(G.shape)}, mean {tuple(mean.shape)}: not those of {self.d} weights")
+        new = MFAC(self.d, **settings, dtype=state["gradients"].dtype.name)
+        if len(G) > new.m:
+            raise ValueError(f"gradients: {len(G)} are more than the window of m = {new.m} holds")
+        if len(G):
+            with kernels_for(gradients=G, mean=mean) as k:
+                F = new.fisher
+                F._rows = InMemory(k.xp.zeros((new.m, self.d), F._dtype), owned=True, m=len(G))
+                F._rows.array[: len(G)] = G
+                F._order = list(range(len(G)))
+                F._inverse = F._make(k)
+                F._inverse.factor()
+        new.steps, new._mean = validate.count("steps", int(state["steps"])), mean.copy()
+        self.__dict__.update(new.__dict__)
