@@ -99,11 +99,11 @@ class Blocks:
 
     def multiply(self, X):
         """F X for rows X (s, d)."""
-        C = self._dots(X)
+        C = self.dots(X)
         C /= self.rows.m
-        return self._combine(C, self.damp, X, 1.0)
+        return self.combine(C, self.damp, X, 1.0)
 
-    def _dots(self, X):
+    def dots(self, X):
         """(count, s, m): X_k G_k'"""
         xp, m = self.k.xp, self.rows.m
         out = xp.zeros((self.count, X.shape[0], m))
@@ -113,7 +113,7 @@ class Blocks:
             self.k.row_dots(piece.G, self.width, part, out[piece.blocks], work)
         return out
 
-    def _combine(self, C, alpha, X, beta):
+    def combine(self, C, alpha, X, beta):
         """(s, d): alpha X + beta C_k G_k; X may be None, and then the dtype is that of G."""
         xp = self.k.xp
         dtype = self.rows.working if X is None else X.dtype
@@ -144,7 +144,7 @@ class Dual(Blocks):
     def _place(self, block, i):
         return f"row {i}"
 
-    def _solve_A(self, C):
+    def solve_A(self, C):
         """C (count, s, m) <- the solutions of A_k y = c."""
         L = self.factor()
         if self.order is None:
@@ -183,7 +183,7 @@ class Dual(Blocks):
 
     def _look_at(self, i):
         """Row and column i of the products, from the gradients anew: rounding does not pile up in them."""
-        dots = self._dots(self.rows.row(i)[None])[:, 0]
+        dots = self.dots(self.rows.row(i)[None])[:, 0]
         self.gram[:, i, :], self.gram[:, :, i] = dots, dots
 
     def _drifted(self):
@@ -221,17 +221,17 @@ class Dual(Blocks):
         Y = self.k.xp.empty_like(X)
         for first in range(0, len(X), AT_ONCE):
             part = X[first : first + AT_ONCE]
-            C = self._dots(part)
-            self._solve_A(C)
-            Y[first : first + AT_ONCE] = self._combine(C, 1 / self.damp, part, -1 / self.damp)
+            C = self.dots(part)
+            self.solve_A(C)
+            Y[first : first + AT_ONCE] = self.combine(C, 1 / self.damp, part, -1 / self.damp)
         return Y
 
     def solve_row(self, i):
         """F^-1 g_i = m G' A^-1 e_i, which cancels nothing."""
         C = self.k.xp.zeros((self.count, 1, self.rows.m))
         C[:, 0, i] = self.rows.m
-        self._solve_A(C)
-        return self._combine(C, 0.0, None, 1.0)[0]
+        self.solve_A(C)
+        return self.combine(C, 0.0, None, 1.0)[0]
 
     def diagonal(self):
         """(d,) float64. F^-1 = (I - W'W) / damp, W = L^-1 G."""

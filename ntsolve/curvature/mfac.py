@@ -11,12 +11,9 @@ x being in the window, F^-1 x = m G' A^-1 e: two passes over the window for a st
 for this, and O(m^2) for the factor of A, where the paper has O(m^3).
 """
 
-import numpy as np
-
 from .. import validate
 from ..dispatch import home, kernels_for
 from .fisher import EmpiricalFisher
-from .gradients import InMemory
 
 _SETTINGS = ("lr", "m", "damp", "momentum", "weight_decay")
 
@@ -173,12 +170,10 @@ class MFAC:
             The settings by their names, `steps`, `gradients` (k, d), the oldest first, and `mean` (d,), the v of
             equation (2). Copies; `numpy.savez` can write them.
         """
-        state = {name: getattr(self, name) for name in _SETTINGS} | {"steps": self.steps}
-        F = self.fisher
-        with F._kernels() as k:
-            state["gradients"] = F._rows.array[k.xp.asarray(F._order)] if F.m else np.zeros((0, self.d), F.dtype)
-            state["mean"] = k.xp.zeros(self.d, F.dtype) if self._mean is None else self._mean.copy()
-        return state
+        state = {name: getattr(self, name) for name in _SETTINGS}
+        gradients = self.fisher.gradients()
+        mean = 0 * gradients[:1].sum(0) if self._mean is None else self._mean.copy()
+        return state | {"steps": self.steps, "gradients": gradients, "mean": mean}
 
     def load_state_dict(self, state):
         """Become what `state_dict` was called on; the factor is made anew, so the next steps agree to rounding.
@@ -197,19 +192,14 @@ class MFAC:
         if missing:
             raise ValueError(f"state has no {', '.join(sorted(missing))}")
         settings = {name: state[name].item() if hasattr(state[name], "item") else state[name] for name in _SETTINGS}
+        dtype = state["gradients"].dtype.name
         G, mean = (validate.numeric(name, validate.own_kind(name, state[name])[0]) for name in ("gradients", "mean"))
         if G.ndim != 2 or G.shape[1] != self.d or tuple(mean.shape) != (self.d,):
             raise ValueError(f"gradients {tuple(G.shape)}, mean {tuple(mean.shape)}: not those of {self.d} weights")
-        new = MFAC(self.d, **settings, dtype=state["gradients"].dtype.name)
+        new = MFAC(self.d, **settings, dtype=dtype)
         if len(G) > new.m:
-            raise ValueError(f"gradients: {len(G)} are more than the window of m = {new.m} holds")
-        if len(G):
-            with kernels_for(gradients=G, mean=mean) as k:
-                F = new.fisher
-                F._rows = InMemory(k.xp.zeros((new.m, self.d), F._dtype), owned=True, m=len(G))
-                F._rows.array[: len(G)] = G
-                F._order = list(range(len(G)))
-                F._inverse = F._make(k)
-                F._inverse.factor()
+            raise ValueError(f"gradients: {len(G)} are more than a window of m = {new.m} holds")
+        with kernels_for(gradients=G, mean=mean):
+            new.fisher = EmpiricalFisher.window(new.m, self.d, new.damp, start=G, dtype=dtype)
         new.steps, new._mean = validate.count("steps", int(state["steps"])), mean.copy()
         self.__dict__.update(new.__dict__)

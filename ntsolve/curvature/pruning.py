@@ -306,16 +306,16 @@ class _Part:
 
     def dots(self, v):
         """(blocks, 1, m): each gradient's products with v, block by block."""
-        return self.inverse._dots(self.k.xp.ascontiguousarray(v[None]))
+        return self.inverse.dots(self.k.xp.ascontiguousarray(v[None]))
 
     def make_up(self, C, w):
         """w + G' A^-1 C: the weights of this part, changed to give C to the products with the gradients."""
         inverse, w = self.inverse, self.k.xp.ascontiguousarray(w[None])
         if isinstance(inverse, Dual):
-            inverse._solve_A(C)
-            return inverse._combine(C, 1.0, w, 1.0)[0]
+            inverse.solve_A(C)
+            return inverse.combine(C, 1.0, w, 1.0)[0]
         C /= self.rows.m
-        return (w + inverse.solve(inverse._combine(C, 0.0, self.k.xp.zeros_like(w), 1.0)))[0]
+        return (w + inverse.solve(inverse.combine(C, 0.0, self.k.xp.zeros_like(w), 1.0)))[0]
 
 
 class Columns:
