@@ -1,19 +1,20 @@
 """Numba twins of contracts/fisher.py.
 
-A pass over G goes by units, BLOCK columns of one block of it, whose vectors stay in cache while the rows of G come by
-four at a time; products are taken four rows with four vectors at a time, which is 16 of them for 8 numbers loaded.
-Large matrix products and triangular solves are left to BLAS, on columns converted to float64.
+A pass over G goes by runs of columns: short enough for the vectors (in float64) to stay in cache, while the rows of G
+come by four or eight at a time, and long enough for memory to be read in long stretches. Four vectors at a time share
+what is loaded. Large matrix products and triangular solves are left to BLAS, on columns converted to float64.
 """
 
 import numpy as np
 from numba import njit
 
-from ..contracts import BLOCK
-from ..contracts.fisher import column_blocks, gram_columns_tile, gram_tile, pieces
+from ..contracts.fisher import gram_columns_tile, gram_tile
 from .pool import JIT, over_blocks
 
 _GRAIN = 120_000  # elements that a thread is worth waking for
-_CALL = 2**26  # products in one call: well under 100 ms, so that a Ctrl-C is seen
+_CALL = 2**28  # products in one call: well under 100 ms, so that a Ctrl-C is seen
+_RUN = 4160  # columns at least; no power of two, or the vectors would fall on the same lines of the cache
+_SLAB = 32  # rows that one thread takes the products of
 _FOR_BLAS = 2**21  # products in a block from which BLAS pays for the call
 
 
@@ -25,6 +26,12 @@ def _in_calls(body, units, products, *args):
 
 
 # ---- products of a few rows -----------------------------------------------------------------------------------------
+
+
+@njit(**JIT)
+def _shaped(room, rows, columns):
+    """A matrix in the first numbers of `room`: part of a wider one would have strides, which stop SIMD."""
+    return room[: rows * columns].reshape(rows, columns)
 
 
 @njit(**JIT)
@@ -93,38 +100,50 @@ def _dots(G, low, high, X, out):
 
 
 @njit(**JIT)
-def _add_4x1(y, a, b, c, d, p, q, r, s):
-    """y += p a + q b + r c + s d"""
+def _add_8x1(y, C, t, i, a, b, c, d, e, f, g, h):
+    """y += C[t, i:i+8] (a, ..., h)"""
+    p, q, r, s = C[t, i], C[t, i + 1], C[t, i + 2], C[t, i + 3]
+    u, v, w, x = C[t, i + 4], C[t, i + 5], C[t, i + 6], C[t, i + 7]
     for j in range(y.size):
-        y[j] += (p * np.float64(a[j]) + q * np.float64(b[j])) + (r * np.float64(c[j]) + s * np.float64(d[j]))
+        y[j] += (
+            p * np.float64(a[j]) + q * np.float64(b[j]) + r * np.float64(c[j]) + s * np.float64(d[j])
+            + u * np.float64(e[j]) + v * np.float64(f[j]) + w * np.float64(g[j]) + x * np.float64(h[j])
+        )  # fmt: skip
 
 
 @njit(**JIT)
-def _add_4x4(x, y, z, w, a, b, c, d, C, t, i):
-    """(x, y, z, w) += C[t:t+4, i:i+4] (a, b, c, d)"""
-    ax, bx, cx, dx = C[t, i], C[t, i + 1], C[t, i + 2], C[t, i + 3]
-    ay, by, cy, dy = C[t + 1, i], C[t + 1, i + 1], C[t + 1, i + 2], C[t + 1, i + 3]
-    az, bz, cz, dz = C[t + 2, i], C[t + 2, i + 1], C[t + 2, i + 2], C[t + 2, i + 3]
-    aw, bw, cw, dw = C[t + 3, i], C[t + 3, i + 1], C[t + 3, i + 2], C[t + 3, i + 3]
-    for j in range(x.size):
+def _add_8x4(Y, C, t, i, a, b, c, d, e, f, g, h):
+    """Y[t:t+4] += C[t:t+4, i:i+8] (a, ..., h)"""
+    w, x, y, z = Y[t], Y[t + 1], Y[t + 2], Y[t + 3]
+    wa, wb, wc, wd = C[t, i], C[t, i + 1], C[t, i + 2], C[t, i + 3]
+    we, wf, wg, wh = C[t, i + 4], C[t, i + 5], C[t, i + 6], C[t, i + 7]
+    xa, xb, xc, xd = C[t + 1, i], C[t + 1, i + 1], C[t + 1, i + 2], C[t + 1, i + 3]
+    xe, xf, xg, xh = C[t + 1, i + 4], C[t + 1, i + 5], C[t + 1, i + 6], C[t + 1, i + 7]
+    ya, yb, yc, yd = C[t + 2, i], C[t + 2, i + 1], C[t + 2, i + 2], C[t + 2, i + 3]
+    ye, yf, yg, yh = C[t + 2, i + 4], C[t + 2, i + 5], C[t + 2, i + 6], C[t + 2, i + 7]
+    za, zb, zc, zd = C[t + 3, i], C[t + 3, i + 1], C[t + 3, i + 2], C[t + 3, i + 3]
+    ze, zf, zg, zh = C[t + 3, i + 4], C[t + 3, i + 5], C[t + 3, i + 6], C[t + 3, i + 7]
+    for j in range(w.size):
         aj, bj, cj, dj = np.float64(a[j]), np.float64(b[j]), np.float64(c[j]), np.float64(d[j])
-        x[j] += (ax * aj + bx * bj) + (cx * cj + dx * dj)
-        y[j] += (ay * aj + by * bj) + (cy * cj + dy * dj)
-        z[j] += (az * aj + bz * bj) + (cz * cj + dz * dj)
-        w[j] += (aw * aj + bw * bj) + (cw * cj + dw * dj)
+        ej, fj, gj, hj = np.float64(e[j]), np.float64(f[j]), np.float64(g[j]), np.float64(h[j])
+        w[j] += wa * aj + wb * bj + wc * cj + wd * dj + we * ej + wf * fj + wg * gj + wh * hj
+        x[j] += xa * aj + xb * bj + xc * cj + xd * dj + xe * ej + xf * fj + xg * gj + xh * hj
+        y[j] += ya * aj + yb * bj + yc * cj + yd * dj + ye * ej + yf * fj + yg * gj + yh * hj
+        z[j] += za * aj + zb * bj + zc * cj + zd * dj + ze * ej + zf * fj + zg * gj + zh * hj
 
 
 @njit(**JIT)
 def _add_rows(C, G, low, high, Y):
     """Y += C G[:, low:high]; C (s, m), Y (s, high - low) float64"""
     m, s = G.shape[0], Y.shape[0]
-    for i in range(0, m - 3, 4):
+    for i in range(0, m - 7, 8):
         a, b, c, d = G[i, low:high], G[i + 1, low:high], G[i + 2, low:high], G[i + 3, low:high]
+        e, f, g, h = G[i + 4, low:high], G[i + 5, low:high], G[i + 6, low:high], G[i + 7, low:high]
         for t in range(0, s - 3, 4):
-            _add_4x4(Y[t], Y[t + 1], Y[t + 2], Y[t + 3], a, b, c, d, C, t, i)
+            _add_8x4(Y, C, t, i, a, b, c, d, e, f, g, h)
         for t in range(s // 4 * 4, s):
-            _add_4x1(Y[t], a, b, c, d, C[t, i], C[t, i + 1], C[t, i + 2], C[t, i + 3])
-    for i in range(m // 4 * 4, m):
+            _add_8x1(Y[t], C, t, i, a, b, c, d, e, f, g, h)
+    for i in range(m // 8 * 8, m):
         row = G[i, low:high]
         for t in range(s):
             y, p = Y[t], C[t, i]
@@ -136,49 +155,46 @@ def _add_rows(C, G, low, high, Y):
 
 
 @njit(**JIT)
-def _span(unit, in_pieces, width, c):
-    """(block, first column, last column) of a unit of BLOCK columns"""
-    k, piece = unit // in_pieces, unit % in_pieces
-    low = k * width + piece * BLOCK
-    return k, low, min(low + BLOCK, (k + 1) * width, c)
-
-
-@njit(**JIT)
-def _row_dots(first, last, start, G, width, in_pieces, X, work):
-    room = np.empty((X.shape[0], min(BLOCK, G.shape[1])))
+def _row_dots(first, last, start, G, width, slabs, begin, end, run, X, out):
+    """Units are _SLAB rows of one block; columns `begin` to `end` of the block, in runs"""
+    (m, c), s = G.shape, X.shape[0]
+    room, dots = np.empty(s * run), np.empty((s, _SLAB))
     for unit in range(start + first, start + last):
-        _, low, high = _span(unit, in_pieces, width, G.shape[1])
-        x = room[:, : high - low]
-        for t in range(X.shape[0]):
-            x[t] = X[t, low:high]
-        _dots(G, low, high, x, work[unit])
-
-
-@njit(**JIT)
-def _add_pieces(work, in_pieces, out):
-    for unit in range(work.shape[0]):
-        total, part = out[unit // in_pieces], work[unit]
-        for t in range(total.shape[0]):
-            for i in range(total.shape[1]):
-                total[t, i] += part[t, i]
+        k, i0 = unit // slabs, unit % slabs * _SLAB
+        i1, stop = min(i0 + _SLAB, m), min(k * width + end, (k + 1) * width, c)
+        for low in range(k * width + begin, stop, run):
+            high = min(low + run, stop)
+            x = _shaped(room, s, high - low)
+            for t in range(s):
+                x[t] = X[t, low:high]
+            _dots(G[i0:i1], low, high, x, dots)
+            for t in range(s):
+                for i in range(i0, i1):
+                    out[k, t, i] += dots[t, i - i0]
 
 
 def row_dots(G, width, X, out, work):
-    (m, c), s = G.shape, X.shape[0]
-    width = min(width, max(1, c))
-    products = m * s * min(width, BLOCK)
-    if c:
-        _in_calls(_row_dots, work.shape[0], products, G, width, pieces(c, width), X, work)
-        _add_pieces(work, pieces(c, width), out)
+    (blocks, s, m), c = out.shape, G.shape[1]
+    width, slabs = min(width, c), -(-m // _SLAB)
+    at_once = max(_RUN, _CALL // max(1, m * s))  # columns of one call
+    for begin in range(0, width if s else 0, at_once):
+        end, run = min(begin + at_once, width), min(width, max(_RUN, 16 * _RUN // s))
+        products = _SLAB * s * (end - begin)
+        _in_calls(_row_dots, blocks * slabs, products, G, width, slabs, begin, end, run, X, out)
 
 
 @njit(**JIT)
-def _combine_rows(first, last, start, G, width, in_pieces, C, alpha, X, beta, Y):
-    s = Y.shape[0]
-    room = np.empty((s, min(BLOCK, G.shape[1])))
+def _combine_rows(first, last, start, G, width, runs, run, C, alpha, X, beta, Y):
+    """Units are runs of columns"""
+    s, c = Y.shape[0], G.shape[1]
+    room = np.empty(s * run)
     for unit in range(start + first, start + last):
-        k, low, high = _span(unit, in_pieces, width, G.shape[1])
-        total = room[:, : high - low]
+        k = unit // runs
+        low = k * width + unit % runs * run
+        high = min(low + run, (k + 1) * width, c)
+        if low >= high:
+            continue
+        total = _shaped(room, s, high - low)
         total[:] = 0.0
         _add_rows(C[k], G, low, high, total)
         for t in range(s):
@@ -193,10 +209,13 @@ def _combine_rows(first, last, start, G, width, in_pieces, C, alpha, X, beta, Y)
 
 
 def combine_rows(G, width, C, alpha, X, beta, Y):
-    (m, c), s = G.shape, Y.shape[0]
-    width = min(width, max(1, c))
-    units, products = column_blocks(c, width) * pieces(c, width), m * s * min(width, BLOCK)
-    _in_calls(_combine_rows, units, products, G, width, pieces(c, width), C, float(alpha), X, float(beta), Y)
+    (blocks, s, m), c = C.shape, G.shape[1]
+    width = min(width, c)
+    if width and s:
+        run = min(width, max(_RUN, 4 * _RUN // s))
+        runs = -(-width // run)
+        args = G, width, runs, run, C, float(alpha), X, float(beta), Y
+        _in_calls(_combine_rows, blocks * runs, m * s * run, *args)
 
 
 # ---- small matrices -------------------------------------------------------------------------------------------------
@@ -232,17 +251,16 @@ def _mirror(A):
 @njit(**JIT)
 def _small_gram(first, last, start, G, width, transposed, A):
     m, c = G.shape
-    room = np.empty((width, m) if transposed else (m, width))
-    products = np.empty((room.shape[0], room.shape[0]))
+    room, products = np.empty(m * width), np.empty((width, width) if transposed else (m, m))
     for k in range(start + first, start + last):
         low, high = k * width, min((k + 1) * width, c)
         if transposed:
-            rows = room[: high - low]
+            rows = _shaped(room, high - low, m)
             for i in range(m):
                 for j in range(low, high):
                     rows[j - low, i] = G[i, j]
         else:
-            rows = room[:, : high - low]
+            rows = _shaped(room, m, high - low)
             for i in range(m):
                 rows[i] = G[i, low:high]
         n = rows.shape[0]
@@ -262,7 +280,7 @@ def gram(G, width, A, work):
     if m * m * width < _FOR_BLAS:
         _in_calls(_small_gram, A.shape[0], m * m * width, G, width, False, A)
         return
-    at_once = min(gram_tile(m, c, width)[1], max(64, 64 * _CALL // m**2))
+    at_once = min(gram_tile(m, c, width)[1], max(64, 16 * _CALL // m**2))
     for k in range(A.shape[0]):
         end = min((k + 1) * width, c)
         for low in range(k * width, end, at_once):
@@ -277,7 +295,7 @@ def gram_columns(G, width, A, work):
     if m * width * width < _FOR_BLAS:
         _in_calls(_small_gram, A.shape[0], m * width * width, G, width, True, A)
         return
-    at_once = min(gram_columns_tile(m, c, width)[1], max(64, 64 * _CALL // width**2))
+    at_once = min(gram_columns_tile(m, c, width)[1], max(64, 16 * _CALL // width**2))
     for k in range(A.shape[0]):
         columns = min(width, c - k * width)
         corner = A[k] if columns == width else A[k, :columns, :columns].copy()
@@ -303,10 +321,10 @@ def _add_squares(first, last, W, out):
 @njit(**JIT)
 def _small_leverage(first, last, start, L, G, width, out):
     m, c = G.shape
-    room = np.empty((m, width))
+    room = np.empty(m * width)
     for k in range(start + first, start + last):
         low, high = k * width, min((k + 1) * width, c)
-        W, total = room[:, : high - low], out[low:high]
+        W, total = _shaped(room, m, high - low), out[low:high]
         total[:] = 0.0
         for i in range(m):
             row = W[i]
@@ -326,7 +344,7 @@ def leverage(L, G, width, out, work):
     if m * m * width < _FOR_BLAS:
         _in_calls(_small_leverage, L.shape[0], m * m * width, L, G, width, out)
         return
-    at_once = min(work.shape[1], max(64, 64 * _CALL // m**2))
+    at_once = min(work.shape[1], max(64, 16 * _CALL // m**2))
     for k in range(L.shape[0]):
         end = min((k + 1) * width, c)
         for low in range(k * width, end, at_once):
