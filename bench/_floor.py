@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ntsolve.demo import need
+
 
 def cg_bytes(n, stored, *, value=8, index=4):
     """Bytes that a CG iteration of ntsolve on CSR reads and writes: each vector once in each of its three passes.
@@ -28,6 +30,22 @@ def copy_bandwidth(threads=1, *, mebibytes=256, repeats=7):
             list(pool.map(lambda part: np.copyto(target[part], source[part]), parts))  # copies without the GIL
             best = min(best, time.perf_counter() - began)
     return 2 * source.nbytes / best
+
+
+def read_bandwidth(threads=1, *, mebibytes=512, repeats=5):
+    """Bytes a second that a dot product of a float32 array with itself reads, on that many threads; best of a few."""
+    (threadpoolctl,) = need("threadpoolctl")
+    size = mebibytes * 2**20 // 4
+    source = np.ones(size, np.float32)
+    cuts = [size * part // threads for part in range(threads + 1)]
+    parts = [source[low:high] for low, high in itertools.pairwise(cuts)]
+    best = np.inf
+    with ThreadPoolExecutor(threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
+        for _ in range(repeats):
+            began = time.perf_counter()
+            list(pool.map(lambda part: part @ part, parts))
+            best = min(best, time.perf_counter() - began)
+    return source.nbytes / best
 
 
 def sentence(name, moved, seconds, bandwidth):

@@ -121,6 +121,31 @@ class Lapack:
         return (1 - (g * scipy.linalg.lapack.dpotrs(self.U, g)[0]).sum(0)) / self.damp
 
 
+class Plain:
+    """A window whose m x m matrix is factored anew for each gradient, as the paper's is: NumPy, and dpotrf."""
+
+    def __init__(self, G, damp):
+        self.G, self.damp, self.next = G.copy(), damp, 0
+        self.A = (self.G @ self.G.T).astype(float)
+
+    def append(self, g):
+        self.G[self.next] = g
+        dots = self.G @ g
+        self.A[self.next], self.A[:, self.next] = dots, dots
+        self.newest, self.next = self.next, (self.next + 1) % len(self.G)
+
+    def solve_newest(self):
+        m = len(self.G)
+        A, e = self.A.copy(order="F"), np.zeros(m)
+        A[np.diag_indices(m)] += m * self.damp
+        e[self.newest] = m
+        L, _ = scipy.linalg.lapack.dpotrf(A, lower=1, overwrite_a=1)
+        return scipy.linalg.lapack.dpotrs(L, e, lower=1)[0].astype(self.G.dtype) @ self.G
+
+    def gradients(self):
+        return self.G
+
+
 def products(G, x, columns=65536):
     """G x in float64, a few columns of G at a time."""
     parts = (slice(first, first + columns) for first in range(0, G.shape[1], columns))
