@@ -136,7 +136,7 @@ class Plain:
 
     def solve_newest(self):
         m = len(self.G)
-        A, e = self.A.copy(order="F"), np.zeros(m)
+        A, e = self.A.copy().T, np.zeros(m)  # symmetric, and as LAPACK wants it
         A[np.diag_indices(m)] += m * self.damp
         e[self.newest] = m
         L, _ = scipy.linalg.lapack.dpotrf(A, lower=1, overwrite_a=1)
