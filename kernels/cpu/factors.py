@@ -6,6 +6,7 @@ from numba import njit
 from .pool import JIT, over_blocks
 
 _FOR_LAPACK = 64  # order from which LAPACK is faster
+_GRAIN = 200_000  # operations that a thread is worth waking for
 
 
 @njit(**JIT)
@@ -46,7 +47,7 @@ def cholesky(A, shift, L, info):
 
     blocks, q = A.shape[:2]
     if q < _FOR_LAPACK:
-        over_blocks(_cholesky, blocks, 1 + 200_000 // (1 + q**3), A, float(shift), L, info)
+        over_blocks(_cholesky, blocks, 1 + _GRAIN // (1 + q**3), A, float(shift), L, info)
         return
     for k in range(blocks):
         L[k] = A[k]
@@ -79,7 +80,7 @@ def cholesky_solve(L, X):
 
     blocks, s, q = X.shape
     if q < _FOR_LAPACK:
-        over_blocks(_cholesky_solve, blocks, 1 + 200_000 // (1 + s * q**2), L, X)
+        over_blocks(_cholesky_solve, blocks, 1 + _GRAIN // (1 + s * q**2), L, X)
         return
     for k in range(blocks if s else 0):
         blas.solve(L[k], X[k])

@@ -3,6 +3,8 @@
 import cupy as xp
 
 from .batched import batched_cg  # noqa: F401
+from .factors import cholesky, cholesky_solve, shift_factor  # noqa: F401
+from .fisher import combine_rows, gram, gram_columns, leverage, row_dots  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,

@@ -24,7 +24,8 @@ def test_keeps_its_contract(name, dtype):
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", harness.DTYPES)
 def test_is_bitwise_the_same_for_any_number_of_threads(name, dtype, monkeypatch):
-    monkeypatch.setattr("ntsolve.kernels.cpu.linalg._GRAIN", 1)  # threads even for small cases
+    for family in ("linalg", "fisher", "factors"):
+        monkeypatch.setattr(f"ntsolve.kernels.cpu.{family}._GRAIN", 1)  # threads even for small cases
     for case in harness.cases(name, dtype):
         results = []
         for count in (1, 2, 4):

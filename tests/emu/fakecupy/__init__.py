@@ -12,7 +12,7 @@ import numpy as np
 
 from ..control import launch_count, sync_count
 from ..errors import EmuError
-from . import devices, functions, memory, raw, reductions, sparse, streams, ufuncs
+from . import devices, functions, memory, raw, reductions, solver, sparse, streams, ufuncs
 from .array import ndarray
 
 __all__ = ["EmuError", "install", "launch_count", "modules", "sync_count"]
@@ -120,7 +120,7 @@ def _modules() -> dict[str, types.ModuleType]:
         **_pick(streams, ("Stream", "Event", "get_current_stream", "get_elapsed_time")),
         **_pick(memory, ("MemoryPool", "MemoryPointer")),
     )
-    linalg = _module("cupy.linalg", norm=functions.norm)
+    linalg = _module("cupy.linalg", **_pick(solver, ("norm", "cholesky")))
     cupy = _module(
         "cupy",
         ndarray=ndarray,
@@ -146,7 +146,7 @@ def _modules() -> dict[str, types.ModuleType]:
         ),
     )
     scipy = _module("cupyx.scipy", sparse=sparse_)
-    cupyx = _module("cupyx", scipy=scipy)
+    cupyx = _module("cupyx", scipy=scipy, errstate=solver.errstate)
     found = (cupy, cuda, runtime, memory_, stream, linalg, cupyx, scipy, sparse_, sparse_linalg)
     for m in found:
         m.__path__ = []  # packages, as far as `import a.b` is concerned

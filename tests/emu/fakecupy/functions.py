@@ -1,4 +1,4 @@
-"""The module-level functions of cupy: making arrays, joining them, products, norms."""
+"""The module-level functions of cupy: making arrays, joining them."""
 
 import ctypes
 
@@ -191,8 +191,3 @@ def get_array_module(*args):
 
     sparse = sys.modules["cupyx.scipy.sparse"]
     return sys.modules["cupy"] if any(isinstance(a, (ndarray, sparse.spmatrix)) for a in args) else np
-
-
-def norm(x, ord=None, axis=None, keepdims=False):
-    h = _device(x)._h
-    return compute("norm", lambda: np.linalg.norm(h, ord, axis, keepdims), [x])
