@@ -40,6 +40,9 @@ class Operator:
             r *= -1
             r += b
 
+    def restart(self):
+        """What comes from here on is a new sequence of vectors: for a preconditioner that remembers the last one."""
+
     def steps_kernel(self):
         """The kernel that does a block of CG iterations in one call, with its matrix; None where A is not small."""
         return

@@ -138,3 +138,31 @@ class LinearResult(Result):
         from .operators import residual_norm
 
         return residual_norm(A, b, self.x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class IHVPResult(LinearResult):
+    """Result of a solve (H + damp I) x = v; `residual` is ||v - (H + damp I) x||_2.
+
+    Attributes
+    ----------
+    products : int
+        Products with H of one vector, all of them: of a sketch, of the iterations, and of verified residuals.
+    """
+
+    products: int
+
+    def verify(self, A, b, *, damp=0.0):
+        """Recompute ||b - (A + damp I) x||_2.
+
+        Parameters
+        ----------
+        A : array (d, d), sparse matrix, or object with `@` or a matvec, or callable
+        b : array (..., d)
+        damp : float
+
+        Returns
+        -------
+        float, or array (batch)
+        """
+        return super().verify(A, b - damp * self.x)

@@ -119,6 +119,11 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own):
         return batched.solve(k, system, jacobi=M is not None, rtol=rtol, atol=atol, maxiter=maxiter, options=options)
     if M is not None and not isinstance(M, str):
         M = operators.preconditioner(k, M, system, check=options.check)
+    return iterate("cg", k, system, M, rtol, atol, maxiter, options, comm)
+
+
+def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL):
+    """The solve of a `LinearSystem`, for whichever solver is called `name`; M is None, "jacobi" or an `Operator`."""
     state = _State(k, system, M, rtol, atol, comm)
     plain = state.M is None and comm is SERIAL
     kernel = system.A.steps_kernel() if plain else None
@@ -126,7 +131,7 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, options, comm, own):
         iterate = functools.partial(state.small_block, kernel)
     else:
         iterate = k.Replay(state.iteration, capturable=plain and system.A.capturable)
-    with Monitor("cg", maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
+    with Monitor(name, maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
                  began=options.began, verbose=options.verbose, start=state.residual, target=state.tolerance,
                  shape=system.shape, solution=lambda: system.restore(state.solution())) as watch:  # fmt: skip
         while state.begin():
@@ -228,6 +233,7 @@ class _State:
         self.p.fill(0)
         z = self.r
         if self.M is not None:
+            self.M.restart()
             self.M.matvec(self.r, self.z)
             z = self.z
         k.cg_direction(z, self.dinv, rz, k.xp.ones_like(rz), self.p)  # p = z: rz is finite, p is zero
