@@ -72,6 +72,17 @@ def test_update_returns_what_step_would_add(rng):
         np.testing.assert_array_equal(w, before + change)
 
 
+def test_other_libraries_arrays_are_changed_in_place_or_come_back_as_their_own_kind(rng):
+    xp = pytest.importorskip("array_api_strict")
+    w, g = np.zeros(4), rng.standard_normal(4)
+    foreign = xp.asarray(w.copy())
+    change = ntsolve.MFAC(4, m=2).update(xp.asarray(g), foreign)
+    assert type(change) is type(foreign)
+    np.testing.assert_array_equal(np.from_dlpack(foreign), 0)
+    ntsolve.MFAC(4, m=2).step(w, xp.asarray(g))
+    np.testing.assert_array_equal(w, np.from_dlpack(change))
+
+
 def test_the_learning_rate_may_change_between_steps(rng):
     w, optimizer = np.zeros(4), ntsolve.MFAC(4, lr=1.0, m=3, damp=0.1, momentum=0.0)
     g = rng.standard_normal(4)

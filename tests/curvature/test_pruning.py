@@ -263,6 +263,23 @@ def test_dtypes(problem, weights, gradients):
     )
 
 
+def test_other_libraries_arrays_come_back_as_their_own_kind(problem):
+    xp = pytest.importorskip("array_api_strict")
+    G, w = problem
+    kinds = []
+
+    def gradients(weights):
+        kinds.append(type(weights))
+        return xp.asarray(G)
+
+    r = ntsolve.prune(xp.asarray(w), gradients, sparsity=0.5, damp=0.1, keep=np.arange(D) == 2)
+    assert type(r.weights) is type(r.mask) is type(xp.asarray(w)) is kinds[0]
+    expected = ntsolve.prune(w, G, sparsity=0.5, damp=0.1, keep=np.arange(D) == 2)
+    np.testing.assert_array_equal(np.from_dlpack(r.weights), expected.weights)
+    again = ntsolve.prune(r.weights, gradients, sparsity=0.6, damp=0.1, mask=r.mask)
+    assert float(xp.sum(xp.astype(again.mask, xp.float64))) == D - round(0.6 * D)
+
+
 def test_inputs_are_left_as_they_are(problem):
     G, w = problem
     mask, keep = np.arange(D) != 3, np.arange(D) == 5
