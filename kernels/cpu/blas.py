@@ -4,7 +4,7 @@ A row-major matrix is the transpose of the column-major one in the same memory: 
 triangle is our lower one. They run with their own threads, whose number is not ours to change.
 """
 
-from scipy.linalg.blas import dsyrk, dtrsm
+from scipy.linalg.blas import dgemm, dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 
@@ -21,6 +21,16 @@ def add_column_products(rows, A):
 def solve_lower(L, B):
     """B becomes L^-1 B; L (q, q) lower, B (q, n)."""
     dtrsm(1.0, L.T, B.T, side=1, lower=0, overwrite_b=1)
+
+
+def solve_rows(L, X):
+    """Each row x of X becomes L^-1 x; L (q, q) lower, X (s, q)."""
+    dtrsm(1.0, L.T, X.T, lower=0, trans_a=1, overwrite_b=1)
+
+
+def row_products(X, Y):
+    """X Y', a new array; X (s, q), Y (t, q)."""
+    return dgemm(1.0, Y.T, X.T, trans_a=1).T
 
 
 def factor(L):

@@ -6,6 +6,8 @@ from numba import njit
 from .pool import JIT, over_blocks
 
 _FOR_LAPACK = 64  # order from which LAPACK is faster
+_FOR_MANY = 4096  # numbers in all vectors from which LAPACK solves faster
+_WHOLE = 2048  # order up to which one call takes a short time, so that a Ctrl-C is seen
 _GRAIN = 200_000  # operations that a thread is worth waking for
 
 
@@ -42,9 +44,29 @@ def _clear_upper(L):
         L[i, i + 1 :] = 0.0
 
 
-def cholesky(A, shift, L, info):
+def _factor(L):
+    """L = the factor of the matrix in its lower triangle, by panels; whether there is one."""
     from . import blas  # loads scipy.linalg, which other solvers do without
 
+    q = L.shape[0]
+    if q <= _WHOLE:
+        return blas.factor(L)
+    wide, step = _WHOLE // 2, _WHOLE // 4
+    for p in range(0, q, wide):
+        panel = np.ascontiguousarray(L[p:, p : p + wide])
+        square, below = panel[:wide], panel[wide:]
+        if not blas.factor(square):
+            return False
+        for i in range(0, len(below), step):
+            blas.solve_rows(square, below[i : i + step])
+        L[p:, p : p + wide] = panel
+        for i in range(0, len(below), step):
+            rows = slice(p + wide + i, p + wide + i + step)
+            L[rows, p + wide : rows.stop] -= blas.row_products(below[i : i + step], below[: i + step])
+    return True
+
+
+def cholesky(A, shift, L, info):
     blocks, q = A.shape[:2]
     if q < _FOR_LAPACK:
         over_blocks(_cholesky, blocks, 1 + _GRAIN // (1 + q**3), A, float(shift), L, info)
@@ -52,7 +74,7 @@ def cholesky(A, shift, L, info):
     for k in range(blocks):
         L[k] = A[k]
         L[k].reshape(-1)[:: q + 1] += shift
-        info[k] = not blas.factor(L[k])
+        info[k] = not _factor(L[k])
         if info[k]:
             L[k] = np.nan
         else:
@@ -61,29 +83,29 @@ def cholesky(A, shift, L, info):
 
 @njit(**JIT)
 def _cholesky_solve(first, last, L, X):
-    q = L.shape[1]
-    for k in range(first, last):
-        factor = L[k]
-        for t in range(X.shape[1]):
-            x = X[k, t]
-            for i in range(q):
-                x[i] = (x[i] - _dot(factor[i, :i], x[:i])) / factor[i, i]
-            for i in range(q - 1, -1, -1):
-                x[i] /= factor[i, i]
-                row, left, y = factor[i, :i], x[:i], x[i]
-                for j in range(i):
-                    left[j] -= y * row[j]
+    s, q = X.shape[1:]
+    for unit in range(first, last):
+        factor, x = L[unit // s], X[unit // s, unit % s]
+        for i in range(q):
+            x[i] = (x[i] - _dot(factor[i, :i], x[:i])) / factor[i, i]
+        for i in range(q - 1, -1, -1):
+            x[i] /= factor[i, i]
+            row, left, y = factor[i, :i], x[:i], x[i]
+            for j in range(i):
+                left[j] -= y * row[j]
 
 
 def cholesky_solve(L, X):
+    blocks, s, q = X.shape
+    if q < _FOR_LAPACK or s * q <= _FOR_MANY:
+        over_blocks(_cholesky_solve, blocks * s, 1 + _GRAIN // (1 + q**2), L, X)
+        return
     from . import blas
 
-    blocks, s, q = X.shape
-    if q < _FOR_LAPACK:
-        over_blocks(_cholesky_solve, blocks, 1 + _GRAIN // (1 + s * q**2), L, X)
-        return
-    for k in range(blocks if s else 0):
-        blas.solve(L[k], X[k])
+    at_once = max(1, 2**30 // q**2)
+    for k in range(blocks):
+        for first in range(0, s, at_once):
+            blas.solve(L[k], X[k, first : first + at_once])
 
 
 # No reassociation in these three: a step waits for the one before it, and there is no sum to make faster.
