@@ -23,6 +23,12 @@ LOOK = 64  # exchanges between two looks at the drift of L
 DRIFT = 1e-12
 
 
+def diagonals(A):
+    """(blocks, q) of A (blocks, q, q)"""
+    blocks, q, _ = A.shape
+    return A.reshape(blocks, q * q)[:, :: q + 1]
+
+
 class Empty:
     """damp times the identity: no gradient yet."""
 
@@ -87,7 +93,7 @@ class Blocks:
 
     def _trouble(self):
         """Why there is no factor."""
-        diagonal = self.k.to_host(self.gram.diagonal(axis1=1, axis2=2))
+        diagonal = self.k.to_host(diagonals(self.gram))
         if not np.isfinite(diagonal).all():
             number, where = (int(found[0]) for found in np.nonzero(~np.isfinite(diagonal)))
             return f"G contains NaN or infinity, or its squares overflow, in {self._place(number, where)}"
@@ -95,7 +101,7 @@ class Blocks:
         return f"damp = {self.damp:g} is lost in rounding beside these gradients: it must be above {rounding:.1g}"
 
     def _log_det_A(self):
-        return 2 * float(self.k.xp.log(self.factor().diagonal(axis1=1, axis2=2)).sum())
+        return 2 * float(self.k.xp.log(diagonals(self.factor())).sum())
 
     def multiply(self, X):
         """F X for rows X (s, d)."""
@@ -132,14 +138,18 @@ class Blocks:
 class Dual(Blocks):
     """Equation (1). L may have the rows in another `order` than G: as they came, where rows were exchanged."""
 
-    order = None
+    order = _back = None
     _exchanges = 0
+
+    def _sort(self, order):
+        """Have the rows of L in this order from now on."""
+        self.order, self._back = self.k.xp.asarray(order), self.k.xp.asarray(np.argsort(order))
 
     def _sorted(self):
         """The products in the order of L."""
         if self.order is None:
             return self.gram
-        return self.k.xp.ascontiguousarray(self.gram[:, self.order[:, None], self.order])
+        return self.k.xp.take(self.k.xp.take(self.gram, self.order, axis=1), self.order, axis=2)
 
     def _place(self, block, i):
         return f"row {i}"
@@ -150,16 +160,17 @@ class Dual(Blocks):
         if self.order is None:
             self.k.cholesky_solve(L, C)
         else:
-            turned = self.k.xp.ascontiguousarray(C[:, :, self.order])
+            turned = self.k.xp.take(C, self.order, axis=2)
             self.k.cholesky_solve(L, turned)
-            C[:, :, self.order] = turned
+            C[...] = self.k.xp.take(turned, self._back, axis=2)
 
     def append(self, order):
         """The rows have got one more; `order` is that of their age."""
         xp, m = self.k.xp, self.rows.m
         gram = xp.zeros((self.count, m, m))
         gram[:, :-1, :-1] = self.gram
-        self.gram, self.order, self._L = gram, xp.asarray(order), None
+        self.gram, self._L = gram, None
+        self._sort(order)
         self._look_at(m - 1)
 
     def exchange(self, age, order):
@@ -168,17 +179,17 @@ class Dual(Blocks):
         Where there is no factor for that, all is as it was before, and a ValueError.
         """
         slot = order[-1]
-        before, old = self.gram[:, slot].copy(), self.order
+        before, old = self.gram[:, slot].copy(), (self.order, self._back)
         drifted = self._drifted()
         self._look_at(slot)
-        self.order = self.k.xp.asarray(order)
+        self._sort(order)
         try:
             if drifted or not self._follow(age, slot):
                 self._L = None
                 self.factor()
         except BaseException:
             self.gram[:, slot, :], self.gram[:, :, slot] = before, before
-            self.order, self._L = old, None
+            (self.order, self._back), self._L = old, None
             raise
 
     def _look_at(self, i):
@@ -195,13 +206,13 @@ class Dual(Blocks):
         z = xp.ones((self.count, self.rows.m, 1))
         z[:, ::2] = -0.5
         A_z = xp.matmul(self._sorted(), z) + self.shift * z
-        off = xp.matmul(L, xp.matmul(L.swapaxes(1, 2), z)) - A_z
+        off = xp.matmul(L, xp.matmul(L.transpose(0, 2, 1), z)) - A_z
         return bool((abs(off).max(1) > DRIFT * abs(A_z).max(1)).any())
 
     def _follow(self, age, slot):
         """Bring L after an exchange, O(m^2); False where that is not positive definite."""
         xp, m = self.k.xp, self.rows.m
-        rows = xp.ascontiguousarray(self.gram[:, slot][:, self.order])
+        rows = xp.take(self.gram[:, slot], self.order, axis=1)
         corners = self.k.to_host(rows[:, -1]) + self.shift
         work, info = xp.empty(shift_workspace(m)), xp.zeros((self.count, 1), "int32")
         for number in range(self.count):
@@ -249,12 +260,12 @@ class Dual(Blocks):
     def submatrix(self, index):
         """Rows and columns `index` (host integers) of the inverse, float64."""
         xp = self.k.xp
-        G = self.rows.columns(index)  # (len(index), m)
+        G = self.rows.columns(xp.asarray(index))  # (len(index), m)
         block = index // self.width
         out = xp.asarray(index[:, None] == index).astype(float)
         for number in np.unique(block):
             mine = xp.asarray(np.flatnonzero(block == number))
-            g = G[mine] if self.order is None else G[mine][:, self.order]
+            g = G[mine] if self.order is None else xp.take(G[mine], self.order, axis=1)
             Z = xp.array(g[None], order="C")
             self.k.cholesky_solve(self.factor()[number : number + 1], Z)
             out[mine[:, None], mine] -= g @ Z[0].T
@@ -298,10 +309,10 @@ class Primal(Blocks):
         """(count, s, width) float64 of rows X (s, d)."""
         cut = self.k.xp.zeros((len(X), self.count * self.width))
         cut[:, : self.rows.d] = X
-        return self.k.xp.ascontiguousarray(cut.reshape(len(X), self.count, self.width).swapaxes(0, 1))
+        return self.k.xp.ascontiguousarray(cut.reshape(len(X), self.count, self.width).transpose(1, 0, 2))
 
     def _join(self, cut, dtype):
-        return cut.swapaxes(0, 1).reshape(cut.shape[1], -1)[:, : self.rows.d].astype(dtype)
+        return cut.transpose(1, 0, 2).reshape(cut.shape[1], -1)[:, : self.rows.d].astype(dtype)
 
     def solve(self, X):
         cut = self._cut(X)
@@ -323,7 +334,7 @@ class Primal(Blocks):
         xp, width = self.k.xp, self.width
         out = xp.empty(self.count * width)
         several = min(self.count, max(1, PIECE // (8 * width**2)))
-        unit = xp.tile(xp.eye(width), several)
+        unit = xp.broadcast_to(xp.eye(width)[:, None], (width, several, width)).reshape(width, several * width)
         for first in range(0, self.count, several):
             L = self.factor()[first : first + several]
             part = xp.ascontiguousarray(unit[:, : len(L) * width])

@@ -60,6 +60,7 @@ _FUNCTIONS = (
     "asnumpy",
     "from_dlpack",
     "where",
+    "take",
     "concatenate",
     "stack",
     "broadcast_to",

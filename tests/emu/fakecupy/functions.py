@@ -131,6 +131,13 @@ def where(condition, x=None, y=None):
     return compute("where", lambda: np.where(c.astype(bool), xh, yh), [condition, x, y])
 
 
+def take(a, indices, axis=None, out=None):
+    if out is not None:
+        raise array.EmuError("take(out=) is not emulated")
+    h, index = host_of(_device(a)), host_of(_device(indices))
+    return compute("take", lambda: np.take(h, index, axis), [a, indices])
+
+
 def _join(name):
     def join(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
         if out is not None or dtype is not None:
