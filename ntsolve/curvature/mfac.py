@@ -48,8 +48,8 @@ class MFAC:
 
     Notes
     -----
-    Far from a minimum g is much the same from step to step, F is about g g', and F^-1 g about g / |g|^2: a step of a
-    length that does not depend on the gradient's. At a minimum F is the covariance of the gradients; for batches of B
+    Far from a minimum g is much the same from step to step, F is about g g', and F^-1 g about g over its squared
+    length: the longer the gradient, the shorter the step, and lr the change of the loss. At a minimum F is the covariance of the gradients; for batches of B
     examples and a model with the right likelihood it is the Hessian over B, and lr = 1 / B a step of Newton's. A rate
     that falls goes from the one to the other.
 
