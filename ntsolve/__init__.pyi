@@ -3,6 +3,7 @@ from ._version import __version__ as __version__
 from .config import config as config
 from .curvature.fisher import EmpiricalFisher as EmpiricalFisher
 from .curvature.ihvp import ihvp as ihvp
+from .curvature.influence import influence as influence
 from .curvature.mfac import MFAC as MFAC
 from .curvature.pruning import PruneResult as PruneResult
 from .curvature.pruning import prune as prune
@@ -13,6 +14,7 @@ from .errors import PrecisionWarning as PrecisionWarning
 from .linalg.cg import cg as cg
 from .monitor import progress as progress
 from .result import IHVPResult as IHVPResult
+from .result import InfluenceResult as InfluenceResult
 from .result import LinearResult as LinearResult
 from .result import Result as Result
 from .result import Status as Status

@@ -203,7 +203,8 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=(
         if A.shape[-1] != n:
             turned = ""
             if b.ndim == 2 and b.shape[0] == A.shape[-1]:
-                turned = f" (pass {given}.ravel())" if n == 1 else f" (right-hand sides are rows of {given}: pass {given}.T)"
+                as_rows = f" (right-hand sides are rows of {given}: pass {given}.T)"
+                turned = f" (pass {given}.ravel())" if n == 1 else as_rows
             raise ValueError(f"{given} has {n} entries along its last axis, {name} has order {A.shape[-1]}{turned}")
         try:
             batch = np.broadcast_shapes(batch, tuple(A.shape[:-2]))

@@ -166,3 +166,22 @@ class IHVPResult(LinearResult):
         float, or array (batch)
         """
         return super().verify(A, b - damp * self.x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InfluenceResult(Result):
+    """Influence of training points: `x` (..., m) are the scores; `residual` is that of the solve behind them.
+
+    Attributes
+    ----------
+    tolerance : float, or float array
+        What the residual was compared with: max(rtol ||g_test||, atol).
+    products : int
+        With the Hessian, in all.
+    s_test : array (..., d)
+        The inverse Hessian times the test gradients.
+    """
+
+    tolerance: Any
+    products: int
+    s_test: Any

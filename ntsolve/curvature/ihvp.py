@@ -5,8 +5,8 @@ random vectors show the large eigenvalues of H, which a trained model has few of
 gradients have to deal with the rest of the spectrum only. A preconditioner that is passed in, such as an
 `EmpiricalFisher`, takes the place of the sketch.
 
-Whatever the method, it is the residual v - (H + damp I) x, recomputed from the Hessian as it was passed in, that decides
-on success.
+Whatever the method, it is the residual v - (H + damp I) x, recomputed from the Hessian as it was passed in, that
+decides on success.
 """
 
 from dataclasses import replace
@@ -19,6 +19,7 @@ from ..linalg.cg import iterate
 from ..linalg.outcome import report
 from ..reductions import SERIAL
 from ..result import IHVPResult, Status
+from .fisher import EmpiricalFisher
 from .minres import Minres
 from .neumann import Neumann
 from .nystrom import Sketch
@@ -106,12 +107,11 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
     >>> p = 1 / (1 + np.exp(-X @ w))
     >>> hvp = lambda u: X.T @ (p * (1 - p) * (X @ u)) / 500
     >>> v = rng.standard_normal(200)
-    >>> result = ntsolve.ihvp(hvp, v, damp=1e-4, rank=20, rtol=1e-8, rng=0)
-    >>> result.success
+    >>> result = ntsolve.ihvp(hvp, v, damp=1e-5, rank=20, rtol=1e-8, rng=0)
+    >>> bool(np.linalg.norm(v - hvp(result.x) - 1e-5 * result.x) <= 1e-8 * np.linalg.norm(v))
     True
-    >>> result.products < ntsolve.ihvp(hvp, v, damp=1e-4, method="cg", rtol=1e-8).products / 2
-    True
-    >>> bool(np.linalg.norm(v - hvp(result.x) - 1e-4 * result.x) <= 1e-8 * np.linalg.norm(v))
+    >>> textbook = ntsolve.ihvp(hvp, v, damp=1e-5, method="cg", keep=0, rtol=1e-8)
+    >>> result.products < 0.6 * textbook.products
     True
     """
     damp = validate.nonnegative("damp", damp)
@@ -159,7 +159,7 @@ def _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, 
         M = None if status else sketch.preconditioner()
     if status is None:
         if keep and comm is None and not isinstance(M, str):
-            M = Orthogonal(k, M, min(keep, maxiter), *system.b.shape, system.b.dtype)
+            M = Orthogonal(k, M, min(keep, maxiter), system.b.shape, system.b.dtype)
         return iterate("ihvp", k, system, M, rtol, atol, maxiter, options, comm or SERIAL), lowest
     start = iterate("ihvp", k, system, None, rtol, atol, 0, replace(options, callback=None))
     return _ended(start, status), lowest
@@ -183,11 +183,8 @@ def _indefinite(damp, lowest):
 
 def _inverse(M):
     """M as operators know one."""
-    if M is None:
-        return None
     if isinstance(M, str):
         return validate.choice("M", M, ("jacobi",))
-    from .fisher import EmpiricalFisher
     if isinstance(M, EmpiricalFisher):
         return M.solve
     return operators.take("M", M)
@@ -220,13 +217,14 @@ class Damped(operators.Operator):
     def matvec(self, x, y):
         self.undamped(x, y)
         if self.damp:
-            y += self.damp * x
+            with np.errstate(all="ignore"):  # seen by the iteration
+                y += self.damp * x
 
     def residual(self, b, x, r):
         self.H.residual(b, x, r)
         self.products += len(x)
         if self.damp:
-            with np.errstate(invalid="ignore"):  # seen in its norm
+            with np.errstate(all="ignore"):  # seen in its norm
                 r -= self.damp * x
 
     def diagonal(self):

@@ -35,11 +35,16 @@ class Minres(Rounds):
         self.c, self.s, self.beta, self.epsilon, self.delta_bar = -np.ones(batch), *np.zeros((4, batch))
 
     def step(self):
-        each, v, q = self._each, self.v, self.q
+        v, q = self.v, self.q
         self.A.matvec(v.astype(self.r.dtype, copy=False), self.product)
         q[...] = self.product
         self.k.dot(v, q, self.alpha, self.work)
-        alpha = self.k.to_host(self.alpha)
+        with np.errstate(all="ignore"):  # seen in the residual
+            self._update(v, q, self.k.to_host(self.alpha))
+        return self.phibar
+
+    def _update(self, v, q, alpha):
+        each = self._each
         q -= each(alpha) * v  # (1)
         q -= each(self.beta) * self.v_before
         self.beta = self._norms(q)
@@ -61,7 +66,6 @@ class Minres(Rounds):
         w *= each(inverse(gamma))
         self.w_before, self.w = self.w, w
         self.x += each(phi) * w
-        return self.phibar
 
 
 def inverse(values):

@@ -25,7 +25,7 @@ class Neumann(Rounds):
 
     def __init__(self, k, system, rtol, atol, rng):
         super().__init__(k, system, rtol, atol)
-        self.rng, self.s, self.lowest = rng, None, None
+        self.rng, self.s = rng, np.inf
 
     def prepare(self, watch):
         k, xp = self.k, self.k.xp
@@ -55,6 +55,7 @@ class Neumann(Rounds):
         negative = self.active & (self.k.to_host(self.rq) <= 0)
         self.status[negative] = int(Status.INDEFINITE_OPERATOR)
         share = self._each(np.where(negative, 0.0, 1 / self.s))
-        self.x += share * self.r  # (1)
-        self.r -= share * self.q
+        with np.errstate(all="ignore"):  # seen in the residual
+            self.x += share * self.r  # (1)
+            self.r -= share * self.q
         return self._norms(self.r)

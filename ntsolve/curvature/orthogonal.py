@@ -27,7 +27,8 @@ class Orthogonal(Operator):
 
     capturable = False
 
-    def __init__(self, k, M, keep, batch, n, dtype):
+    def __init__(self, k, M, keep, shape, dtype):
+        batch, n = shape
         super().__init__(k, n, dtype)
         self.M, self.most = M, keep
         self.Z = k.xp.zeros((batch, min(keep, FIRST), n), dtype)
@@ -41,14 +42,15 @@ class Orthogonal(Operator):
 
     def matvec(self, x, y):
         """y = M x, after equation (1) on x itself."""
-        with np.errstate(all="ignore"):  # seen by the iteration
-            if self.count and not self.over:
+        if self.count and not self.over:
+            with np.errstate(all="ignore"):  # seen by the iteration
                 self._clean(x)
-            if self.M is None:
-                y[...] = x
-            else:
-                self.M.matvec(x, y)
-            if not self.over:
+        if self.M is None:
+            y[...] = x
+        else:
+            self.M.matvec(x, y)
+        if not self.over:
+            with np.errstate(all="ignore"):
                 self._keep(x, y)
 
     def _clean(self, r):

@@ -68,9 +68,10 @@ class Rounds:
                     self._advance(watch)
                 self._verify()
             status = np.where(self.status, self.status, watch.status or Status.STALLED)
-            return linear_result(system, self.solution(), success=np.isfinite(self.residual) & (self.residual <= self.goal),
-                                 residual=self.residual, tolerance=self.tolerance, status=status, nit=self.nit,
-                                 history=watch.history, elapsed=watch.elapsed, backend=self.k.NAME)  # fmt: skip
+            solved = np.isfinite(self.residual) & (self.residual <= self.goal)
+            return linear_result(system, self.solution(), success=solved, residual=self.residual,
+                                 tolerance=self.tolerance, status=status, nit=self.nit, history=watch.history,
+                                 elapsed=watch.elapsed, backend=self.k.NAME)  # fmt: skip
 
     def solution(self):
         """The current iterate, in the caller's units."""
@@ -89,8 +90,7 @@ class Rounds:
         return bool(self.active.any())
 
     def _advance(self, watch):
-        with np.errstate(all="ignore"):
-            norms = self.step() * self.scale
+        norms = self.step() * self.scale
         self.nit += self.active
         bad = self.active & ~np.isfinite(norms)
         self.status[bad] = int(Status.NAN_OR_INF)

@@ -3,7 +3,6 @@
 import functools
 import time
 
-import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 import ntsolve
