@@ -376,7 +376,8 @@ def disk_part(report, options):
 def pruning_part(report, options):
     """Networks for digits, pruned; no training afterwards."""
     seeds = range(1 if options.quick else 5)
-    tasks = [pruning.task(seed) for seed in seeds]
+    with pruning.one_blas_thread():
+        tasks = [pruning.task(seed) for seed in seeds]
     bounds = dict(zip(pruning.SPARSITIES, (0.95, 0.95, 0.93, 0.80), strict=True))
     if options.quick:
         bounds = {0.5: 0.95}
@@ -384,7 +385,8 @@ def pruning_part(report, options):
     for sparsity, bound in bounds.items():
 
         def accuracy(method, sparsity=sparsity):
-            return float(np.mean([task.accuracy(method.run(task, sparsity)) for task in tasks])), None
+            with pruning.one_blas_thread():
+                return float(np.mean([task.accuracy(method.run(task, sparsity)) for task in tasks])), None
 
         table = contest(
             f"Held-out digits wrong after {sparsity:.0%} of the weights are gone, mean of {len(tasks)} networks",

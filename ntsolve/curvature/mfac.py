@@ -49,9 +49,9 @@ class MFAC:
     Notes
     -----
     Far from a minimum g is much the same from step to step, F is about g g', and F^-1 g about g over its squared
-    length: the longer the gradient, the shorter the step, and lr the change of the loss. At a minimum F is the covariance of the gradients; for batches of B
-    examples and a model with the right likelihood it is the Hessian over B, and lr = 1 / B a step of Newton's. A rate
-    that falls goes from the one to the other.
+    length: the longer the gradient, the shorter the step, and lr the change of the loss. At a minimum F is the
+    covariance of the gradients; for batches of B examples and a model with the right likelihood it is the Hessian over
+    B, and lr = 1 / B a step of Newton's. A rate that falls goes from the one to the other.
 
     While the window fills, F is the mean over the gradients that are there, so that the first step is damped by the
     size of the gradient itself. The reference implementation starts with a window of zeros and divides by m from the

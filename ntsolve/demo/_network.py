@@ -99,6 +99,28 @@ class Network:
             at = end
         return G
 
+    def gauss_newton(self, w, pixels):
+        """The product with the mean loss's Gauss-Newton matrix, mean_i J_i' (diag p_i - p_i p_i') J_i, as a function.
+
+        J_i are the derivatives of the logits of example i by the weights, p_i its probabilities.
+        """
+        inputs, logits = self.forward(w, pixels)
+        p, layers = probabilities(logits), [W.copy() for W, _ in self.layers(w)]
+
+        def product(u):
+            change = np.zeros_like(inputs[0])
+            for W, a, (dW, dc) in zip(layers, inputs, self.layers(u), strict=True):
+                change = (change * (a > 0)) @ W + a @ dW + dc  # of what comes out of the layer, for weights w + u
+            delta = p * change
+            delta -= p * delta.sum(1, keepdims=True)
+            parts = []
+            for W, a in zip(reversed(layers), reversed(inputs), strict=True):
+                parts += [delta.sum(0), (a.T @ delta).ravel()]
+                delta = (delta @ W.T) * (a > 0)
+            return np.concatenate(parts[::-1]) / len(pixels)
+
+        return product
+
     def train(self, pixels, labels, rng, *, epochs=60, batch=32, rate=2e-3):
         """Weights after some epochs of Adam, the rate falling to zero along a cosine."""
         w = self.start(rng)
