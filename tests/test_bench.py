@@ -86,4 +86,5 @@ def test_the_floor_counts_bytes():
     # matrix 10 values and indices, 4 pointers; 2 + 6 + 3 vectors of 4 values
     assert _floor.cg_bytes(4, 10) == 10 * 12 + 4 * 4 + 4 * 8 * 11
     assert _floor.copy_bandwidth(2, mebibytes=1, repeats=1) > 0
+    assert _floor.read_bandwidth(2, mebibytes=1, repeats=1) > 0
     assert "50 % of it" in _floor.sentence("cg", 1e6, 2e-3, 1e9)
