@@ -40,7 +40,7 @@ def test_panels_give_the_factor(order, monkeypatch, rng):
 
 
 def test_a_window_of_many_steps_keeps_its_factor(rng):
-    """2000 gradients through a window of 24, at a condition of 1e8: what is old goes out again, and rounding with it."""
+    """2000 gradients through a window of 24, at a condition of 1e8: what is old goes out again, rounding with it."""
     m, d, shift = 24, 60, 1e-8
     G = list(rng.standard_normal((m, d)) / np.sqrt(d))
     A = np.array(G) @ np.array(G).T + shift * np.eye(m)
