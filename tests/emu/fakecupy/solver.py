@@ -41,7 +41,9 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 def cholesky(a):
     """Where a matrix has no factor: its lower triangle as it was, or with errstate(linalg="raise") an error."""
-    if _checked(a).ndim < 2 or a.shape[-1] != a.shape[-2]:
+    if not isinstance(a, ndarray):
+        raise np.linalg.LinAlgError("cupy.linalg only supports cupy.ndarray")  # as CuPy says
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise np.linalg.LinAlgError("the last two axes are to be those of square matrices")
     if a.dtype.kind not in "fc":
         raise TypeError(f"{a.dtype} has to be converted by hand: CuPy would factor a copy in float64")
