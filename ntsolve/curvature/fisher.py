@@ -93,6 +93,7 @@ class EmpiricalFisher:
             self._inverse.factor()
 
     _rows: Any
+    _diagonal: Any = None
     _dtype: np.dtype  # of the rows of a window that has none yet
 
     def _setup(self, damp, block_size, method):
@@ -222,14 +223,16 @@ class EmpiricalFisher:
             return self._inverse.solve_row(self._order[-1])
 
     def diag(self):
-        """The diagonal of F^-1.
+        """The diagonal of F^-1: O(d m^2) operations when it is first asked for, and kept.
 
         Returns
         -------
         array (d,)
         """
         with self._kernels():
-            return self._inverse.diagonal().astype(self.dtype)
+            if self._diagonal is None:
+                self._diagonal = self._inverse.diagonal().astype(self.dtype)
+            return self._diagonal.copy()
 
     def element(self, i, j):
         """One element of F^-1.
@@ -287,7 +290,7 @@ class EmpiricalFisher:
         """
         other = copy.copy(self)
         other.damp = _positive("damp", damp)
-        other._order = list(self._order)
+        other._order, other._diagonal = list(self._order), None
         if isinstance(self._rows, InMemory):
             self._rows.owned = False
             other._rows = copy.copy(self._rows)
@@ -345,6 +348,7 @@ class EmpiricalFisher:
             self._rows.own(self._capacity)
             self._rows.array[self.m] = g
             self._rows.m += 1
+            self._diagonal = None
             order = [*self._order, self.m]
             if self.m:
                 self._inverse.append(order)
@@ -380,7 +384,7 @@ class EmpiricalFisher:
             except BaseException:
                 self._rows.array[slot] = before
                 raise
-            self._order = order
+            self._order, self._diagonal = order, None
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
