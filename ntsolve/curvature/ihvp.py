@@ -146,6 +146,8 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
 
 def _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, comm):
     """(result, the smallest eigenvalue estimate of H that was seen, or None)"""
+    if options.callback is None:
+        options = replace(options, callback=_look)
     if maxiter is None:
         maxiter = SERIES if method == "neumann" else 10 * system.A.n
     if method == "minres":
@@ -163,6 +165,10 @@ def _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, 
         return iterate("ihvp", k, system, M, rtol, atol, maxiter, options, comm or SERIAL), lowest
     start = iterate("ihvp", k, system, None, rtol, atol, 0, replace(options, callback=None))
     return _ended(start, status), lowest
+
+
+def _look(state):
+    """For each iteration to be looked at, so that none comes after the last: a product costs more than a look."""
 
 
 def _ended(start, status):

@@ -218,6 +218,8 @@ def test_products_are_counted():
         assert result.success.all()
         assert result.products == len(calls)
         assert "products" in result
+        spent = {"nystrom": 10, "cg": 0, "minres": 0, "neumann": result.products - 3 * result.nit.max() - 3}[method]
+        assert result.products == spent + 3 * result.nit.max() + 3  # with those of the residuals
         assert copy.deepcopy(result).products == len(calls)
 
 
