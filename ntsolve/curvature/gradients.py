@@ -52,20 +52,52 @@ def cuts(d, width, most):
     return found
 
 
-class InMemory:
+class _Rows:
+    """What rows in memory and in a file have in common."""
+
+    m: int
+    d: int
+    working: np.dtype  # that kernels see them in
+
+    def pieces(self, width):
+        """All rows of some columns at a time."""
+        raise NotImplementedError
+
+    def part(self, rows, first, last):
+        """Columns [first, last) of a slice of the rows, contiguous, as kernels see them."""
+        raise NotImplementedError
+
+    def slabs(self, width):
+        """As pieces, but of whole blocks always: of some of the rows at a time, where all would be too many."""
+        most = _columns(self.m, self.working)
+        if width <= most:
+            yield from self.pieces(width)
+            return
+        step = max(1, most * self.m // width)
+        for block, first in enumerate(range(0, self.d, width)):
+            last = min(first + width, self.d)
+            for begin in range(0, self.m, step):
+                rows = slice(begin, min(begin + step, self.m))
+                yield Piece(first, last, slice(block, block + 1), self.part(rows, first, last))
+
+
+class InMemory(_Rows):
     """The first m rows of an array of a backend. What is not owned is copied before it is changed."""
 
     def __init__(self, array, *, owned=False, m=None):
         self.array, self.owned, self.m = array, owned, array.shape[0] if m is None else m
+        self.d, self.working = array.shape[1], working(array.dtype)
 
     @property
-    def d(self):
-        return self.array.shape[1]
+    def _ready(self):
+        return self.array.dtype == self.working and self.array.flags.c_contiguous
 
-    @property
-    def working(self):
-        """The dtype that kernels see them in."""
-        return working(self.array.dtype)
+    def part(self, rows, first, last):
+        part = self.array[rows, first:last].astype(self.working)  # of an array in another order it may be in that too
+        return part if part.flags.c_contiguous else part.copy("C")
+
+    def slabs(self, width):
+        return self.pieces(width) if self._ready else super().slabs(width)
 
     @property
     def on_device(self):
@@ -75,14 +107,11 @@ class InMemory:
         return self.array[i].astype(self.working)
 
     def pieces(self, width):
-        G = self.array[: self.m]
-        dtype = working(G.dtype)
-        if G.dtype == dtype and G.flags.c_contiguous:
-            yield Piece(0, self.d, slice(0, max(1, -(-self.d // width))), G)
+        if self._ready:
+            yield Piece(0, self.d, slice(0, max(1, -(-self.d // width))), self.array[: self.m])
             return
-        for first, last, blocks in cuts(self.d, width, _columns(self.m, dtype)):
-            part = G[:, first:last].astype(dtype)  # a copy; for one that is not contiguous it may not be either
-            yield Piece(first, last, blocks, part if part.flags.c_contiguous else part.copy("C"))
+        for first, last, blocks in cuts(self.d, width, _columns(self.m, self.working)):
+            yield Piece(first, last, blocks, self.part(slice(0, self.m), first, last))
 
     def rows(self, index):
         return self.array[index]
@@ -100,7 +129,7 @@ class InMemory:
             self.array, self.owned = array, True
 
 
-class InFile:
+class InFile(_Rows):
     """Rows of a file, open as `fd` and closed with this, `stride` bytes from one to the next, the first at `offset`."""
 
     on_device = False
@@ -121,6 +150,13 @@ class InFile:
         there = os.fstat(self.fd).st_size
         if there < needed:
             raise ValueError(f"G: the file has {there} bytes; {self.m} rows of {self.d} {self.stored} need {needed}")
+
+    def part(self, rows, first, last):
+        self._check_length()
+        out = np.empty((rows.stop - rows.start, last - first), self.stored)
+        for i, row in enumerate(out, rows.start):
+            self._read_row(i, first, row)
+        return out.astype(self.working, copy=False)
 
     def _read(self, first, last, out):
         """Fill out (m, last - first) with columns [first, last), and have the system fetch as many that come next."""

@@ -17,6 +17,7 @@ from .. import operators, validate
 from ..dispatch import home, kernels_for
 from ..linalg.cg import iterate
 from ..linalg.outcome import report
+from ..monitor import Monitor
 from ..reductions import SERIAL
 from ..result import IHVPResult, Status
 from .fisher import EmpiricalFisher
@@ -131,7 +132,8 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
     v, own = validate.own_kind("v", v)
     x0 = None if x0 is None else validate.own_kind("x0", x0)[0]
     hvp, M = operators.take("hvp", hvp), _inverse(M)
-    with kernels_for(hvp=hvp, v=v, x0=x0, M=M) as k:
+    # a Ctrl-C that comes before the first stage, or between two, ends the next one
+    with Monitor("ihvp", maxiter=0, start=np.zeros(1)), kernels_for(hvp=hvp, v=v, x0=x0, M=M) as k:
         system = operators.linear_system(k, hvp, v, x0, own=own, check=check, names=("hvp", "v"))
         A = Damped(system.A, damp)
         system = replace(system, A=A)

@@ -300,7 +300,7 @@ class Primal(Blocks):
     def _gram(self):
         xp = self.k.xp
         A = xp.zeros((self.count, self.width, self.width))
-        for piece in self.rows.pieces(self.width):
+        for piece in self.rows.slabs(self.width):
             work = xp.empty(gram_columns_workspace(*piece.G.shape, self.width))
             self.k.gram_columns(piece.G, self.width, A[piece.blocks], work)
         return A

@@ -358,3 +358,14 @@ class Columns:
 
     def _columns(self):
         return max(1, PIECE // (self.m * self.working.itemsize))
+
+    def slabs(self, width):
+        xp = self.k.xp
+        if self.zeros:
+            for slab in self.rows.slabs(width):
+                left = xp.asarray(self.left[slab.first : slab.last])
+                yield Piece(slab.first, slab.last, slab.blocks, slab.G * left)
+            return
+        left = xp.asarray(np.flatnonzero(self.left))
+        for slab in self.rows.slabs(self.rows.d):
+            yield Piece(0, self.d, slice(0, 1), xp.take(slab.G, left, axis=1))

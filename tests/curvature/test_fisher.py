@@ -179,7 +179,7 @@ def _arrangements(G):
     yield "list of chunks", [G[:1], G[1:5], G[5:]]
 
 
-@pytest.mark.parametrize("budget", [2**30, 2**11])
+@pytest.mark.parametrize("budget", [2**30, 2**11, 1])
 @pytest.mark.parametrize("block_size", [None, 4, 30])
 def test_any_arrangement_of_the_gradients_gives_the_same(budget, block_size):
     G = gradients(8, 100)
