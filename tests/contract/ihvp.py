@@ -58,14 +58,14 @@ SOLVER = Solver(
     ),
     large=Problem("large", lambda dtype: {"hvp": laplacian(2000, dtype), "v": rhs(2000, dtype=dtype)}, TIGHT),
     endless=(
-        Problem("nystrom", lambda dtype: {"hvp": laplacian(400_000), "v": rhs(400_000)}, {**LONG, "keep": 10}),
+        Problem("nystrom", lambda dtype: {"hvp": laplacian(100_000), "v": rhs(100_000)}, {**LONG, "keep": 10}),
         Problem("minres", lambda dtype: as_hessian(hopeless(500)), {**LONG, "method": "minres"}),
         Problem("neumann", lambda dtype: as_hessian(hopeless(500)), {**LONG, "method": "neumann"}),
     ),
     slow=slow,
     threaded=Problem(
         "threaded",
-        lambda dtype: {"hvp": laplacian(400_000), "v": rhs(400_000)},
+        lambda dtype: {"hvp": laplacian(150_000), "v": rhs(150_000)},
         {"maxiter": 5, "on_failure": "ignore", "rank": 2, "rng": 0},
     ),
     scalings={"hvp": -1, "v": 1},
