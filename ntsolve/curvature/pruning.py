@@ -327,39 +327,22 @@ class Columns:
         self.d = rows.d if zeros else int(left.sum())
 
     def pieces(self, width):
-        if self.zeros:
-            yield from self._with_zeros(width)
-        elif width < self.m:  # products of columns: all of them are needed at once, and they are fewer than rows
-            parts = [piece.G for piece in self._without()]
-            if parts:
-                yield Piece(0, self.d, slice(0, 1), self.k.xp.concatenate(parts, axis=1))
-        else:
-            yield from self._without()
-
-    def _with_zeros(self, width):
-        most = max(self._columns(), width if width < self.m else 1)
-        for piece in self.rows.pieces(width):
-            for a, b, _ in cuts(piece.last - piece.first, width, most):
+        """All rows of some of the columns at a time."""
+        xp, at, most = self.k.xp, 0, max(1, PIECE // (self.m * self.working.itemsize))
+        for piece in self.rows.pieces(width if self.zeros else self.rows.d):
+            there = piece.last - piece.first
+            for a, b, _ in cuts(there, width if self.zeros else there, most):
                 first, last = piece.first + a, piece.first + b
-                G = piece.G[:, a:b] * self.k.xp.asarray(self.left[first:last])
-                yield Piece(first, last, slice(first // width, -(-last // width)), G)
-
-    def _without(self):
-        at = 0
-        for piece in self.rows.pieces(self.rows.d):
-            width = piece.last - piece.first
-            for a, b, _ in cuts(width, width, self._columns()):
-                index = np.flatnonzero(self.left[piece.first + a : piece.first + b])
-                if index.size:
-                    yield Piece(
-                        at, at + index.size, slice(0, 1), self.k.xp.take(piece.G[:, a:b], self.k.xp.asarray(index), 1)
-                    )
-                    at += index.size
-
-    def _columns(self):
-        return max(1, PIECE // (self.m * self.working.itemsize))
+                if self.zeros:
+                    G = piece.G[:, a:b] * xp.asarray(self.left[first:last])
+                    yield Piece(first, last, slice(first // width, -(-last // width)), G)
+                elif self.left[first:last].any():
+                    G = xp.take(piece.G[:, a:b], xp.asarray(np.flatnonzero(self.left[first:last])), axis=1)
+                    yield Piece(at, at + G.shape[1], slice(0, 1), G)
+                    at += G.shape[1]
 
     def slabs(self, width):
+        """Whole blocks, of some of the rows at a time where all would be too many."""
         xp = self.k.xp
         if self.zeros:
             for slab in self.rows.slabs(width):
