@@ -16,6 +16,7 @@ from .linalg import (  # noqa: F401
     norm,
 )
 from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .softmin import softmin_columns, softmin_rows  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cuda"
