@@ -5,7 +5,8 @@ with X (n, p) and Y (p, m), a coordinate a row; it is computed in the pass and n
 pair.
 
 Vectors over rows are (n,), those over columns (width,): m rounded up to whole blocks of LANES, of which the last width
-- m entries mean nothing. Potentials are passed divided by reg, as log_u and log_v, and 1/reg as `scale`:
+- m entries belong to no column: 0 in b and left, anything finite elsewhere. Potentials are passed divided by reg, as
+log_u and log_v, and 1/reg as `scale`:
 
     x_ij = log_v_j - scale C_ij,   log_sum_i = log sum_j exp(x_ij),   R_ij = exp(x_ij - log_sum_i)               (1)
     mass_i = a_i exp((1 - power) log_sum_i)      what row i carries: a_i where power is 1 (no slack in a)       (2)
@@ -101,9 +102,9 @@ def _sides(source):
     return C.shape if C is not None else (X.shape[0], Y.shape[1])
 
 
-def _column(values):
+def _column(values, pad=0.25):
     """Padded to whole blocks."""
-    return np.concatenate([values, np.full(width_of(values.size) - values.size, 0.25)])
+    return np.concatenate([values, np.full(width_of(values.size) - values.size, pad)])
 
 
 def _masses(rng, n):
@@ -130,7 +131,7 @@ def _kernel_cases(rng, dtype):
             order = rng.permutation(m).astype(np.int32) if permuted and source[0] is not None else None
             starts = np.arange(n, dtype=np.int64) * (width // LANES) + 1
             room = n * (width // LANES) + 1
-            yield (*source, order, log_v, scale, _masses(rng, n), power, _column(_masses(rng, m)), delta, starts,
+            yield (*source, order, log_v, scale, _masses(rng, n), power, _column(_masses(rng, m), 0.0), delta, starts,
                    np.full(n, -1, np.int64), np.full(room, -1, np.int32), np.full((room, LANES), np.nan),
                    np.full(n, np.nan), rng.random(width), work)  # fmt: skip
 
@@ -183,7 +184,7 @@ def gibbs_sums(C, X, Y, root, log_v, scale, a, power, log_sum, col, work):
 
 def _certificate_cases(rng, dtype):
     for source, log_v, scale, n, m, work in _with_potentials(rng, dtype):
-        keep, left = _column(rng.uniform(0.5, 1, m)), _column(rng.uniform(0, 0.1, m))
+        keep, left = _column(rng.uniform(0.5, 1, m)), _column(rng.uniform(0, 0.1, m), 0.0)
         keep[: m // 2], left[1:m:2] = 1.0, 0.0
         yield (*source, log_v / scale, scale, _masses(rng, n), keep, left, *(np.full(n, np.nan) for _ in range(4)),
                rng.random(width_of(m)), work)  # fmt: skip
@@ -216,7 +217,7 @@ def _rounded_cases(rng, dtype):
         extra[::2] = 0.0
         if source[0] is not None and np.isinf(source[0]).any():
             extra[:] = 0.0
-        yield (*source, log_u, log_v, scale, _column(rng.uniform(0.9, 1, m)), _masses(rng, n), _column(extra),
+        yield (*source, log_u, log_v, scale, _column(rng.uniform(0.9, 1, m)), _masses(rng, n), _column(extra, 0.0),
                np.full(n, np.nan), np.full(n, np.nan), work)  # fmt: skip
 
 

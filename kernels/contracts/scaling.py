@@ -251,9 +251,11 @@ def _compact_cases(rng, dtype):
         n, width, room = len(starts), width_of(m), len(offsets)
         v = np.exp(rng.standard_normal(width))
         s = dense(starts, ends, offsets, values, width) @ v
+        a, b = _masses(rng, n), _masses(rng, m, width)
         for threshold in (0.0, 0.03):
-            yield (starts, ends, offsets, values, v, s, _masses(rng, n), _masses(rng, m, width), threshold,
-                   np.full(n, -1, np.int64), np.full(room, -1, np.int32), np.full((room, LANES), np.nan, dtype))  # fmt: skip
+            yield (starts, ends, offsets, values, v, s, a, b, threshold,
+                   np.full(n, -1, np.int64), np.full(room, -1, np.int32),
+                   np.full((room, LANES), np.nan, dtype))  # fmt: skip
 
 
 @contract(

@@ -3,6 +3,18 @@
 import numpy as xp  # noqa: F401
 
 from .batched import batched_cg  # noqa: F401
+from .gibbs import (  # noqa: F401
+    cost_range,
+    gibbs_certificate,
+    gibbs_kernel,
+    gibbs_sums,
+    plan_count,
+    plan_dense,
+    plan_moments,
+    plan_sparse,
+    points_gradient,
+    rounded_value,
+)
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,
