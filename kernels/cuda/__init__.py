@@ -15,7 +15,7 @@ from .linalg import (  # noqa: F401
     flexible_dots,
     norm,
 )
-from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .loop import FLOPS_A_CALL, SMALL, Replay, column_parts  # noqa: F401
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
