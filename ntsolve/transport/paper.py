@@ -33,27 +33,14 @@ HALVINGS = 30
 ARMIJO = 1e-4
 
 
-class _First:
-    """A watch that lets N1 scaling steps pass, and then ends that stage."""
-
-    def __init__(self, watch, count):
-        self.watch, self.left = watch, count
-
-    def going(self):
-        return self.left > 0 and self.watch.going()
-
-    def did(self, residuals, steps):
-        self.left -= steps
-        self.watch.did(residuals, steps)
-
-
 def solve(k, C, a, b, reg, tol, watch, f=None, g=None):
     """The two stages; arguments and return as those of `sinkhorn.solve`, without `tau`."""
     xp = k.xp
-    f, g, error, counts = sinkhorn.solve(k, C, a, b, reg, tol, _First(watch, SCALINGS), f, g)  # (3)
+    f, g, error, counts = sinkhorn.solve(k, C, a, b, reg, tol, watch, f, g, most=SCALINGS)  # (3)
     counts |= {"newton": 0, "cg": 0}
     shift = (float(g.sum()) - float(f.sum())) / (a.size + b.size)
     f, g = f + shift, g - shift
+    watch.iterate = lambda: (f, g)
     P, value = _plan_and_value(xp, C, a, b, reg, f, g)
     while error > tol and watch.going():
         rows, columns = P.sum(1), P.sum(0)

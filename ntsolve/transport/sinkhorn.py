@@ -25,8 +25,8 @@ where the rows of P are to sum to a exp(-f / tau_a); likewise the columns.
 import numpy as np
 
 
-def solve(k, C, a, b, reg, tol, watch, f=None, g=None, tau=(np.inf, np.inf)):
-    """Iterate until the L1 error of the marginals is at most tol, or the watch says stop.
+def solve(k, C, a, b, reg, tol, watch, f=None, g=None, tau=(np.inf, np.inf), most=np.inf):
+    """Iterate until the L1 error of the marginals is at most tol, the watch says stop, or `most` iterations are done.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ def solve(k, C, a, b, reg, tol, watch, f=None, g=None, tau=(np.inf, np.inf)):
     C : array (n, m) of the backend, C-contiguous
     a, b : arrays (n,), (m,) float64, positive
     watch : Monitor
+        Its `iterate` is set to what gives the current f and g.
     f, g : arrays (n,), (m,) float64, optional
         Potentials to start from; f is enough.
     tau : (float, float)
@@ -56,6 +57,7 @@ def solve(k, C, a, b, reg, tol, watch, f=None, g=None, tau=(np.inf, np.inf)):
         k.softmin_rows(C, g[None], reg, t)
         f, passes = scale_a * (log_a + t[0]), 1  # (3), (4)
     f, g = xp.zeros_like(a) if f is None else f, None
+    watch.iterate = lambda: (f, xp.zeros_like(b) if g is None else g)
     error = np.inf
     while True:
         k.softmin_columns(C, f[None], reg, s)
@@ -66,7 +68,7 @@ def solve(k, C, a, b, reg, tol, watch, f=None, g=None, tau=(np.inf, np.inf)):
                 wanted = b if np.isinf(tau[1]) else b * xp.exp(-g / tau[1])
                 error = float(abs(columns - wanted).sum())
             watch.did([[error]], 1)
-            if not error > tol or not watch.going():  # NaN, too, is an end
+            if not error > tol or scalings >= most or not watch.going():  # NaN, too, is an end
                 break
         elif not watch.going():
             g = scale_b * (log_b + s[0])
