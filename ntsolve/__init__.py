@@ -14,8 +14,10 @@ from .config import config  # noqa: E402  # at once, or the module of that name 
 
 _HOME = {
     "cg": "linalg.cg",
+    "solve_ot": "transport.solve",
     "progress": "monitor",
     "LinearResult": "result",
+    "OTResult": "transport.result",
     "Result": "result",
     "Status": "result",
     "ConvergenceError": "errors",

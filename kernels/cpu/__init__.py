@@ -50,6 +50,13 @@ def to_host(array):
     return array
 
 
+def csr_matrix(data, indices, indptr, shape):
+    """The sparse matrix with these parts."""
+    from scipy.sparse import csr_array
+
+    return csr_array((data, indices, indptr), shape=shape)
+
+
 def synchronize():
     """Wait until everything asked for is done: at once, on the CPU."""
 

@@ -27,6 +27,13 @@ def to_host(array):
     return array.get() if isinstance(array, xp.ndarray) else array
 
 
+def csr_matrix(data, indices, indptr, shape):
+    """The sparse matrix with these parts."""
+    from cupyx.scipy.sparse import csr_matrix
+
+    return csr_matrix((data, indices, indptr), shape=shape)
+
+
 def synchronize():
     """Wait until everything asked for on the current stream is done."""
     xp.cuda.get_current_stream().synchronize()

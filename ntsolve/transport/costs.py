@@ -1,0 +1,177 @@
+"""The cost of a transport problem, stored or computed from points: what every pass over it has in common.
+
+A pass goes over blocks of rows that take a kernel well under 100 ms, so that Ctrl-C works, and so that a cost which
+comes from a user's function is never there as a whole.
+"""
+
+import functools
+import importlib
+
+import numpy as np
+
+from .. import validate
+from ..kernels.contracts.gibbs import width_of, workspace_shape
+
+ENTRIES_A_CALL = 1 << 24
+ENTRIES_OF_A_FUNCTION = 1 << 20  # computed by a user's metric, at a time
+
+
+class Cost:
+    """C (n, m), never asked for as a whole. Vectors over columns are (width,), padded; those over rows (n,)."""
+
+    def __init__(self, k, shape, dtype):
+        self.k, self.shape, self.dtype = k, shape, np.dtype(dtype)
+        self.width = width_of(shape[1])
+        self.low = self.high = 0.0
+        self.forbidden = False
+
+    @functools.cached_property
+    def work(self):
+        """Scratch of the kernels."""
+        return self.k.xp.empty(workspace_shape(self.k.column_parts(self.shape[0] * self.shape[1]), self.width))
+
+    @functools.cached_property
+    def slices(self):
+        """Rows of each call."""
+        n, m = self.shape
+        step = max(1, ENTRIES_A_CALL // m)
+        return [slice(low, min(n, low + step)) for low in range(0, n, step)]
+
+    def blocks(self):
+        """(slice of the rows, arguments of the kernels that say where the cost of those rows comes from)"""
+        raise NotImplementedError
+
+    def __getstate__(self):
+        """Without what does not pickle, or is only scratch."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("work", "slices")}
+        return {**state, "k": self.k.NAME}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, k=importlib.import_module(f"ntsolve.kernels.{state['k']}"))
+
+    def part(self, rows, columns):
+        """The cost of some rows and columns; None is all of them."""
+        raise NotImplementedError
+
+    def transposed(self):
+        """The same with X and Y exchanged."""
+        raise NotImplementedError
+
+    def look(self, name, *, check=True):
+        """Note the range of the costs; refuse NaN, -inf, and forbidden pairs that leave a row or column no way out."""
+        xp, n = self.k.xp, self.shape[0]
+        low, high, forbidden = xp.empty(n), xp.empty(n), xp.empty(n, dtype="int64")
+        for part, source in self.blocks():
+            self.k.cost_range(*source, low[part], high[part], forbidden[part], self.work)
+        with np.errstate(all="ignore"):
+            low_row, pairs = float(low.max()), int(forbidden.sum())
+            self.low, self.high = float(low.min()), float(high.max())
+        if not self.low > -np.inf or np.isnan(self.high):
+            raise ValueError(f"{name} contains NaN or -inf")
+        self.forbidden = pairs > 0
+        if low_row == np.inf:
+            row = int(self.k.to_host(low == np.inf).nonzero()[0][0])
+            raise ValueError(f"{name} forbids all pairs of row {row} (+inf), which has mass: there is no plan")
+        if not np.isfinite(self.high - self.low):
+            raise ValueError(f"{name} has costs from {self.low} to {self.high}: their difference overflows")
+
+    @property
+    def span(self):
+        """Largest minus smallest cost."""
+        return self.high - self.low
+
+    # ---- passes -----------------------------------------------------------------------------------------------------
+
+    def sums(self, log_v, scale, a, power, log_sum, col):
+        """log_sum and col of the contract gibbs_sums, over all rows."""
+        col.fill(0)
+        for part, source in self.blocks():
+            self.k.gibbs_sums(*source, log_v, scale, a[part], power, log_sum[part], col, self.work)
+
+    def kernel(self, order, log_v, scale, a, power, b, delta, store, log_sum, col):
+        """The stored kernel, log_sum and col of the contract gibbs_kernel, over all rows."""
+        col.fill(0)
+        for part, source in self.blocks():
+            self.k.gibbs_kernel(*source, order, log_v, scale, a[part], power, b, delta, store.starts[part],
+                                store.ends[part], store.offsets, store.values, log_sum[part], col, self.work)  # fmt: skip
+
+
+    def certificate(self, g, scale, a, keep, left):
+        """(f, kept, short, reach, low) of the contract gibbs_certificate."""
+        xp, n = self.k.xp, self.shape[0]
+        f, kept, short, reach = (xp.empty(n) for _ in range(4))
+        low = xp.full(self.width, np.inf)
+        for part, source in self.blocks():
+            self.k.gibbs_certificate(*source, g, scale, a[part], keep, left, f[part], kept[part], short[part],
+                                     reach[part], low, self.work)  # fmt: skip
+        return f, kept, short, reach, low
+
+    def rounded(self, log_u, log_v, scale, keep, short, left):
+        """(linear, entropy) of the contract rounded_value."""
+        xp, n = self.k.xp, self.shape[0]
+        linear, entropy = xp.empty(n), xp.empty(n)
+        for part, source in self.blocks():
+            self.k.rounded_value(*source, log_u[part], log_v, scale, keep, short[part], left, linear[part],
+                                 entropy[part], self.work)  # fmt: skip
+        return linear, entropy
+
+    def plan(self, log_u, log_v, scale, P):
+        """The plan, in P."""
+        for part, source in self.blocks():
+            self.k.plan_dense(*source, log_u[part], log_v, scale, P[part], self.work)
+
+    def sparse(self, log_u, log_v, scale, threshold):
+        """(indptr, indices, data) of the entries of the plan above the threshold."""
+        xp, n = self.k.xp, self.shape[0]
+        counts, indptr = xp.empty(n, dtype="int64"), xp.zeros(n + 1, dtype="int64")
+        for part, source in self.blocks():
+            self.k.plan_count(*source, log_u[part], log_v, scale, threshold, counts[part], self.work)
+        indptr[1:] = xp.cumsum(counts)
+        indices, data = xp.empty(int(indptr[-1]), dtype="int32"), xp.empty(int(indptr[-1]), dtype=self.dtype)
+        for part, source in self.blocks():
+            own = indptr[part.start : part.stop + 1]
+            self.k.plan_sparse(*source, log_u[part], log_v, scale, threshold, own, indices, data, self.work)
+        return indptr, indices, data
+
+    def moments(self, log_u, log_v, scale):
+        """(rows, cols) of the contract plan_moments."""
+        xp, n = self.k.xp, self.shape[0]
+        rows, cols = xp.empty(n), xp.zeros(self.width)
+        for part, source in self.blocks():
+            self.k.plan_moments(*source, log_u[part], log_v, scale, rows[part], cols, self.work)
+        return rows, cols
+
+    def marginals(self, log_u, log_v, scale):
+        """Row and column sums of the plan, a block of it at a time."""
+        xp, (n, m) = self.k.xp, self.shape
+        rows, cols = xp.empty(n), xp.zeros(m)
+        for part, source in self.blocks():
+            P = xp.empty((part.stop - part.start, m))
+            self.k.plan_dense(*source, log_u[part], log_v, scale, P, self.work)
+            rows[part] = P.sum(axis=1)
+            cols += P.sum(axis=0)
+        return rows, cols
+
+
+class MatrixCost(Cost):
+    """A stored cost matrix."""
+
+    def __init__(self, k, C):
+        super().__init__(k, C.shape, C.dtype)
+        self.C = C
+
+    def blocks(self):
+        for part in self.slices:
+            yield part, (self.C[part], None, None, 0)
+
+    def part(self, rows, columns):
+        C = self.C if rows is None else self.C[rows]
+        C = C if columns is None else C[:, columns]
+        return self if C is self.C else MatrixCost(self.k, self.k.xp.ascontiguousarray(C))
+
+    def transposed(self):
+        return MatrixCost(self.k, self.k.xp.ascontiguousarray(self.C.T))
+
+    def sample(self, rows):
+        """The costs of a few rows, in float64."""
+        return self.k.to_host(self.C[self.k.xp.asarray(rows)]).astype(float)
