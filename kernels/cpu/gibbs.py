@@ -75,9 +75,9 @@ def _source(C, X, Y, root, order=None):
 
 @njit(**SMALL_JIT)
 def _stage(source, i, m, c):
-    """Costs of row i to c, and +inf after them, except for the whole blocks that C has as they are; their number."""
+    """Costs of row i to c, and +inf after them."""
     C, X, Y, root, order = source
-    direct, whole, p = 0, m - m % 8, X.shape[1]
+    whole, p = m - m % 8, X.shape[1]
     if p > 0:
         for j in range(0, whole, 8):
             squares = fill(0.0)
@@ -94,18 +94,12 @@ def _stage(source, i, m, c):
         for j in range(m):
             c[j] = np.float64(item(C, i * m + item(order, j)))
     else:
-        direct = whole
+        for j in range(0, whole, 8):
+            store(c, j, load(C, i * m + j))
         for j in range(whole, m):
             c[j] = np.float64(item(C, i * m + j))
     for j in range(m, c.size):
         c[j] = np.inf
-    return direct
-
-
-@njit(**SMALL_JIT)
-def _cost(source, c, i, m, j, direct):
-    """Costs at columns j to j + 7 of row i, staged."""
-    return load(source[0], i * m + j) if j < direct else load(c, j)
 
 
 @njit(**SMALL_JIT)
@@ -116,10 +110,10 @@ def _columns(source):
 @njit(**SMALL_JIT)
 def _exponents(source, i, m, log_v, scale, x, c):
     """x = log_v - scale C_i; the largest."""
-    direct = _stage(source, i, m, c)
+    _stage(source, i, m, c)
     minus, top = fill(-scale), fill(-np.inf)
     for j in range(0, x.size, 8):
-        exponent = times_plus(_cost(source, c, i, m, j, direct), minus, load(log_v, j))
+        exponent = times_plus(load(c, j), minus, load(log_v, j))
         store(x, j, exponent)
         top = larger(exponent, top)
     return largest_of(top)
@@ -218,10 +212,10 @@ def _gibbs_certificate(first, last, work, source, g, scale, a, keep, left, f, ke
         low_part[:] = np.inf
         low, high = _rows(part, work.shape[0], a.size)
         for i in range(low, high):
-            direct = _stage(source, i, m, c)
+            _stage(source, i, m, c)
             least = fill(np.inf)
             for j in range(0, x.size, 8):
-                reduced = _cost(source, c, i, m, j, direct) - load(g, j)
+                reduced = load(c, j) - load(g, j)
                 store(x, j, reduced)
                 least = smaller(reduced, least)
             f[i] = smallest_of(least)
@@ -229,7 +223,7 @@ def _gibbs_certificate(first, last, work, source, g, scale, a, keep, left, f, ke
             total, kept_sum, short_sum, reach_sum = zero, zero, zero, zero
             for j in range(0, x.size, 8):
                 e = exp((fi - load(x, j)) * factor, NOTHING)
-                costs, keeps, lefts = _cost(source, c, i, m, j, direct), load(keep, j), load(left, j)
+                costs, keeps, lefts = load(c, j), load(keep, j), load(left, j)
                 part_kept = e * keeps
                 total = total + e
                 short_sum = times_plus(e, one - keeps, short_sum)
@@ -258,13 +252,12 @@ def gibbs_certificate(C, X, Y, root, g, scale, a, keep, left, f, kept, short, re
 
 @njit(**SMALL_JIT)
 def _plan_row(source, i, m, log_u, log_v, scale, x, c):
-    """x = row i of the plan, 0 in the padding; what `_cost` needs to read the row's costs again."""
-    direct = _stage(source, i, m, c)
+    """x = row i of the plan, 0 in the padding; c = its costs."""
+    _stage(source, i, m, c)
     minus, row = fill(-scale), fill(log_u[i])
     for j in range(0, x.size, 8):
-        exponent = times_plus(_cost(source, c, i, m, j, direct), minus, load(log_v, j)) + row
+        exponent = times_plus(load(c, j), minus, load(log_v, j)) + row
         store(x, j, exp(exponent, NOTHING))
-    return direct
 
 
 @njit(**LANES_JIT)
@@ -276,12 +269,12 @@ def _rounded_value(first, last, work, source, log_u, log_v, scale, keep, short, 
         x, c = work[part, 1], work[part, 2]
         low, high = _rows(part, work.shape[0], log_u.size)
         for i in range(low, high):
-            direct = _plan_row(source, i, m, log_u, log_v, scale, x, c)
+            _plan_row(source, i, m, log_u, log_v, scale, x, c)
             missing, total = fill(short[i]), zero
             for j in range(0, x.size, 8):
                 rounded = times_plus(load(x, j), load(keep, j), missing * load(left, j))
                 store(x, j, rounded)
-                total = total + only(above(rounded, zero), rounded * _cost(source, c, i, m, j, direct))
+                total = total + only(above(rounded, zero), rounded * load(c, j))
             linear[i] = sum_of(total)
             sum_logs = 0.0
             for j in range(m):
@@ -376,11 +369,11 @@ def _plan_moments(first, last, work, source, log_u, log_v, scale, rows):
         col[:] = 0.0
         low, high = _rows(part, work.shape[0], log_u.size)
         for i in range(low, high):
-            direct = _plan_row(source, i, m, log_u, log_v, scale, x, c)
+            _plan_row(source, i, m, log_u, log_v, scale, x, c)
             total = zero
             for j in range(0, x.size, 8):
                 e = load(x, j)
-                moment = only(above(e, zero), e * _cost(source, c, i, m, j, direct))
+                moment = only(above(e, zero), e * load(c, j))
                 total = total + moment
                 store(col, j, load(col, j) + moment)
             rows[i] = sum_of(total)
@@ -437,11 +430,11 @@ def _cost_range(first, last, work, source, low, high, forbidden):
         c = work[part, 2]
         start, stop = _rows(part, work.shape[0], low.size)
         for i in range(start, stop):
-            direct = _stage(source, i, m, c)
+            _stage(source, i, m, c)
             least, most = fill(np.inf), fill(-np.inf)
             nan, count = is_nan(least), m - c.size  # the padding counts as forbidden
             for j in range(0, c.size, 8):
-                costs = _cost(source, c, i, m, j, direct)
+                costs = load(c, j)
                 infinite = above(costs, finite)
                 count += count_of(infinite)
                 nan = either(nan, is_nan(costs))
