@@ -57,21 +57,24 @@ class Cost:
         """The same with X and Y exchanged."""
         raise NotImplementedError
 
-    def look(self, name, *, check=True):
+    def look(self, name):
         """Note the range of the costs; refuse NaN, -inf, and forbidden pairs that leave a row or column no way out."""
         xp, n = self.k.xp, self.shape[0]
         low, high, forbidden = xp.empty(n), xp.empty(n), xp.empty(n, dtype="int64")
         for part, source in self.blocks():
             self.k.cost_range(*source, low[part], high[part], forbidden[part], self.work)
         with np.errstate(all="ignore"):
-            low_row, pairs = float(low.max()), int(forbidden.sum())
+            pairs = int(forbidden.sum())
             self.low, self.high = float(low.min()), float(high.max())
         if not self.low > -np.inf or np.isnan(self.high):
             raise ValueError(f"{name} contains NaN or -inf")
         self.forbidden = pairs > 0
-        if low_row == np.inf:
-            row = int(self.k.to_host(low == np.inf).nonzero()[0][0])
-            raise ValueError(f"{name} forbids all pairs of row {row} (+inf), which has mass: there is no plan")
+        if self.forbidden:
+            for what, lone in (("row", low == np.inf), ("column", self.lone_columns())):
+                if bool(lone.any()):
+                    place = int(lone.argmax())
+                    raise ValueError(f"{name} forbids all pairs (+inf) of a {what} that has mass: there is no plan "
+                                     f"({what} {place} of those with mass)")  # fmt: skip
         if not np.isfinite(self.high - self.low):
             raise ValueError(f"{name} has costs from {self.low} to {self.high}: their difference overflows")
 
@@ -171,6 +174,10 @@ class MatrixCost(Cost):
 
     def transposed(self):
         return MatrixCost(self.k, self.k.xp.ascontiguousarray(self.C.T))
+
+    def lone_columns(self):
+        """(m,) bool: the columns with nothing but forbidden pairs."""
+        return self.k.xp.isinf(self.C).all(axis=0)
 
     def sample(self, rows):
         """The costs of a few rows, in float64."""

@@ -67,7 +67,7 @@ class Level:
         self.y, self.y_try = xp.zeros(width), xp.zeros(width)
         self.col, self.col_try = xp.zeros(width), xp.zeros(width)
         self.log_v, self.log_try = xp.zeros(m), xp.zeros(m)
-        self.gap, self.diagonal, self.x, self.r, self.p = (xp.zeros(width) for _ in range(5))
+        self.gap, self.diagonal, self.x, self.rest, self.p = (xp.zeros(width) for _ in range(5))
         self.t = xp.empty(n)
 
     # ---- one evaluation ---------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class Level:
         dinv = xp.subtract(d, self.diagonal, out=self.diagonal)
         xp.maximum(dinv, 1e-14 * d, out=dinv)
         xp.reciprocal(dinv, out=dinv)
-        x, r, p = self.x, self.r, self.p
+        x, r, p = self.x, self.rest, self.p
         x.fill(0)
         xp.subtract(self.b, self.col, out=r)
         xp.multiply(r, dinv, out=p)

@@ -18,6 +18,7 @@ from ..monitor import Monitor
 from ..result import Status
 from . import newton, paper, sinkhorn
 from .costs import MatrixCost
+from .feasibility import obstruction
 from .problem import cost_matrix, pose, positive, real, relaxation
 from .result import OTResult
 from .solution import Solution
@@ -163,6 +164,10 @@ def _solve(k, problem, reg, tol, method, init, options, own):
             status = Status.CONVERGED
         else:
             status = watch.status or Status.STALLED
+        if status == Status.STALLED and cost.forbidden:
+            why = obstruction(np.isfinite(k.to_host(cost.C)), k.to_host(problem.a), k.to_host(problem.b))
+            if why is not None:
+                raise ValueError(f"C forbids (+inf) too much, there is no plan: of what has mass, {why}")
         return OTResult(
             x=solution.x,
             success=status == Status.CONVERGED,
