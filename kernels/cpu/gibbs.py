@@ -1,14 +1,14 @@
 """Numba twins of contracts/gibbs.py.
 
-Rows are cut into the runs that `work` has room for, whatever the number of threads; run k adds to work[k, 0] and has
-work[k, 1] and work[k, 2] for the exponents and costs of the row that it is at. A row is read once and then worked on in
-a cache, eight columns at a time.
+A row's costs are read or computed once, and then worked on in a cache, eight columns at a time. Of run k (runs.py),
+work[k, 0] is the column sum, work[k, 1] has the exponents and work[k, 2] the costs of the row that it is at.
 """
 
 import numpy as np
 from numba import njit
 
 from ..contracts.gibbs import NOTHING
+from .cost import columns_of, source_of, stage
 from .lanes import (
     LANES_JIT,
     SMALL_JIT,
@@ -29,88 +29,22 @@ from .lanes import (
     restore_denormals,
     smaller,
     smallest_of,
-    sqrt,
     store,
     sum_of,
     times_plus,
 )
-from .pool import over_blocks
+from .runs import add_runs, lower_to_runs, over_runs, rows_of
 
 _FINITE = np.finfo(float).max
-
-
-def _over_rows(body, work, *args):
-    over_blocks(body, work.shape[0], 1, work, *args)
-
-
-@njit(**SMALL_JIT)
-def _rows(part, parts, n):
-    return part * n // parts, (part + 1) * n // parts
-
-
-@njit(**LANES_JIT)
-def add_parts(work, out):
-    """out += the column sums of all parts, in their order."""
-    width = out.size
-    for j in range(0, width, 8):
-        total = load(out, j)
-        for part in range(work.shape[0]):
-            total = total + load(work, part * work.shape[1] * width + j)
-        store(out, j, total)
 
 
 # ---- a row ----------------------------------------------------------------------------------------------------------
 
 
-_NO_ORDER = np.empty(0, np.int32)
-
-
-def _source(C, X, Y, root, order=None):
-    """The cost's arguments with empty arrays for None, so that each body is compiled once for a dtype."""
-    if C is None:
-        return np.empty((0, 0), X.dtype), X, Y, int(root), _NO_ORDER
-    nothing = np.empty((0, 0), C.dtype)
-    return C, nothing, nothing, 0, _NO_ORDER if order is None else order
-
-
-@njit(**SMALL_JIT)
-def _stage(source, i, m, c):
-    """Costs of row i to c, and +inf after them."""
-    C, X, Y, root, order = source
-    whole, p = m - m % 8, X.shape[1]
-    if p > 0:
-        for j in range(0, whole, 8):
-            squares = fill(0.0)
-            for k in range(p):
-                difference = load(Y, k * m + j) - fill(np.float64(item(X, i * p + k)))
-                squares = times_plus(difference, difference, squares)
-            store(c, j, sqrt(squares) if root else squares)
-        for j in range(whole, m):
-            square = 0.0
-            for k in range(p):
-                square += (np.float64(item(Y, k * m + j)) - np.float64(item(X, i * p + k))) ** 2
-            c[j] = np.sqrt(square) if root else square
-    elif order.size:
-        for j in range(m):
-            c[j] = np.float64(item(C, i * m + item(order, j)))
-    else:
-        for j in range(0, whole, 8):
-            store(c, j, load(C, i * m + j))
-        for j in range(whole, m):
-            c[j] = np.float64(item(C, i * m + j))
-    for j in range(m, c.size):
-        c[j] = np.inf
-
-
-@njit(**SMALL_JIT)
-def _columns(source):
-    return source[0].shape[1] + source[2].shape[1]
-
-
 @njit(**SMALL_JIT)
 def _exponents(source, i, m, log_v, scale, x, c):
     """x = log_v - scale C_i; the largest."""
-    _stage(source, i, m, c)
+    stage(source, i, m, c)
     minus, top = fill(-scale), fill(-np.inf)
     for j in range(0, x.size, 8):
         exponent = times_plus(load(c, j), minus, load(log_v, j))
@@ -143,11 +77,11 @@ def _gibbs_kernel(
     first, last, work, source, log_v, scale, a, power, b, delta, starts, ends, offsets, values, log_sum
 ):
     mode = flush_denormals()
-    m = _columns(source)
-    for part in range(first, last):
-        col, x, c = work[part, 0], work[part, 1], work[part, 2]
+    m = columns_of(source)
+    for run in range(first, last):
+        col, x, c = work[run, 0], work[run, 1], work[run, 2]
         col[:] = 0.0
-        low, high = _rows(part, work.shape[0], a.size)
+        low, high = rows_of(run, work.shape[0], a.size)
         for i in range(low, high):
             top = _exponents(source, i, m, log_v, scale, x, c)
             total = _exps(x, top)
@@ -170,20 +104,20 @@ def _gibbs_kernel(
 def gibbs_kernel(
     C, X, Y, root, order, log_v, scale, a, power, b, delta, starts, ends, offsets, values, log_sum, col, work
 ):
-    source = _source(C, X, Y, root, order)
+    source = source_of(C, X, Y, root, order)
     scalars = float(scale), a, float(power), b, float(delta)
-    _over_rows(_gibbs_kernel, work, source, log_v, *scalars, starts, ends, offsets, values, log_sum)
-    add_parts(work, col)
+    over_runs(_gibbs_kernel, work, source, log_v, *scalars, starts, ends, offsets, values, log_sum)
+    add_runs(work, col)
 
 
 @njit(**LANES_JIT)
 def _gibbs_sums(first, last, work, source, log_v, scale, a, power, log_sum):
     mode = flush_denormals()
-    m = _columns(source)
-    for part in range(first, last):
-        col, x, c = work[part, 0], work[part, 1], work[part, 2]
+    m = columns_of(source)
+    for run in range(first, last):
+        col, x, c = work[run, 0], work[run, 1], work[run, 2]
         col[:] = 0.0
-        low, high = _rows(part, work.shape[0], a.size)
+        low, high = rows_of(run, work.shape[0], a.size)
         for i in range(low, high):
             top = _exponents(source, i, m, log_v, scale, x, c)
             total = _exps(x, top)
@@ -195,8 +129,8 @@ def _gibbs_sums(first, last, work, source, log_v, scale, a, power, log_sum):
 
 
 def gibbs_sums(C, X, Y, root, log_v, scale, a, power, log_sum, col, work):
-    _over_rows(_gibbs_sums, work, _source(C, X, Y, root), log_v, float(scale), a, float(power), log_sum)
-    add_parts(work, col)
+    over_runs(_gibbs_sums, work, source_of(C, X, Y, root), log_v, float(scale), a, float(power), log_sum)
+    add_runs(work, col)
 
 
 # ---- bounds ---------------------------------------------------------------------------------------------------------
@@ -205,14 +139,14 @@ def gibbs_sums(C, X, Y, root, log_v, scale, a, power, log_sum, col, work):
 @njit(**LANES_JIT)
 def _gibbs_certificate(first, last, work, source, g, scale, a, keep, left, f, kept, short, reach):
     mode = flush_denormals()
-    m = _columns(source)
+    m = columns_of(source)
     zero, one = fill(0.0), fill(1.0)
-    for part in range(first, last):
-        low_part, x, c = work[part, 0], work[part, 1], work[part, 2]
+    for run in range(first, last):
+        low_part, x, c = work[run, 0], work[run, 1], work[run, 2]
         low_part[:] = np.inf
-        low, high = _rows(part, work.shape[0], a.size)
+        low, high = rows_of(run, work.shape[0], a.size)
         for i in range(low, high):
-            _stage(source, i, m, c)
+            stage(source, i, m, c)
             least = fill(np.inf)
             for j in range(0, x.size, 8):
                 reduced = load(c, j) - load(g, j)
@@ -235,25 +169,15 @@ def _gibbs_certificate(first, last, work, source, g, scale, a, keep, left, f, ke
     restore_denormals(mode)
 
 
-@njit(**LANES_JIT)
-def _least_of_parts(work, low):
-    width = low.size
-    for j in range(0, width, 8):
-        least = load(low, j)
-        for part in range(work.shape[0]):
-            least = smaller(load(work, part * work.shape[1] * width + j), least)
-        store(low, j, least)
-
-
 def gibbs_certificate(C, X, Y, root, g, scale, a, keep, left, f, kept, short, reach, low, work):
-    _over_rows(_gibbs_certificate, work, _source(C, X, Y, root), g, float(scale), a, keep, left, f, kept, short, reach)
-    _least_of_parts(work, low)
+    over_runs(_gibbs_certificate, work, source_of(C, X, Y, root), g, float(scale), a, keep, left, f, kept, short, reach)
+    lower_to_runs(work, low)
 
 
 @njit(**SMALL_JIT)
 def _plan_row(source, i, m, log_u, log_v, scale, x, c):
     """x = row i of the plan, 0 in the padding; c = its costs."""
-    _stage(source, i, m, c)
+    stage(source, i, m, c)
     minus, row = fill(-scale), fill(log_u[i])
     for j in range(0, x.size, 8):
         exponent = times_plus(load(c, j), minus, load(log_v, j)) + row
@@ -263,11 +187,11 @@ def _plan_row(source, i, m, log_u, log_v, scale, x, c):
 @njit(**LANES_JIT)
 def _rounded_value(first, last, work, source, log_u, log_v, scale, keep, short, left, linear, entropy):
     mode = flush_denormals()
-    m = _columns(source)
+    m = columns_of(source)
     zero = fill(0.0)
-    for part in range(first, last):
-        x, c = work[part, 1], work[part, 2]
-        low, high = _rows(part, work.shape[0], log_u.size)
+    for run in range(first, last):
+        x, c = work[run, 1], work[run, 2]
+        low, high = rows_of(run, work.shape[0], log_u.size)
         for i in range(low, high):
             _plan_row(source, i, m, log_u, log_v, scale, x, c)
             missing, total = fill(short[i]), zero
@@ -285,8 +209,8 @@ def _rounded_value(first, last, work, source, log_u, log_v, scale, keep, short, 
 
 
 def rounded_value(C, X, Y, root, log_u, log_v, scale, keep, short, left, linear, entropy, work):
-    source = _source(C, X, Y, root)
-    _over_rows(_rounded_value, work, source, log_u, log_v, float(scale), keep, short, left, linear, entropy)
+    source = source_of(C, X, Y, root)
+    over_runs(_rounded_value, work, source, log_u, log_v, float(scale), keep, short, left, linear, entropy)
 
 
 # ---- the plan -------------------------------------------------------------------------------------------------------
@@ -295,11 +219,11 @@ def rounded_value(C, X, Y, root, log_u, log_v, scale, keep, short, left, linear,
 @njit(**LANES_JIT)
 def _plan_dense(first, last, work, source, log_u, log_v, scale, P):
     mode = flush_denormals()
-    m = _columns(source)
+    m = columns_of(source)
     whole = m - m % 8
-    for part in range(first, last):
-        x, c = work[part, 1], work[part, 2]
-        low, high = _rows(part, work.shape[0], log_u.size)
+    for run in range(first, last):
+        x, c = work[run, 1], work[run, 2]
+        low, high = rows_of(run, work.shape[0], log_u.size)
         for i in range(low, high):
             _plan_row(source, i, m, log_u, log_v, scale, x, c)
             for j in range(0, whole, 8):
@@ -310,17 +234,17 @@ def _plan_dense(first, last, work, source, log_u, log_v, scale, P):
 
 
 def plan_dense(C, X, Y, root, log_u, log_v, scale, P, work):
-    _over_rows(_plan_dense, work, _source(C, X, Y, root), log_u, log_v, float(scale), P)
+    over_runs(_plan_dense, work, source_of(C, X, Y, root), log_u, log_v, float(scale), P)
 
 
 @njit(**LANES_JIT)
 def _plan_count(first, last, work, source, log_u, log_v, scale, threshold, counts):
     mode = flush_denormals()
-    m = _columns(source)
+    m = columns_of(source)
     least = fill(threshold)
-    for part in range(first, last):
-        x, c = work[part, 1], work[part, 2]
-        low, high = _rows(part, work.shape[0], log_u.size)
+    for run in range(first, last):
+        x, c = work[run, 1], work[run, 2]
+        low, high = rows_of(run, work.shape[0], log_u.size)
         for i in range(low, high):
             _plan_row(source, i, m, log_u, log_v, scale, x, c)
             count = 0
@@ -331,17 +255,17 @@ def _plan_count(first, last, work, source, log_u, log_v, scale, threshold, count
 
 
 def plan_count(C, X, Y, root, log_u, log_v, scale, threshold, counts, work):
-    _over_rows(_plan_count, work, _source(C, X, Y, root), log_u, log_v, float(scale), float(threshold), counts)
+    over_runs(_plan_count, work, source_of(C, X, Y, root), log_u, log_v, float(scale), float(threshold), counts)
 
 
 @njit(**LANES_JIT)
 def _plan_sparse(first, last, work, source, log_u, log_v, scale, threshold, indptr, indices, data):
     mode = flush_denormals()
-    m = _columns(source)
+    m = columns_of(source)
     least = fill(threshold)
-    for part in range(first, last):
-        x, c = work[part, 1], work[part, 2]
-        low, high = _rows(part, work.shape[0], log_u.size)
+    for run in range(first, last):
+        x, c = work[run, 1], work[run, 2]
+        low, high = rows_of(run, work.shape[0], log_u.size)
         for i in range(low, high):
             _plan_row(source, i, m, log_u, log_v, scale, x, c)
             end = indptr[i]
@@ -355,19 +279,19 @@ def _plan_sparse(first, last, work, source, log_u, log_v, scale, threshold, indp
 
 
 def plan_sparse(C, X, Y, root, log_u, log_v, scale, threshold, indptr, indices, data, work):
-    source = _source(C, X, Y, root)
-    _over_rows(_plan_sparse, work, source, log_u, log_v, float(scale), float(threshold), indptr, indices, data)
+    source = source_of(C, X, Y, root)
+    over_runs(_plan_sparse, work, source, log_u, log_v, float(scale), float(threshold), indptr, indices, data)
 
 
 @njit(**LANES_JIT)
 def _plan_moments(first, last, work, source, log_u, log_v, scale, rows):
     mode = flush_denormals()
-    m = _columns(source)
+    m = columns_of(source)
     zero = fill(0.0)
-    for part in range(first, last):
-        col, x, c = work[part, 0], work[part, 1], work[part, 2]
+    for run in range(first, last):
+        col, x, c = work[run, 0], work[run, 1], work[run, 2]
         col[:] = 0.0
-        low, high = _rows(part, work.shape[0], log_u.size)
+        low, high = rows_of(run, work.shape[0], log_u.size)
         for i in range(low, high):
             _plan_row(source, i, m, log_u, log_v, scale, x, c)
             total = zero
@@ -381,8 +305,8 @@ def _plan_moments(first, last, work, source, log_u, log_v, scale, rows):
 
 
 def plan_moments(C, X, Y, root, log_u, log_v, scale, rows, cols, work):
-    _over_rows(_plan_moments, work, _source(C, X, Y, root), log_u, log_v, float(scale), rows)
-    add_parts(work, cols)
+    over_runs(_plan_moments, work, source_of(C, X, Y, root), log_u, log_v, float(scale), rows)
+    add_runs(work, cols)
 
 
 @njit(**LANES_JIT)
@@ -392,9 +316,9 @@ def _points_gradient(first, last, work, source, log_u, log_v, scale, alpha, beta
     p, m = Y.shape
     whole = m - m % 8
     zero, one, two, slopes = fill(0.0), fill(1.0), fill(2.0), fill(slope)
-    for part in range(first, last):
-        x, c = work[part, 1], work[part, 2]
-        low, high = _rows(part, work.shape[0], log_u.size)
+    for run in range(first, last):
+        x, c = work[run, 1], work[run, 2]
+        low, high = rows_of(run, work.shape[0], log_u.size)
         for i in range(low, high):
             _plan_row(source, i, m, log_u, log_v, scale, x, c)
             row = fill(alpha[i])
@@ -416,7 +340,7 @@ def _points_gradient(first, last, work, source, log_u, log_v, scale, alpha, beta
 
 def points_gradient(X, Y, root, log_u, log_v, scale, alpha, beta, slope, gradient, work):
     scalars = float(scale), alpha, beta, float(slope)
-    _over_rows(_points_gradient, work, _source(None, X, Y, root), log_u, log_v, *scalars, gradient)
+    over_runs(_points_gradient, work, source_of(None, X, Y, root), log_u, log_v, *scalars, gradient)
 
 
 # ---- the cost -------------------------------------------------------------------------------------------------------
@@ -424,13 +348,13 @@ def points_gradient(X, Y, root, log_u, log_v, scale, alpha, beta, slope, gradien
 
 @njit(**LANES_JIT)
 def _cost_range(first, last, work, source, low, high, forbidden):
-    m = _columns(source)
+    m = columns_of(source)
     finite = fill(_FINITE)
-    for part in range(first, last):
-        c = work[part, 2]
-        start, stop = _rows(part, work.shape[0], low.size)
+    for run in range(first, last):
+        c = work[run, 2]
+        start, stop = rows_of(run, work.shape[0], low.size)
         for i in range(start, stop):
-            _stage(source, i, m, c)
+            stage(source, i, m, c)
             least, most = fill(np.inf), fill(-np.inf)
             nan, count = is_nan(least), m - c.size  # the padding counts as forbidden
             for j in range(0, c.size, 8):
@@ -447,4 +371,4 @@ def _cost_range(first, last, work, source, low, high, forbidden):
 
 
 def cost_range(C, X, Y, root, low, high, forbidden, work):
-    _over_rows(_cost_range, work, _source(C, X, Y, root), low, high, forbidden)
+    over_runs(_cost_range, work, source_of(C, X, Y, root), low, high, forbidden)

@@ -1,7 +1,6 @@
 """Numba twins of contracts/scaling.py.
 
-Rows are cut into the runs that `work` has room for, whatever the number of threads; run k adds R'u up in work[k, 0],
-and the runs are added in order. Where there is one thread, a loop of steps stays in compiled code.
+Sums over rows are made in runs (runs.py). Where there is one thread, a loop of steps stays in compiled code.
 """
 
 import numpy as np
@@ -29,19 +28,11 @@ from .lanes import (
     toward_zero,
 )
 from .pool import JIT, over_blocks
+from .runs import largest_of_runs, over_runs, rows_of, sum_runs
 
 # What a row's sum is multiplied by before it is added back: (a / s)^power, q s, or q row.
 _SCALING, _PRODUCT, _GIVEN = 0, 1, 2
 _NONE = np.empty(0)
-
-
-def _over_runs(body, work, *args):
-    over_blocks(body, work.shape[0], 1, work, *args)
-
-
-@njit(**SMALL_JIT)
-def _rows(part, parts, n):
-    return part * n // parts, (part + 1) * n // parts
 
 
 # ---- products -------------------------------------------------------------------------------------------------------
@@ -76,14 +67,14 @@ def _add(blocks, first, last, weight, y):
 
 
 @njit(**LANES_JIT)
-def _sweep(first_part, last_part, work, starts, ends, offsets, values, x, mode, weights, power, row, s):
+def _sweep(first_run, last_run, work, starts, ends, offsets, values, x, mode, weights, power, row, s):
     """s = R x, and to each run's column sum what `mode` says."""
     flushed = flush_denormals()
     blocks = offsets, values
-    for part in range(first_part, last_part):
-        y = work[part, 0]
+    for run in range(first_run, last_run):
+        y = work[run, 0]
         y[:] = 0.0
-        low, high = _rows(part, work.shape[0], starts.size)
+        low, high = rows_of(run, work.shape[0], starts.size)
         for i in range(low, high):
             first, last = starts[i], ends[i]
             total = _dot(blocks, first, last, x)
@@ -100,33 +91,24 @@ def _sweep(first_part, last_part, work, starts, ends, offsets, values, x, mode, 
     restore_denormals(flushed)
 
 
-@njit(**LANES_JIT)
-def _sum_runs(work, y):
-    for j in range(0, y.size, 8):
-        total = load(work, j)
-        for part in range(1, work.shape[0]):
-            total = total + load(work, part * work.shape[1] * y.size + j)
-        store(y, j, total)
-
-
 def scaling_sweep(starts, ends, offsets, values, v, a, power_a, s, y, work):
-    _over_runs(_sweep, work, starts, ends, offsets, values, v, _SCALING, a, float(power_a), _NONE, s)
-    _sum_runs(work, y)
+    over_runs(_sweep, work, starts, ends, offsets, values, v, _SCALING, a, float(power_a), _NONE, s)
+    sum_runs(work, y)
 
 
 def scaling_products(starts, ends, offsets, values, x, q, row, t, y, work):
     mode, row = (_PRODUCT, _NONE) if row is None else (_GIVEN, row)
-    _over_runs(_sweep, work, starts, ends, offsets, values, x, mode, q, 1.0, row, t)
-    _sum_runs(work, y)
+    over_runs(_sweep, work, starts, ends, offsets, values, x, mode, q, 1.0, row, t)
+    sum_runs(work, y)
 
 
 @njit(**LANES_JIT)
-def _diagonal(first_part, last_part, work, starts, ends, offsets, values, q):
+def _diagonal(first_run, last_run, work, starts, ends, offsets, values, q):
     flushed = flush_denormals()
-    for part in range(first_part, last_part):
-        y = work[part, 0]
+    for run in range(first_run, last_run):
+        y = work[run, 0]
         y[:] = 0.0
-        low, high = _rows(part, work.shape[0], starts.size)
+        low, high = rows_of(run, work.shape[0], starts.size)
         for i in range(low, high):
             weight = fill(q[i])
             for k in range(starts[i], ends[i]):
@@ -136,17 +118,17 @@ def _diagonal(first_part, last_part, work, starts, ends, offsets, values, q):
 
 
 def scaling_diagonal(starts, ends, offsets, values, q, diagonal, work):
-    _over_runs(_diagonal, work, starts, ends, offsets, values, q)
-    _sum_runs(work, diagonal)
+    over_runs(_diagonal, work, starts, ends, offsets, values, q)
+    sum_runs(work, diagonal)
 
 
 @njit(**LANES_JIT)
-def _column_max(first_part, last_part, work, starts, ends, offsets, values, u):
+def _column_max(first_run, last_run, work, starts, ends, offsets, values, u):
     flushed = flush_denormals()
-    for part in range(first_part, last_part):
-        y = work[part, 0]
+    for run in range(first_run, last_run):
+        y = work[run, 0]
         y[:] = 0.0
-        low, high = _rows(part, work.shape[0], starts.size)
+        low, high = rows_of(run, work.shape[0], starts.size)
         for i in range(low, high):
             weight = fill(u[i])
             for k in range(starts[i], ends[i]):
@@ -155,18 +137,9 @@ def _column_max(first_part, last_part, work, starts, ends, offsets, values, u):
     restore_denormals(flushed)
 
 
-@njit(**LANES_JIT)
-def _max_of_runs(work, top):
-    for j in range(0, top.size, 8):
-        most = load(work, j)
-        for part in range(1, work.shape[0]):
-            most = larger(load(work, part * work.shape[1] * top.size + j), most)
-        store(top, j, most)
-
-
 def scaling_column_max(starts, ends, offsets, values, u, top, work):
-    _over_runs(_column_max, work, starts, ends, offsets, values, u)
-    _max_of_runs(work, top)
+    over_runs(_column_max, work, starts, ends, offsets, values, u)
+    largest_of_runs(work, top)
 
 
 # ---- Sinkhorn -------------------------------------------------------------------------------------------------------
@@ -206,7 +179,7 @@ def _sinkhorn_steps(
 ):
     for k in range(last + 1):
         _sweep(0, work.shape[0], work, starts, ends, offsets, values, v, _SCALING, a, power_a, s, s)
-        _sum_runs(work, y)
+        sum_runs(work, y)
         if not _scale_columns(y, b, power_b, tol, rate, warm, last, k, v, err):
             break
 
@@ -314,10 +287,10 @@ def _cg_update(work, k, d, dinv, tol2, x, r, p, rz):
     """What an iteration does with vectors over columns, after the sweep with p; `work` has the runs' T' q T p."""
     width = x.size
     product = work[0, 0]
-    for part in range(1, work.shape[0]):
-        run = work[part, 0]
+    for run in range(1, work.shape[0]):
+        part = work[run, 0]
         for j in range(width):
-            product[j] += run[j]
+            product[j] += part[j]
     curvature = 0.0
     for j in range(width):
         product[j] = d[j] * p[j] - product[j]
@@ -357,5 +330,5 @@ def schur_cg_steps(starts, ends, offsets, values, q, d, dinv, tol2, steps, x, r,
         if not rz[k - 1] > tol2:
             rz[k] = rz[k - 1]
             continue
-        _over_runs(_sweep, work, starts, ends, offsets, values, p, _PRODUCT, q, 1.0, _NONE, t)
+        over_runs(_sweep, work, starts, ends, offsets, values, p, _PRODUCT, q, 1.0, _NONE, t)
         _cg_update(work, k, d, dinv, tol2, x, r, p, rz)
