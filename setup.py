@@ -15,6 +15,7 @@ TEST = [
     "pytest>=8.2",
     "hypothesis>=6.100",
     "scikit-learn>=1.5",
+    "POT>=0.9.5",  # what compat.pot is compared with
     "matplotlib>=3.8",  # the demo's picture; brings Pillow, which scikit-learn needs to read its photos
     "array-api-strict>=2.3",
     "setuptools>=77",
