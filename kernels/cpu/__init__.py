@@ -40,6 +40,7 @@ from .scaling import (  # noqa: F401
     sinkhorn_steps,
 )
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
+from .spare import borrow, give_back, release  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cpu"
@@ -59,7 +60,3 @@ def csr_matrix(data, indices, indptr, shape):
 
 def synchronize():
     """Wait until everything asked for is done: at once, on the CPU."""
-
-
-def release():
-    """Give back memory that is cached for reuse: none, on the CPU."""

@@ -3,6 +3,18 @@
 import cupy as xp
 
 from .batched import batched_cg  # noqa: F401
+from .gibbs import (  # noqa: F401
+    cost_range,
+    gibbs_certificate,
+    gibbs_kernel,
+    gibbs_sums,
+    plan_count,
+    plan_dense,
+    plan_moments,
+    plan_sparse,
+    points_gradient,
+    rounded_value,
+)
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,
@@ -37,6 +49,15 @@ def csr_matrix(data, indices, indptr, shape):
 def synchronize():
     """Wait until everything asked for on the current stream is done."""
     xp.cuda.get_current_stream().synchronize()
+
+
+def borrow(shape, dtype):
+    """An array with anything in it; CuPy reuses freed memory by itself."""
+    return xp.empty(shape, dtype=dtype)
+
+
+def give_back(array):
+    """Nothing: it is freed when nobody uses it any more."""
 
 
 def release():

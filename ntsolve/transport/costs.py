@@ -9,7 +9,6 @@ import importlib
 
 import numpy as np
 
-from .. import validate
 from ..kernels.contracts.gibbs import width_of, workspace_shape
 
 ENTRIES_A_CALL = 1 << 24
@@ -53,8 +52,12 @@ class Cost:
         """The cost of some rows and columns; None is all of them."""
         raise NotImplementedError
 
-    def transposed(self):
-        """The same with X and Y exchanged."""
+    def lone_columns(self):
+        """(m,) bool: the columns with nothing but forbidden pairs."""
+        raise NotImplementedError
+
+    def sample(self, rows):
+        """The costs of a few rows, in float64 on the host."""
         raise NotImplementedError
 
     def look(self, name):
@@ -95,8 +98,9 @@ class Cost:
         """The stored kernel, log_sum and col of the contract gibbs_kernel, over all rows."""
         col.fill(0)
         for part, source in self.blocks():
-            self.k.gibbs_kernel(*source, order, log_v, scale, a[part], power, b, delta, store.starts[part],
-                                store.ends[part], store.offsets, store.values, log_sum[part], col, self.work)  # fmt: skip
+            rows = store.starts[part], store.ends[part]
+            self.k.gibbs_kernel(*source, order, log_v, scale, a[part], power, b, delta, *rows, store.offsets,
+                                store.values, log_sum[part], col, self.work)  # fmt: skip
 
 
     def certificate(self, g, scale, a, keep, left):
@@ -172,13 +176,8 @@ class MatrixCost(Cost):
         C = C if columns is None else C[:, columns]
         return self if C is self.C else MatrixCost(self.k, self.k.xp.ascontiguousarray(C))
 
-    def transposed(self):
-        return MatrixCost(self.k, self.k.xp.ascontiguousarray(self.C.T))
-
     def lone_columns(self):
-        """(m,) bool: the columns with nothing but forbidden pairs."""
         return self.k.xp.isinf(self.C).all(axis=0)
 
     def sample(self, rows):
-        """The costs of a few rows, in float64."""
         return self.k.to_host(self.C[self.k.xp.asarray(rows)]).astype(float)

@@ -1,4 +1,4 @@
-"""Whether forbidden pairs leave a plan: a maximal flow, asked for when a solve with forbidden pairs does not converge."""
+"""Whether forbidden pairs leave a plan: a maximal flow, asked for when a solve with such pairs does not converge."""
 
 import numpy as np
 
@@ -33,6 +33,6 @@ def obstruction(allowed, a, b):
     columns = allowed[rows].any(axis=0)
     few = ", ".join(map(str, rows[:5])) + (", ..." if rows.size > 5 else "")
     return (
-        f"{rows.size} rows ({few}) have {a[rows].sum():.6g} of the mass, and the {int(columns.sum())} columns that they "
-        f"may go to take {b[columns].sum():.6g} of it"
+        f"{rows.size} rows ({few}) have {a[rows].sum():.6g} of the mass, and the {int(columns.sum())} columns that "
+        f"they may go to take {b[columns].sum():.6g} of it"
     )

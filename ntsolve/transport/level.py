@@ -4,8 +4,8 @@ With the rows' scaling eliminated, s = R v and u = (a / s)^power, what is left i
 
     phi(v) = sum_i a_i log s_i - sum_j b_j log v_j                    (balanced)                                (1)
 
-with gradient col - b, col = v * R'u, and Hessian diag(col) - T' diag(a) T, T_ij = R_ij v_j / s_i. Where a marginal may be
-missed at the price tau KL, its power is tau / (tau + reg) instead of 1, and
+with gradient col - b, col = v * R'u, and Hessian diag(col) - T' diag(a) T, T_ij = R_ij v_j / s_i. Where a marginal may
+be missed at the price tau KL, its power is tau / (tau + reg) instead of 1, and
 
     a log s -> u s / (1 - power),      -b log v -> (tau / reg) target,     target = b v^(-reg / tau).           (2)
 
@@ -61,7 +61,7 @@ class Level:
         self.b[:m] = b
         self.b_m, self.log_b = self.b[:m], xp.log(b)
         self.powers = (1.0, 1.0)
-        self.error = math.inf
+        self.error, self.evaluated = math.inf, False  # whether s and y are those of v = 1 already
         self.v, self.v_try = xp.ones(width), xp.ones(width)
         self.s, self.s_try = xp.ones(n), xp.ones(n)
         self.y, self.y_try = xp.zeros(width), xp.zeros(width)
@@ -75,7 +75,11 @@ class Level:
     def _evaluate(self, v, s, y, col):
         """The error at v, with s, y and col there; infinite where the next scaling cannot be computed."""
         xp, store = self.k.xp, self.store
-        self.k.scaling_sweep(*store.parts, v, self.a, 1.0, s, y, store.work)
+        if self.evaluated:
+            self.evaluated = False
+            s.fill(1)
+        else:
+            self.k.scaling_sweep(*store.parts, v, self.a, 1.0, s, y, store.work)
         xp.multiply(v, y, out=col)
         xp.subtract(col, self.b, out=self.gap)
         xp.abs(self.gap, out=self.gap)
@@ -84,6 +88,7 @@ class Level:
 
     def start(self, log_v):
         """Put v there."""
+        self.evaluated = False
         self.log_v[:] = log_v
         self.k.xp.exp(self.log_v, out=self.v[: self.m])
 
@@ -190,7 +195,7 @@ class Level:
 
     def _newton(self, tol, most=100):
         """Newton steps on phi."""
-        xp, m = self.k.xp, self.m
+        m = self.m
         falls = slow = 0
         for _ in range(most):
             if not self.watch.going():

@@ -12,7 +12,7 @@ are small in their row and in their column are dropped on the way, so that R is 
     verify: an exp pass from the cost as it was passed in, rows exact, error in the columns
         if that is above the tolerance: R from an exp pass at g, and k = 0 again
 
-Newton on the stored, truncated kernel is the method of Tang et al., ICLR 2024, and Tang, Qiu, NeurIPS 2024, see level.py.
+Newton on a stored, truncated kernel is the method of Tang et al., ICLR 2024, and Tang, Qiu, NeurIPS 2024: level.py.
 """
 
 import math
@@ -53,18 +53,21 @@ def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, tau=(np.inf, np.inf)
     watch : Monitor
         It is shown errors times `mass`.
     """
-    counts = dict(passes=0, scalings=0, newton=0, cg=0)
+    counts = {"passes": 0, "scalings": 0, "newton": 0, "cg": 0}
     method = _Annealing(k, cost, a, b, reg, tol, watch, mass, counts)
     watch.iterate = method.current
     best, level_tol = None, LEVEL_TOL
-    for _ in range(1 + RESTARTS):
-        outcome = method.run(level_tol, g)
-        if best is None or not outcome.error >= best.error:
-            best = outcome
-        if best.error <= tol or watch.status is not None or best.error <= method.rounding:
-            break
-        level_tol, g = max(min(level_tol / 10, best.error / 30), tol), None
-    return best
+    try:
+        for _ in range(1 + RESTARTS):
+            outcome = method.run(level_tol, g)
+            if best is None or not outcome.error >= best.error:
+                best = outcome
+            if best.error <= tol or watch.status is not None or best.error <= method.rounding:
+                break
+            level_tol, g = max(min(level_tol / 10, best.error / 30), tol), None
+        return best
+    finally:
+        method.store.release()
 
 
 class _Annealing:
@@ -81,7 +84,7 @@ class _Annealing:
             b = b[self.order]
         self.store = Store(k, cost)
         self.level = Level(k, self.store, a, b, watch, mass, counts)
-        self.log_sum, self.log_v, self.col = xp.empty(n), xp.zeros(cost.width), xp.empty(cost.width)
+        self.log_sum, self.log_v = xp.empty(n), xp.zeros(cost.width)
         # relative, of a plan whose logarithms are differences of numbers of this size
         self.rounding = 4 * np.finfo(float).eps * (1 + cost.span / reg)
 
@@ -147,9 +150,11 @@ class _Annealing:
         m, level = self.b.size, self.level
         level.r = r
         self.log_v[:m] = self.g / r
-        self.store.build(self.order, self.log_v, r, self.a, 1.0, level.b, delta, self.log_sum, self.col)
+        self.store.build(self.order, self.log_v, r, self.a, 1.0, level.b, delta, self.log_sum, level.y)
+        level.y[m:] = 0
         self.counts["passes"] += 1
         level.start(0.0)
+        level.evaluated = delta == 0  # s = 1, and y the columns' sums
 
     def potentials(self):
         """g in the order of the columns."""

@@ -93,7 +93,7 @@ class OTResult(Result):
 
     @property
     def gap(self):
-        """Regularised value of the plan, rounded to be feasible, minus that of the dual: how far from optimal, at most."""
+        """Regularised value of the plan, rounded to be feasible, minus that of the dual."""
         self._only_balanced("gap")
         return self._with_device(lambda: self._solution.gap)
 
@@ -118,6 +118,9 @@ class OTResult(Result):
         -------
         float
         """
-        C, a, b = (None if each is None else validate.own_kind(name, each)[0] for name, each in zip("Cab", (C, a, b)))
+        C, a, b = (
+            None if each is None else validate.own_kind(name, each)[0]
+            for name, each in zip("Cab", (C, a, b), strict=True)
+        )
         with kernels_for(C=C, a=a, b=b, f=self._solution.f) as k:
             return self._solution.marginal_error(k, C, a, b)

@@ -50,7 +50,7 @@ class Solution:
         The rows are exact but for rounding: of the weights' sums, of the plan to its dtype, and of the logarithms of
         its entries, differences of numbers that may be large. Where the last may matter, the plan is summed up itself.
         """
-        problem, xp = self.problem, self.k.xp
+        problem = self.problem
         rounded = 0.0 if self.dtype == np.float64 else 0.5 * np.finfo(self.dtype).eps * float(self.rows.sum())
         size = float(abs(self.f).max()) + float(abs(self.g).max())
         if np.isfinite(size) and size * np.finfo(float).eps * float(self.rows.sum()) > 1e-12 * self.reg:

@@ -41,7 +41,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     a, b : arrays (n,) and (m,), optional
         Weights, not negative and of equal sums. None or empty: uniform, of the mass of the other, or 1.
     reg : float
-        Strength of the entropy, in units of C: below a thousandth of its range the plan is close to an unregularised one.
+        Strength of the entropy, in units of C. From a thousandth of its range down, plans are close to unregularised.
     tol : float
         A plan is accepted when ``|P 1 - a|_1 + |P'1 - b|_1 <= tol``.
     method : {"sns", "sinkhorn", "sns-paper"}
@@ -101,14 +101,16 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     reg, tol = positive("reg", reg), validate.nonnegative("tol", tol)
     method = validate.choice("method", method, METHODS)
     tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
-    options = validate.common(maxiter=MAXITER[method] if maxiter is None else maxiter, time_limit=time_limit,
-                              callback=callback, verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+    maxiter = MAXITER[method] if maxiter is None else maxiter
+    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
+                              on_failure=on_failure, rng=rng)  # fmt: skip
     C, own = validate.own_kind("C", C)
     a, b = (None if each is None else validate.own_kind(name, each)[0] for name, each in (("a", a), ("b", b)))
     with kernels_for(C=C, a=a, b=b) as k:
         problem = pose(k, MatrixCost(k, cost_matrix(k, "C", C)), a, b, tau=tau, check=options.check)
         result = _solve(k, problem, reg, tol, method, potentials_init, options, own)
-    report("solve_ot", result, options.on_failure)
+    if not result.success:
+        report("solve_ot", result, options.on_failure)
     return result
 
 
@@ -134,7 +136,7 @@ def _solve(k, problem, reg, tol, method, init, options, own):
         return Solution(problem, reg, f, g, None, None, own).x
 
     with _Watch(show, maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
-                began=options.began, verbose=options.verbose, start=[nothing], target=[tol], shape=()) as watch:  # fmt: skip
+                began=options.began, verbose=options.verbose, start=[nothing], target=[tol]) as watch:  # fmt: skip
         goal = tol - problem.mismatch
         if method == "sns":
             answer = newton.solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, mass=mass, g=start[1],

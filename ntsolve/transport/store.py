@@ -6,7 +6,7 @@ from ..kernels.contracts.gibbs import LANES
 
 
 class Store:
-    """R in blocks: what the kernels of contracts/scaling.py take first, and the second store that a Newton matrix is in.
+    """R in blocks, what the kernels of contracts/scaling.py take first; and a second store, for the Newton matrix.
 
     Attributes
     ----------
@@ -25,8 +25,13 @@ class Store:
         self._newton = None
 
     def _space(self):
-        xp = self.k.xp
-        return xp.empty(self.room, dtype="int32"), xp.empty((self.room, LANES))
+        return self.k.borrow((self.room,), "int32"), self.k.borrow((self.room, LANES), "float64")
+
+    def release(self):
+        """Leave the memory to the next solve."""
+        for array in (self.offsets, self.values, *(self._newton or ())[1:]):
+            self.k.give_back(array)
+        self.offsets = self.values = self._newton = None
 
     @property
     def parts(self):
@@ -63,7 +68,7 @@ class Store:
         return self.blocks / max(1, self.room)
 
     def newton_matrix(self, v, s, a, b, threshold, single):
-        """(T of contracts/scaling.py (4) without its small entries, its scratch, its blocks); in float32 if `single`."""
+        """(T of contracts/scaling.py (4) without its small entries, scratch, blocks), in float32 if `single`."""
         if self._newton is None:
             self._newton = (self.k.xp.empty_like(self.ends), *self._space())
         ends, offsets, values = self._newton

@@ -39,7 +39,7 @@ def solve(C, a, b, reg, *, tol=1e-12, tau_a=np.inf, tau_b=np.inf):
     and tau a.(exp(-f / tau) - 1) else.
     """
     C, a, b = (np.asarray(v, float) for v in (C, a, b))
-    (n, m), f, g = C.shape, np.zeros(len(a)), np.zeros(len(b))
+    n, f, g = len(a), np.zeros(len(a)), np.zeros(len(b))
     finite = C[np.isfinite(C)]
     level = max(reg, 0.5 * (finite.max() - finite.min()))
     while True:
