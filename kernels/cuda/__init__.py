@@ -28,6 +28,17 @@ from .linalg import (  # noqa: F401
     norm,
 )
 from .loop import FLOPS_A_CALL, SMALL, Replay, column_parts  # noqa: F401
+from .scaling import (  # noqa: F401
+    scaling_anneal,
+    scaling_column_max,
+    scaling_compact,
+    scaling_diagonal,
+    scaling_pack,
+    scaling_products,
+    scaling_sweep,
+    schur_cg_steps,
+    sinkhorn_steps,
+)
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 

@@ -142,7 +142,8 @@ gibbs_sums(const T* __restrict__ C, const T* __restrict__ X, const T* __restrict
 }
 
 // col += the sum of the runs.
-__global__ void __launch_bounds__(THREADS, 2) add_runs(const double* work, double* __restrict__ col, int runs, int width) {
+__global__ void __launch_bounds__(THREADS, 2)
+add_runs(const double* work, double* __restrict__ col, int runs, int width) {
   const double sum = over_runs<Sum>(work, runs, width);
   const int j = blockIdx.x * TILE + threadIdx.x;
   if (threadIdx.x < TILE && j < width) col[j] += sum;
