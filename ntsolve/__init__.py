@@ -15,6 +15,7 @@ from .config import config  # noqa: E402  # at once, or the module of that name 
 _HOME = {
     "cg": "linalg.cg",
     "solve_ot": "transport.solve",
+    "solve_ot_sample": "transport.solve",
     "progress": "monitor",
     "LinearResult": "result",
     "OTResult": "transport.result",

@@ -12,3 +12,4 @@ from .result import Result as Result
 from .result import Status as Status
 from .transport.result import OTResult as OTResult
 from .transport.solve import solve_ot as solve_ot
+from .transport.solve import solve_ot_sample as solve_ot_sample

@@ -10,13 +10,16 @@ import importlib
 import numpy as np
 
 from ..kernels.contracts.gibbs import width_of, workspace_shape
+from .cells import principal
 
 ENTRIES_A_CALL = 1 << 24
-ENTRIES_OF_A_FUNCTION = 1 << 20  # computed by a user's metric, at a time
+SAMPLES, AXES = 16, 3  # rows of a cost matrix, and principal components of them, that tell its columns apart
 
 
 class Cost:
     """C (n, m), never asked for as a whole. Vectors over columns are (width,), padded; those over rows (n,)."""
+
+    entries_a_call = ENTRIES_A_CALL
 
     def __init__(self, k, shape, dtype):
         self.k, self.shape, self.dtype = k, shape, np.dtype(dtype)
@@ -32,8 +35,12 @@ class Cost:
     @functools.cached_property
     def slices(self):
         """Rows of each call."""
+        return self.cut(self.entries_a_call)
+
+    def cut(self, entries):
+        """Slices of the rows with so many entries at most."""
         n, m = self.shape
-        step = max(1, ENTRIES_A_CALL // m)
+        step = max(1, min(entries, self.entries_a_call) // m)
         return [slice(low, min(n, low + step)) for low in range(0, n, step)]
 
     def blocks(self):
@@ -48,6 +55,10 @@ class Cost:
     def __setstate__(self, state):
         self.__dict__.update(state, k=importlib.import_module(f"ntsolve.kernels.{state['k']}"))
 
+    def ordered_blocks(self, order, entries=ENTRIES_A_CALL):
+        """The same with the columns in another order, and the `order` that the kernel has to see to itself, or None."""
+        raise NotImplementedError
+
     def part(self, rows, columns):
         """The cost of some rows and columns; None is all of them."""
         raise NotImplementedError
@@ -56,8 +67,8 @@ class Cost:
         """(m,) bool: the columns with nothing but forbidden pairs."""
         raise NotImplementedError
 
-    def sample(self, rows):
-        """The costs of a few rows, in float64 on the host."""
+    def features(self):
+        """(axes, m) on the host: where the columns are, so that near ones can be put side by side."""
         raise NotImplementedError
 
     def look(self, name):
@@ -97,9 +108,9 @@ class Cost:
     def kernel(self, order, log_v, scale, a, power, b, delta, store, log_sum, col):
         """The stored kernel, log_sum and col of the contract gibbs_kernel, over all rows."""
         col.fill(0)
-        for part, source in self.blocks():
+        for part, source, left in self.ordered_blocks(order):
             rows = store.starts[part], store.ends[part]
-            self.k.gibbs_kernel(*source, order, log_v, scale, a[part], power, b, delta, *rows, store.offsets,
+            self.k.gibbs_kernel(*source, left, log_v, scale, a[part], power, b, delta, *rows, store.offsets,
                                 store.values, log_sum[part], col, self.work)  # fmt: skip
 
 
@@ -171,6 +182,10 @@ class MatrixCost(Cost):
         for part in self.slices:
             yield part, (self.C[part], None, None, 0)
 
+    def ordered_blocks(self, order, entries=ENTRIES_A_CALL):
+        for part in self.cut(entries):
+            yield part, (self.C[part], None, None, 0), order
+
     def part(self, rows, columns):
         C = self.C if rows is None else self.C[rows]
         C = C if columns is None else C[:, columns]
@@ -179,5 +194,8 @@ class MatrixCost(Cost):
     def lone_columns(self):
         return self.k.xp.isinf(self.C).all(axis=0)
 
-    def sample(self, rows):
-        return self.k.to_host(self.C[self.k.xp.asarray(rows)]).astype(float)
+    def features(self):
+        n = self.shape[0]
+        rows = np.sort(np.random.default_rng(0).choice(n, min(SAMPLES, n), replace=False))
+        rows = self.k.to_host(self.C[self.k.xp.asarray(rows)]).astype(float)
+        return principal(np.where(np.isfinite(rows), rows, self.high), AXES)

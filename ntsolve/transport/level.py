@@ -86,6 +86,11 @@ class Level:
         self.counts["scalings"] += 1
         return float(self.gap.sum()) if float(y[: self.m].min()) > UNDERFLOW else math.inf
 
+    def aim(self, b):
+        """Other column sums to meet."""
+        self.b_m[:] = b
+        self.log_b = self.k.xp.log(b)
+
     def start(self, log_v):
         """Put v there."""
         self.evaluated = False

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..kernels.contracts.gibbs import LANES
+from .cells import kd_order
 from .level import Level, Verdict
 from .store import Store
 
@@ -80,7 +82,7 @@ class _Annealing:
             self.levels += 1
         self.order = None
         if self.levels and m >= SORTED:
-            self.order = xp.asarray(column_order(cost), dtype="int32")
+            self.order = xp.asarray(kd_order(cost.features(), LANES)[0], dtype="int32")
             b = b[self.order]
         self.store = Store(k, cost)
         self.level = Level(k, self.store, a, b, watch, mass, counts)
@@ -115,7 +117,7 @@ class _Annealing:
         level = self.level
         for _ in range(ROUNDS):
             verdict = level.solve(tol)
-            self._absorb(r)
+            absorb(self.k, self.g, r, level.log_v)
             if verdict in (Verdict.MET, Verdict.HALTED):
                 break
             self._build(r, KEEP)
@@ -126,7 +128,7 @@ class _Annealing:
         level, best, before = self.level, None, math.inf
         for turn in range(ROUNDS):
             verdict = level.solve(0.5 * self.tol)
-            self._absorb(self.reg)
+            absorb(self.k, self.g, self.reg, level.log_v)
             outcome = self._outcome()
             if best is None or not outcome.error >= best.error:
                 best = outcome
@@ -139,11 +141,6 @@ class _Annealing:
             self._build(self.reg, KEEP)
         return best
 
-    def _absorb(self, r):
-        """g += r log v"""
-        log_v = self.level.log_v
-        if bool(self.k.xp.isfinite(log_v).all()):
-            self.g += r * (log_v - self.k.xp.median(log_v))
 
     def _build(self, r, delta):
         """R from the cost at g, and v = 1."""
@@ -183,6 +180,12 @@ class _Annealing:
         return Outcome(f, g, error, self.counts, columns)
 
 
+def absorb(k, g, r, log_v):
+    """g += r log v, unless that is no number any more."""
+    if bool(k.xp.isfinite(log_v).all()):
+        g += r * (log_v - k.xp.median(log_v))
+
+
 def exact_rows(k, cost, a, b, reg, g, tau=(np.inf, np.inf)):
     """(f, error, columns): the row potentials that are best for g, by a pass over the cost, and |columns - target|_1.
 
@@ -195,27 +198,3 @@ def exact_rows(k, cost, a, b, reg, g, tau=(np.inf, np.inf)):
     cost.sums(log_v, 1 / reg, a if power_a == 1 else a**power_a, power_a, log_sum, col)
     target = b if tau[1] == np.inf else b * xp.exp(-g / tau[1])
     return reg * power_a * (xp.log(a) - log_sum), float(abs(col[:m] - target).sum()), col[:m]
-
-
-def column_order(cost, samples=16, axes=3, leaf=8):
-    """An order of the columns in which near ones are near: a k-d tree on principal components of a few rows."""
-    n, m = cost.shape
-    rows = cost.sample(np.sort(np.random.default_rng(0).choice(n, min(samples, n), replace=False)))
-    rows = np.where(np.isfinite(rows), rows, cost.high)
-    rows -= rows.mean(1, keepdims=True)
-    _, vectors = np.linalg.eigh(rows @ rows.T)
-    features = vectors[:, ::-1][:, :axes].T @ rows
-    order, ranges = np.arange(m), [(0, m)]
-    while ranges:
-        halves = []
-        for low, high in ranges:
-            if high - low <= leaf:
-                continue
-            inside = order[low:high]
-            here = features[:, inside]
-            widest = here[np.ptp(here, axis=1).argmax()]
-            half = -(-((high - low) // 2) // leaf) * leaf
-            order[low:high] = inside[np.argpartition(widest, min(half, high - low - 1))]
-            halves += [(low, low + half), (low + half, high)]
-        ranges = halves
-    return order

@@ -16,9 +16,10 @@ from ..dispatch import kernels_for
 from ..linalg.outcome import report
 from ..monitor import Monitor
 from ..result import Status
-from . import newton, paper, sinkhorn
+from . import newton, paper, sinkhorn, sparse
 from .costs import MatrixCost
 from .feasibility import obstruction
+from .points import cost_of_points, metric_of
 from .problem import cost_matrix, pose, positive, real, relaxation
 from .result import OTResult
 from .solution import Solution
@@ -105,13 +106,78 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
                               on_failure=on_failure, rng=rng)  # fmt: skip
     C, own = validate.own_kind("C", C)
-    a, b = (None if each is None else validate.own_kind(name, each)[0] for name, each in (("a", a), ("b", b)))
+    a, b = _weights(a, b)
     with kernels_for(C=C, a=a, b=b) as k:
         problem = pose(k, MatrixCost(k, cost_matrix(k, "C", C)), a, b, tau=tau, check=options.check)
         result = _solve(k, problem, reg, tol, method, potentials_init, options, own)
     if not result.success:
         report("solve_ot", result, options.on_failure)
     return result
+
+
+def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9, tau_a=None, tau_b=None,
+                    potentials_init=None, maxiter=None, time_limit=None, callback=None, verbose=False, rng=None,
+                    check=True, on_failure="warn"):  # fmt: skip
+    """Solve an entropic optimal transport problem between two sets of points, whose costs are never stored.
+
+    Memory is that of the points, and of the entries of the plan that matter at this reg.
+
+    Parameters
+    ----------
+    X, Y : arrays (n, p) and (m, p)
+        Points, float32 or float64.
+    a, b : arrays (n,) and (m,), optional
+        Weights, as for `solve_ot`.
+    metric : {"sqeuclidean", "euclidean", "cosine"} or callable
+        The cost of a pair: the squared distance, the distance, one minus the cosine; or ``metric(X, Y)`` -> array
+        (n, m), which is called with some of the points of X, or with means of points.
+    reg, tol, tau_a, tau_b, potentials_init, maxiter, time_limit, callback, verbose, rng, check, on_failure
+        As for `solve_ot`; `reg` is in units of the cost.
+
+    Returns
+    -------
+    OTResult
+        As of `solve_ot`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit.
+    ConvergenceError
+        With ``on_failure="raise"``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        With ``on_failure="warn"``; a PrecisionWarning where rounding is what stands in the way.
+
+    Examples
+    --------
+    >>> import numpy as np, ntsolve
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.random((300, 2)), rng.random((400, 2)) + 1
+    >>> result = ntsolve.solve_ot_sample(X, Y, reg=1e-2)
+    >>> result.status.name, result.sparse_plan(1e-9).shape
+    ('CONVERGED', (300, 400))
+    """
+    reg, tol, metric = positive("reg", reg), validate.nonnegative("tol", tol), metric_of(metric)
+    tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
+    options = validate.common(maxiter=MAXITER["sns"] if maxiter is None else maxiter, time_limit=time_limit,
+                              callback=callback, verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+    X, own = validate.own_kind("X", X)
+    Y, _ = validate.own_kind("Y", Y)
+    a, b = _weights(a, b)
+    with kernels_for(X=X, Y=Y, a=a, b=b) as k:
+        cost = cost_of_points(k, X, Y, metric)
+        problem = pose(k, cost, a, b, tau=tau, names=("metric", "a", "b"), check=options.check)
+        result = _solve(k, problem, reg, tol, "sns", potentials_init, options, own)
+    if not result.success:
+        report("solve_ot_sample", result, options.on_failure)
+    return result
+
+
+def _weights(a, b):
+    return (None if each is None else validate.own_kind(name, each)[0] for name, each in (("a", a), ("b", b)))
 
 
 class _Watch(Monitor):
@@ -128,9 +194,9 @@ class _Watch(Monitor):
 def _solve(k, problem, reg, tol, method, init, options, own):
     """One problem, by one method, from the door to the result."""
     cost, mass, tau = problem.cost, problem.mass, problem.tau
-    weights = problem.weights
+    a, b = problem.weights
     start = _start(k, problem, init)
-    nothing = float(weights[0].sum()) + float(weights[1].sum())  # the error of a plan of zeros
+    nothing = float(a.sum()) + float(b.sum())  # the error of a plan of zeros
 
     def show(f, g):
         return Solution(problem, reg, f, g, None, None, own).x
@@ -139,25 +205,22 @@ def _solve(k, problem, reg, tol, method, init, options, own):
                 began=options.began, verbose=options.verbose, start=[nothing], target=[tol]) as watch:  # fmt: skip
         goal = tol - problem.mismatch
         if method == "sns":
-            answer = newton.solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, mass=mass, g=start[1],
-                                  tau=tau)  # fmt: skip
-            f, g, error, counts, columns = answer
+            solve = sparse.solve if sparse.takes(cost) else newton.solve
+            f, g, error, counts, columns = solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, start[1], mass)
             f, error, columns = f + reg * np.log(mass), mass * error, mass * columns
         else:
-            if not isinstance(cost, MatrixCost):
-                raise ValueError(f"method={method!r} works on a cost matrix only, not on points")
             if method == "sinkhorn":
-                answer = sinkhorn.solve(k, cost.C, *weights, reg, goal, watch, *start, tau)
+                answer = sinkhorn.solve(k, cost.C, a, b, reg, goal, watch, *start, tau=tau)
             elif problem.balanced:
-                answer = paper.solve(k, cost.C, *weights, reg, goal, watch, *start)
+                answer = paper.solve(k, cost.C, a, b, reg, goal, watch, *start)
             else:
                 raise ValueError("method='sns-paper' meets both marginals: tau_a and tau_b are not for it")
             f, g, _, counts = answer
-            f, error, columns = newton.exact_rows(k, cost, *weights, reg, g, tau)
+            f, error, columns = newton.exact_rows(k, cost, a, b, reg, g, tau)
         if problem.balanced:  # the constant that may go from f to g
             shift = 0.5 * (float(problem.a @ f) - float(problem.b @ g))
             f, g = f - shift, g + shift
-        rows = weights[0] if tau[0] == np.inf else weights[0] * k.xp.exp(-f / tau[0])
+        rows = a if tau[0] == np.inf else a * k.xp.exp(-f / tau[0])
         solution = Solution(problem, reg, f, g, rows, columns, own)
         residual = solution.residual(error)
         if not np.isfinite(residual):

@@ -14,10 +14,10 @@ class Store:
         Whether entries are left out that are not zero.
     """
 
-    def __init__(self, k, cost):
+    def __init__(self, k, cost, room=None):
         xp, (n, _), lanes = k.xp, cost.shape, cost.width // LANES
         self.k, self.cost, self.width = k, cost, cost.width
-        self.room = n * lanes
+        self.room = n * lanes if room is None else room
         self.starts = xp.arange(n, dtype="int64") * lanes
         self.ends = xp.zeros(n, dtype="int64")
         self.offsets, self.values = self._space()
