@@ -69,6 +69,7 @@ class Level:
         self.log_v, self.log_try = xp.zeros(m), xp.zeros(m)
         self.gap, self.diagonal, self.x, self.rest, self.p = (xp.zeros(width) for _ in range(5))
         self.t = xp.empty(n)
+        self.single = SINGLE
 
     # ---- one evaluation ---------------------------------------------------------------------------------------------
 
@@ -241,7 +242,7 @@ class Level:
         d += self.col
         d[self.m :] = 1
         threshold = min(1e-3, max(0.2 * err / 16, 1e-13))
-        T, work, blocks = store.newton_matrix(self.v, self.s, self.a, self.b, threshold, err > SINGLE)
+        T, work, blocks = store.newton_matrix(self.v, self.s, self.a, self.b, threshold, err > self.single)
         k.scaling_diagonal(*T, self.a, self.diagonal, work)
         dinv = xp.subtract(d, self.diagonal, out=self.diagonal)
         xp.maximum(dinv, 1e-14 * d, out=dinv)

@@ -1,10 +1,10 @@
 """Many points: a stored kernel of which only what matters is ever there, and a start from cells of points.
 
 A stored kernel of n x m entries would take as much memory as the cost that is not stored. So there is none: the
-potentials of a problem between cells of near points (k-d trees, each cell its weighted mean) are extended to all points
-by one Sinkhorn step against the cells, whose error is of second order in their size, and the kernel is built from
-there at reg itself, without entries of less than a small part of their row and column. What that leaves out of the
-column sums is known from the pass that builds it, and moved to the other side:
+potentials of a problem between half as many cells of near points (k-d trees, each cell its weighted mean) are extended
+to all points by one Sinkhorn step against the cells, whose error is of second order in their size, and the kernel is
+built from there at reg itself, without entries of less than a small part of their row and column. What that leaves out
+of the column sums is known from the pass that builds it, and moved to the other side:
 
     b~ = b - (col of the whole kernel - col of what is kept), both at v = 1                                       (1)
 
@@ -22,10 +22,12 @@ from .cells import kd_order, merged
 from .level import Level, Verdict
 from .store import Store
 
-DENSE = 1 << 23  # entries of a kernel that is stored as a whole
-CELLS = 2000
+DENSE = 1 << 22  # entries of a kernel that is stored as a whole
 BLOCKS_A_CHUNK = 1 << 16  # of the kernel, built at a time
-DROP = 1e-3  # entries of a row that are left out, to begin with
+DROPS = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # entries, relative to their row, that are left out: the first that leaves
+SHARE, ENOUGH = 0.06, 1 << 22  # so large a part of all, or so many
+SAMPLE = 64  # rows, to find out
+SINGLE = 1e-7  # a Newton matrix in float32 for larger errors
 ROUNDS = 40
 
 
@@ -103,7 +105,7 @@ class _Rounds:
         self.order = xp.asarray(kd_order(cost.features(), LANES)[0], dtype="int32")
         self.store = PackedStore(k, cost)
         self.level = Level(k, self.store, a, b[self.order], watch, mass, counts)
-        self.level.r = reg
+        self.level.r, self.level.single = reg, SINGLE
         self.b_sorted = b[self.order]
         self.log_sum, self.log_v, self.col = xp.empty(n), xp.zeros(cost.width), xp.empty(cost.width)
         self.rounding = 4 * np.finfo(float).eps * (1 + cost.span / reg)
@@ -118,15 +120,15 @@ class _Rounds:
             self.store.release()
 
     def _rounds(self):
-        level, drop, before, best = self.level, DROP, math.inf, None
+        level, drop, before, best = self.level, self._drop(), math.inf, None
         for _ in range(ROUNDS):
             error = self._build(drop)
             if best is None or error < best[0]:
                 best = error, self.g.copy()
             if error <= 0.9 * self.tol or error <= self.rounding or not self.watch.going():
                 break
-            if error > 0.1 * before:
-                drop = max(0.03 * drop, newton.KEEP)
+            if error > 0.3 * before:
+                drop = max(0.1 * drop, newton.KEEP)
                 if error > 0.9 * before and drop == newton.KEEP:
                     break
                 self._build(drop)
@@ -141,6 +143,21 @@ class _Rounds:
         f, error, columns = newton.exact_rows(self.k, self.cost, self.a, self.b, self.reg, g)
         self.counts["passes"] += 1
         return newton.Outcome(f, g, error, self.counts, columns)
+
+    def _drop(self):
+        """How much to leave out, from a few rows."""
+        xp, (n, m), log_v = self.k.xp, self.cost.shape, self.log_v
+        rows = xp.asarray(np.sort(np.random.default_rng(0).choice(n, min(n, SAMPLE), replace=False)))
+        few = PackedStore(self.k, self.cost.part(rows, None))
+        log_v[:m] = self.g / self.reg
+        log_sum, col = xp.empty(rows.size), xp.empty_like(log_v)
+        for drop in DROPS:
+            few.build(self.order, log_v, self.reg, self.a[rows], 1.0, self.level.b, drop, log_sum, col)
+            part = LANES * few.blocks / (rows.size * m)
+            if part <= SHARE or part * n * m <= ENOUGH:
+                break
+        few.release()
+        return drop
 
     def _build(self, drop):
         """R at g without what is below `drop`; the error of the whole kernel."""
@@ -175,7 +192,9 @@ def _from_cells(k, cost, a, b, reg, watch, mass, counts):
     """Potentials g from the problem between cells."""
     xp = k.xp
     X, Y = cost.points
-    (X_cells, a_cells), (Y_cells, b_cells) = merged(X, k.to_host(a), CELLS), merged(Y, k.to_host(b), CELLS)
+    (X_cells, a_cells), (Y_cells, b_cells) = (
+        merged(points, k.to_host(weights), -(-len(points) // 2)) for points, weights in ((X, a), (Y, b))
+    )
     coarse, half = cost.of(X_cells, Y_cells), cost.of(X_cells, Y).transposed()
     coarse.look("metric")
     log_f, log_sum, col = xp.zeros(half.width), xp.empty(b.size), xp.empty(half.width)
@@ -189,8 +208,10 @@ def _from_cells(k, cost, a, b, reg, watch, mass, counts):
         g = extended(f)
         return newton.exact_rows(k, cost, a, b, reg, g)[0] + reg * math.log(mass), g
 
-    found = newton.solve(k, coarse, xp.asarray(a_cells / a_cells.sum()), xp.asarray(b_cells / b_cells.sum()), reg,
-                         newton.LEVEL_TOL, _Before(watch, show), mass=mass)  # fmt: skip
+    method = solve if takes(coarse) else newton.solve
+    found = method(k, coarse, xp.asarray(a_cells / a_cells.sum()), xp.asarray(b_cells / b_cells.sum()), reg,
+                   newton.LEVEL_TOL, _Before(watch, show), mass=mass)  # fmt: skip
+    k.release()
     for name, count in found.counts.items():
         if name != "passes":  # over few of the costs
             counts[name] += count
