@@ -10,7 +10,7 @@ be missed at the price tau KL, its power is tau / (tau + reg) instead of 1, and
     a log s -> u s / (1 - power),      -b log v -> (tau / reg) target,     target = b v^(-reg / tau).           (2)
 
 - Sinkhorn: v <- v target / col. It is taken while the error at least halves in a step.
-- Anderson: the same, accelerated, on log v weighted by sqrt(b): Walker, Ni, SIAM J. Numer. Anal. 49 (2011).
+- Anderson: the same, accelerated, on log v weighted by sqrt(b).
 - Newton: of T only the entries that matter, as in Tang et al., "Accelerating Sinkhorn Algorithm with Sparse Newton
   Iterations", ICLR 2024; the diagonal is kept whole and shifted, so that the matrix stays positive definite (Tang, Qiu,
   "Safe and Sparse Newton Method for Entropic-Regularized Optimal Transport", NeurIPS 2024).
@@ -22,6 +22,7 @@ import math
 import numpy as np
 
 from ..kernels.contracts.scaling import UNDERFLOW
+from .anderson import Anderson
 
 FALL = 0.5  # Sinkhorn goes on while a step takes the error below this part of it
 HISTORY = 10  # of Anderson
@@ -140,12 +141,8 @@ class Level:
     def _anderson(self, tol, most=80, warm=2):
         """Accelerated Sinkhorn steps while they are quick; None is: on to Newton."""
         xp, m, log_v = self.k.xp, self.m, self.log_v
-        weight = xp.sqrt(self.b_m)
-        df, dg = xp.empty((HISTORY, m)), xp.empty((HISTORY, m))
-        f, g, f_old, g_old = (xp.empty(m) for _ in range(4))
-        gram = np.empty((HISTORY, HISTORY))
-        size = at = 0  # of the history, and where its next entry goes
-        fresh = True  # nothing in f_old
+        anderson = Anderson(self.k, xp.sqrt(self.b_m), HISTORY, CLIP)
+        g = xp.empty(m)
         errors, best, best_at = [], math.inf, log_v
         for step in range(most + 1):
             self.error = err = self._evaluate(self.v, self.s, self.y, self.col)
@@ -166,30 +163,13 @@ class Level:
             xp.log(self.y[:m], out=g)
             xp.subtract(self.log_b, g, out=g)  # where Sinkhorn would go
             if step > 1 and err > 2 * errors[-2]:
-                size, at, fresh = 0, 0, True
+                anderson.forget()
             if step < warm:
                 log_v[:] = g
             else:
-                xp.subtract(g, log_v, out=f)
-                f *= weight
-                if not fresh:
-                    xp.subtract(f, f_old, out=df[at])
-                    xp.subtract(g, g_old, out=dg[at])
-                    size = min(size + 1, HISTORY)
-                    gram[at, :size] = gram[:size, at] = self.k.to_host(df[:size] @ df[at])
-                    at = (at + 1) % HISTORY
-                f_old[:], g_old[:], fresh = f, g, False
-                log_v[:] = g
-                if size:
-                    normal = gram[:size, :size].copy()
-                    normal.flat[:: size + 1] *= 1 + 1e-10
-                    try:
-                        theta = np.linalg.solve(normal, self.k.to_host(df[:size] @ f))
-                        log_v -= xp.clip(xp.asarray(theta) @ dg[:size], -CLIP, CLIP)
-                    except np.linalg.LinAlgError:
-                        size, at, fresh = 0, 0, True
+                anderson.step(log_v, g, log_v)
             if not float(abs(log_v).max()) < 200:
-                log_v -= log_v[int(weight.argmax())]
+                log_v -= log_v[int(self.b_m.argmax())]
                 xp.clip(xp.nan_to_num(log_v, nan=0.0), -600, 600, out=log_v)
             xp.exp(log_v, out=self.v[:m])
         if err > 1.5 * best:

@@ -9,7 +9,7 @@ of the column sums is known from the pass that builds it, and moved to the other
     b~ = b - (col of the whole kernel - col of what is kept), both at v = 1                                       (1)
 
 A solution v of the kept problem for b~ solves the whole one but for what is left out times |log v|. So a few rounds of
-building and solving do, and what is stored is O(n + what a plan of that reg has in entries).
+building and solving do, accelerated, and what is stored is O(n + what a plan of that reg has in entries).
 """
 
 import math
@@ -18,6 +18,7 @@ import numpy as np
 
 from ..kernels.contracts.gibbs import LANES
 from . import newton
+from .anderson import Anderson
 from .cells import kd_order, merged
 from .level import Level, Verdict
 from .store import Store
@@ -27,6 +28,7 @@ BLOCKS_A_CHUNK = 1 << 16  # of the kernel, built at a time
 DROPS = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # entries, relative to their row, that are left out: the first that leaves
 SHARE, ENOUGH = 0.06, 1 << 22  # so large a part of all, or so many
 SAMPLE = 64  # rows, to find out
+HISTORY = 5  # rounds that are remembered
 SINGLE = 1e-7  # a Newton matrix in float32 for larger errors
 ROUNDS = 40
 
@@ -121,13 +123,15 @@ class _Rounds:
 
     def _rounds(self):
         level, drop, before, best = self.level, self._drop(), math.inf, None
+        anderson = Anderson(self.k, self.k.xp.sqrt(self.b_sorted), HISTORY, math.inf)
         for _ in range(ROUNDS):
             error = self._build(drop)
             if best is None or error < best[0]:
                 best = error, self.g.copy()
             if error <= 0.9 * self.tol or error <= self.rounding or not self.watch.going():
                 break
-            if error > 0.3 * before:
+            if error > 0.5 * before:
+                anderson.forget()
                 drop = max(0.1 * drop, newton.KEEP)
                 if error > 0.9 * before and drop == newton.KEEP:
                     break
@@ -135,10 +139,13 @@ class _Rounds:
             before = error
             self._aim()
             verdict = level.solve(max(0.3 * self.tol, 1e-3 * error))
+            start = self.g.copy()
             newton.absorb(self.k, self.g, self.reg, level.log_v)
             if verdict is Verdict.HALTED:
                 best = None
                 break
+            if verdict is Verdict.MET and error < 0.1:
+                anderson.step(start, self.g, self.g)
         g = self._unsorted(self.g if best is None else best[1])
         f, error, columns = newton.exact_rows(self.k, self.cost, self.a, self.b, self.reg, g)
         self.counts["passes"] += 1
