@@ -14,9 +14,10 @@ ENTRIES_OF_A_FUNCTION = 1 << 20  # computed by a user's metric, at a time
 class PointCost(Cost):
     """|x_i - y_j|^2, or |x_i - y_j| where `root`, of X (n, p) and Y (p, m)."""
 
-    def __init__(self, k, X, Y, root):
+    def __init__(self, k, X, Y, root, lengths=None):
         super().__init__(k, (X.shape[0], Y.shape[1]), X.dtype)
         self.X, self.Y, self.root = X, Y, root
+        self.both = lengths  # (of X, of Y) as they were passed in, where they were scaled
         self._order, self._sorted = None, None
 
     def blocks(self):
@@ -29,15 +30,23 @@ class PointCost(Cost):
         for part in self.cut(entries):
             yield part, (None, self.X[part], self.Y if order is None else self._sorted, self.root), None
 
+    @property
+    def lengths(self):
+        """Lengths of the points of X, where they were scaled to 1 / sqrt(2)."""
+        return self.both and self.both[0]
+
     def part(self, rows, columns):
         X = self.X if rows is None else self.X[rows]
         Y = self.Y if columns is None else self.k.xp.ascontiguousarray(self.Y[:, columns])
-        return PointCost(self.k, X, Y, self.root)
+        lengths = self.both and tuple(
+            each if kept is None else each[kept] for each, kept in zip(self.both, (rows, columns), strict=True)
+        )
+        return PointCost(self.k, X, Y, self.root, lengths)
 
     def transposed(self):
         """The cost of Y against X."""
-        xp = self.k.xp
-        return PointCost(self.k, xp.ascontiguousarray(self.Y.T), xp.ascontiguousarray(self.X.T), self.root)
+        xp, lengths = self.k.xp, self.both and self.both[::-1]
+        return PointCost(self.k, xp.ascontiguousarray(self.Y.T), xp.ascontiguousarray(self.X.T), self.root, lengths)
 
     def of(self, X, Y):
         """The same kind of cost for other points, (n, p) and (m, p) on the host."""
@@ -121,10 +130,12 @@ def cost_of_points(k, X, Y, metric):
     if callable(metric):
         return FunctionCost(k, X, Y, metric)
     xp, dtype = k.xp, np.result_type(X.dtype, Y.dtype)
-    if metric == "cosine":
-        X, Y = _units(xp, "X", X), _units(xp, "Y", Y)  # 1 - cos = |x / sqrt 2 - y / sqrt 2|^2 for unit vectors
+    lengths = None
+    if metric == "cosine":  # 1 - cos = |x / sqrt 2 - y / sqrt 2|^2 for unit vectors
+        (X, length_X), (Y, length_Y) = _units(xp, "X", X), _units(xp, "Y", Y)
+        lengths = length_X, length_Y
     X, Y = xp.ascontiguousarray(X, dtype=dtype), xp.ascontiguousarray(Y.T, dtype=dtype)
-    return PointCost(k, X, Y, int(metric == "euclidean"))
+    return PointCost(k, X, Y, int(metric == "euclidean"), lengths)
 
 
 def metric_of(metric):
@@ -144,10 +155,11 @@ def _points(name, values):
 
 
 def _units(xp, name, points):
-    """Points scaled to length 1 / sqrt(2)."""
+    """(points scaled to length 1 / sqrt(2), their lengths)"""
     wide = points.astype("float64")
-    wide = wide / abs(wide).max(axis=1, keepdims=True)
-    norms = xp.sqrt((wide**2).sum(axis=1, keepdims=True))
-    if not bool(xp.isfinite(norms).all()):
+    size = abs(wide).max(axis=1)
+    if not bool((size > 0).all()):
         raise ValueError(f"{name} has a point at the origin: its cosine with others is undefined")
-    return wide / (np.sqrt(2) * norms)
+    wide = wide / size[:, None]
+    norms = xp.sqrt((wide**2).sum(axis=1))
+    return wide / (np.sqrt(2) * norms)[:, None], size * norms

@@ -7,6 +7,7 @@ from typing import Any
 from .. import validate
 from ..dispatch import kernels_for
 from ..result import Result
+from .gradient import OF, gradient
 from .solution import Solution
 
 
@@ -104,6 +105,27 @@ class OTResult(Result):
     def _only_balanced(self, what):
         if not self._solution.balanced:
             raise ValueError(f"{what} is of a plan with given marginals; this one may miss them (tau_a, tau_b)")
+
+    def gradient(self, wrt, *, of="value"):
+        """Gradient of the value, or of its linear part, with respect to an argument of the problem.
+
+        Parameters
+        ----------
+        wrt : {"C", "a", "b", "X", "Y"}
+            "X" and "Y" are for `solve_ot_sample`.
+        of : {"value", "value_linear"}
+            What is differentiated. The second by the implicit function theorem, with one linear solve that all `wrt`
+            share.
+
+        Returns
+        -------
+        array
+            Of the shape of the argument. Those for a and b are meant for changes that keep the sums equal: a constant
+            may go from one to the other. An entry for a weight of 0 is -inf, or NaN for "value_linear".
+        """
+        wrt = validate.choice("wrt", wrt, ("C", "a", "b", "X", "Y"))
+        of = validate.choice("of", of, OF)
+        return self._with_device(lambda: self._solution.restore(gradient(self._solution, wrt, of)))
 
     def verify(self, C, a=None, b=None):
         """Recompute |P 1 - a|_1 + |P'1 - b|_1 from the potentials and a problem, summing up the plan itself.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .costs import MatrixCost
+from .gradient import adjoint
 from .problem import Problem, cost_matrix, equal_weights
 
 
@@ -168,6 +169,11 @@ class Solution:
         """Row and column sums of P_ij C_ij."""
         rows, columns = self.problem.cost.moments(*self.logs)
         return rows, columns[: self.g.size]
+
+    @functools.cached_property
+    def adjoint(self):
+        """(alpha, beta) of the gradient of <P, C>."""
+        return adjoint(self)
 
     # ---- bounds -----------------------------------------------------------------------------------------------------
 

@@ -162,8 +162,9 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
     """
     reg, tol, metric = positive("reg", reg), validate.nonnegative("tol", tol), metric_of(metric)
     tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
-    options = validate.common(maxiter=MAXITER["sns"] if maxiter is None else maxiter, time_limit=time_limit,
-                              callback=callback, verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+    maxiter = MAXITER["sns"] if maxiter is None else maxiter
+    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
+                              on_failure=on_failure, rng=rng)  # fmt: skip
     X, own = validate.own_kind("X", X)
     Y, _ = validate.own_kind("Y", Y)
     a, b = _weights(a, b)
@@ -210,7 +211,7 @@ def _solve(k, problem, reg, tol, method, init, options, own):
             f, error, columns = f + reg * np.log(mass), mass * error, mass * columns
         else:
             if method == "sinkhorn":
-                answer = sinkhorn.solve(k, cost.C, a, b, reg, goal, watch, *start, tau=tau)
+                answer = sinkhorn.solve(k, cost.C, a, b, reg, goal, watch, start[0], start[1], tau)
             elif problem.balanced:
                 answer = paper.solve(k, cost.C, a, b, reg, goal, watch, *start)
             else:

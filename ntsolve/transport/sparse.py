@@ -101,7 +101,7 @@ def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0):
 
 class _Rounds:
     def __init__(self, k, cost, a, b, reg, tol, watch, mass, counts):
-        xp, n, m = k.xp, a.size, b.size
+        xp, n = k.xp, a.size
         self.k, self.cost, self.a, self.b, self.reg, self.tol = k, cost, a, b, reg, tol
         self.watch, self.mass, self.counts = watch, mass, counts
         self.order = xp.asarray(kd_order(cost.features(), LANES)[0], dtype="int32")

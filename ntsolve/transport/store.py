@@ -40,6 +40,7 @@ class Store:
 
     def build(self, order, log_v, reg, a, power, b, delta, log_sum, col):
         """R = exp(log_v - C / reg), rows scaled to one, without what is not above delta min(1, b_j / a_i)."""
+        self.starts[:] = self.k.xp.arange(self.starts.size, dtype="int64") * (self.width // LANES)
         self.cost.kernel(order, log_v, 1 / reg, a, power, b, delta, self, log_sum, col)
         self.truncated = delta > 0
         self._count()
@@ -50,7 +51,7 @@ class Store:
         top = k.xp.empty(self.width)
         k.scaling_column_max(*self.parts, u, top, self.work)
         top *= v
-        k.scaling_anneal(self.starts, v, u, top, drop, self.ends, self.offsets, self.values)
+        k.scaling_anneal(k.PACKED_RUNS, v, u, top, drop, *self.parts)
         before = self.blocks
         self._count()
         self.truncated |= self.blocks < before
@@ -70,10 +71,12 @@ class Store:
     def newton_matrix(self, v, s, a, b, threshold, single):
         """(T of contracts/scaling.py (4) without its small entries, scratch, blocks), in float32 if `single`."""
         if self._newton is None:
-            self._newton = (self.k.xp.empty_like(self.ends), *self._space())
-        ends, offsets, values = self._newton
+            rows = self.k.xp.empty_like(self.starts), self.k.xp.empty_like(self.ends)
+            self._newton = (rows, *self._space())
+        (starts, ends), offsets, values = self._newton
         if single:
             values = values.reshape(-1).view(np.float32)[: values.size].reshape(values.shape)
-        self.k.scaling_compact(*self.parts, v, s, a, b, threshold, ends, offsets, values)
-        blocks = int((ends - self.starts).sum())
-        return (self.starts, ends, offsets, values), self._work(blocks), blocks
+        T = starts, ends, offsets, values
+        self.k.scaling_compact(*self.parts, v, s, a, b, threshold, self.k.PACKED_RUNS, *T)
+        blocks = int((ends - starts).sum())
+        return T, self._work(blocks), blocks

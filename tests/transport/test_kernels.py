@@ -156,7 +156,7 @@ def test_annealing_is_a_kernel_at_a_quarter_of_the_regularisation(rng):
     u = a / s
     k.scaling_column_max(*store, u, top, work)
     starts, ends, offsets, values = store
-    k.scaling_anneal(starts, v, u, top * v, 0.0, ends, offsets, values)
+    k.scaling_anneal(4, v, u, top * v, 0.0, starts, ends, offsets, values)
     direct, _, _ = kernel(C, reg / 4, 4 * np.log(v[:m]), a, b)
     R, want = scaling.dense(*store, width=width), scaling.dense(*direct, width=width)
     np.testing.assert_allclose(R / R.sum(1, keepdims=True), want, rtol=1e-10, atol=1e-300)
@@ -169,10 +169,9 @@ def test_newton_step_on_a_compacted_kernel_solves_the_schur_system(rng):
     work, v = np.empty(gibbs.workspace_shape(2, width)), np.ones(width)
     s, y = np.empty(n), np.empty(width)
     k.scaling_sweep(*store, v, a, 1.0, s, y, work)
-    starts = store[0]
-    ends, offsets = np.empty(n, np.int64), np.empty_like(store[2])
+    starts, ends, offsets = np.empty(n, np.int64), np.empty(n, np.int64), np.empty_like(store[2])
     values = np.empty(store[3].shape, np.float32)
-    k.scaling_compact(*store, v, s, a, padded(b), 0.0, ends, offsets, values)
+    k.scaling_compact(*store, v, s, a, padded(b), 0.0, 3, starts, ends, offsets, values)
     T = starts, ends, offsets, values
     d = padded((v * y)[:m] + 0.1 * b, 1.0)
     diagonal = np.empty(width)
