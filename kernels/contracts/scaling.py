@@ -196,35 +196,45 @@ def marginal_error(v, y, b, power_b):
 
 
 def _anneal_cases(rng, dtype):
-    for (starts, ends, offsets, values), m, _ in _stored(rng, np.float64):
+    for number, ((starts, ends, offsets, values), m, _) in enumerate(_stored(rng, np.float64)):
         n, width = len(starts), width_of(m)
+        if n > 4:
+            ends[3] = starts[3]  # a row without anything
         v, u = np.exp(rng.standard_normal(width)), np.exp(rng.standard_normal(n))
         top = v * (u[:, None] * dense(starts, ends, offsets, values, width)).max(0, initial=0.0)
         for drop in (0.0, 3e-2):
-            yield starts, v, u, top, drop, ends.copy(), offsets.copy(), values.copy()
+            yield (1 + number % 4, v, u, top, drop, starts.copy(), ends.copy(), offsets.copy(),
+                   values.copy())  # fmt: skip
 
 
-@contract(cases=_anneal_cases, writes=("ends", "offsets", "values"))
-def scaling_anneal(starts, v, u, top, drop, ends, offsets, values):
+def _rows_by_run(runs, n):
+    """The rows of each run."""
+    return [range(run * n // runs, (run + 1) * n // runs) for run in range(runs)]
+
+
+@contract(cases=_anneal_cases, writes=("starts", "ends", "offsets", "values"))
+def scaling_anneal(runs, v, u, top, drop, starts, ends, offsets, values):
     """From reg to reg / 4, in place: R_ij <- (R_ij v_j / peak_i)^4 with peak_i = max_j R_ij v_j, small entries dropped.
 
     Kept are entries with R_ij v_j > drop peak_i or u_i R_ij v_j > drop top_j, where top (width,) is the columns'
-    maximum of u_i R_ij v_j; and blocks with an entry that is, moved up to starts[i]. What lies beyond the new ends is
-    left as it is.
-    values float64.
+    maximum of u_i R_ij v_j; and blocks with an entry that is. Rows are cut into `runs`; those of a run then follow one
+    another from where the first of them started (starts ascends). What is not written over is left as it is. values
+    float64.
     """
-    for i, first in enumerate(starts):
-        blocks = range(first, ends[i])
-        peak = max(((values[k] * v[offsets[k] : offsets[k] + LANES]).max() for k in blocks), default=0.0)
-        end = first
-        for k in blocks:
-            at = slice(offsets[k], offsets[k] + LANES)
-            t = values[k] * v[at]
-            keep = (t > drop * peak) | (u[i] * t > drop * top[at])
-            if keep.any():
-                values[end], offsets[end] = np.where(keep, t / peak, 0) ** 4, offsets[k]
-                end += 1
-        ends[i] = end
+    for rows in _rows_by_run(runs, len(starts)):
+        end = starts[rows[0]] if rows else 0
+        for i in rows:
+            blocks = range(starts[i], ends[i])
+            peak = max(((values[k] * v[offsets[k] : offsets[k] + LANES]).max() for k in blocks), default=0.0)
+            starts[i] = end
+            for k in blocks:
+                at = slice(offsets[k], offsets[k] + LANES)
+                t = values[k] * v[at]
+                keep = (t > drop * peak) | (u[i] * t > drop * top[at])
+                if keep.any():
+                    values[end], offsets[end] = np.where(keep, t / peak, 0) ** 4, offsets[k]
+                    end += 1
+            ends[i] = end
 
 
 def _pack_cases(rng, dtype):
@@ -252,34 +262,39 @@ def _compact_cases(rng, dtype):
         v = np.exp(rng.standard_normal(width))
         s = dense(starts, ends, offsets, values, width) @ v
         a, b = _masses(rng, n), _masses(rng, m, width)
-        for threshold in (0.0, 0.03):
-            yield (starts, ends, offsets, values, v, s, a, b, threshold,
+        for threshold, runs in ((0.0, 1), (0.03, 3)):
+            yield (starts, ends, offsets, values, v, s, a, b, threshold, runs, np.full(n, -1, np.int64),
                    np.full(n, -1, np.int64), np.full(room, -1, np.int32),
                    np.full((room, LANES), np.nan, dtype))  # fmt: skip
 
 
 @contract(
     cases=_compact_cases,
-    writes=("kept_ends", "kept_offsets", "kept_values"),
+    writes=("kept_starts", "kept_ends", "kept_offsets", "kept_values"),
     rtol={"float32": 2e-7, "float64": 1e-12},
 )
-def scaling_compact(starts, ends, offsets, values, v, s, a, b, threshold, kept_ends, kept_offsets, kept_values):
-    """(4) without its small entries, into another store with the same starts; values float64.
+def scaling_compact(
+    starts, ends, offsets, values, v, s, a, b, threshold, runs, kept_starts, kept_ends, kept_offsets, kept_values
+):
+    """(4) without its small entries, into another store with as much room; values float64.
 
     Kept are entries with T_ij > threshold or a_i T_ij > threshold b_j (P_ij relative to its row's and column's mass),
-    and blocks with an entry that is. kept_values (room, LANES) is float64, or float32 rounded toward zero, so that (5)
-    stays positive definite.
+    and blocks with an entry that is. The rows of a run follow one another as in scaling_anneal. kept_values (room,
+    LANES) is float64, or float32 rounded toward zero, so that (5) stays positive definite.
     """
-    for i, first in enumerate(starts):
-        end = first
-        for k in range(first, ends[i]):
-            at = slice(offsets[k], offsets[k] + LANES)
-            T = values[k] * v[at] / s[i]
-            keep = (threshold < T) | (a[i] * T > threshold * b[at])
-            if keep.any():
-                kept_values[end], kept_offsets[end] = toward_zero(np.where(keep, T, 0), kept_values.dtype), offsets[k]
-                end += 1
-        kept_ends[i] = end
+    for rows in _rows_by_run(runs, len(starts)):
+        end = starts[rows[0]] if rows else 0
+        for i in rows:
+            kept_starts[i] = end
+            for k in range(starts[i], ends[i]):
+                at = slice(offsets[k], offsets[k] + LANES)
+                T = values[k] * v[at] / s[i]
+                keep = (threshold < T) | (a[i] * T > threshold * b[at])
+                if keep.any():
+                    kept_values[end] = toward_zero(np.where(keep, T, 0), kept_values.dtype)
+                    kept_offsets[end] = offsets[k]
+                    end += 1
+            kept_ends[i] = end
 
 
 def _schur_cases(rng, dtype):

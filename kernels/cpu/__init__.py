@@ -27,7 +27,7 @@ from .linalg import (  # noqa: F401
     flexible_dots,
     norm,
 )
-from .loop import FLOPS_A_CALL, SMALL, Replay, column_parts  # noqa: F401
+from .loop import FLOPS_A_CALL, PACKED_RUNS, SMALL, Replay, column_parts  # noqa: F401
 from .scaling import (  # noqa: F401
     scaling_anneal,
     scaling_column_max,

@@ -201,39 +201,41 @@ def sinkhorn_steps(starts, ends, offsets, values, a, power_a, b, power_b, tol, r
 
 
 @njit(**LANES_JIT)
-def _anneal(first_row, last_row, starts, v, u, top, drop, ends, offsets, values):
+def _anneal(first_run, last_run, runs, v, u, top, drop, starts, ends, offsets, values):
     flushed = flush_denormals()
     factor = fill(drop)
-    for i in range(first_row, last_row):
-        first, last = starts[i], ends[i]
-        most = fill(0.0)
-        for k in range(first, last):
-            most = larger(load(values, 8 * k) * load(v, item(offsets, k)), most)
-        peak = largest_of(most)
-        row_least, inverse, weight = fill(drop * peak), fill(1.0 / peak), fill(u[i])
-        end = first
-        for k in range(first, last):
-            j = item(offsets, k)
-            scaled = load(values, 8 * k) * load(v, j)
-            kept = either(above(scaled, row_least), above(weight * scaled, factor * load(top, j)))
-            if any_of(kept):
-                square = only(kept, scaled * inverse)
-                square = square * square
-                store(values, 8 * end, square * square)
-                offsets[end] = j
-                end += 1
-        ends[i] = end
+    for run in range(first_run, last_run):
+        low, high = rows_of(run, runs, starts.size)
+        end = starts[low] if low < high else 0
+        for i in range(low, high):
+            first, last = starts[i], ends[i]
+            most = fill(0.0)
+            for k in range(first, last):
+                most = larger(load(values, 8 * k) * load(v, item(offsets, k)), most)
+            peak = largest_of(most)
+            row_least, inverse, weight = fill(drop * peak), fill(1.0 / peak), fill(u[i])
+            starts[i] = end
+            for k in range(first, last):
+                j = item(offsets, k)
+                scaled = load(values, 8 * k) * load(v, j)
+                kept = either(above(scaled, row_least), above(weight * scaled, factor * load(top, j)))
+                if any_of(kept):
+                    square = only(kept, scaled * inverse)
+                    square = square * square
+                    store(values, 8 * end, square * square)
+                    offsets[end] = j
+                    end += 1
+            ends[i] = end
     restore_denormals(flushed)
 
 
-def _over_stored_rows(body, starts, offsets, *args):
-    """Share the rows of a store among threads; nothing is summed over them."""
-    rows_worth_a_thread = 1 + 16_000 * starts.size // max(1, offsets.size)
-    over_blocks(body, starts.size, rows_worth_a_thread, *args)
+def _over_stored(body, count, offsets, *args):
+    """Share `count` parts of a store among threads; nothing is summed over them."""
+    over_blocks(body, count, 1 + 16_000 * count // max(1, offsets.size), *args)
 
 
-def scaling_anneal(starts, v, u, top, drop, ends, offsets, values):
-    _over_stored_rows(_anneal, starts, offsets, starts, v, u, top, float(drop), ends, offsets, values)
+def scaling_anneal(runs, v, u, top, drop, starts, ends, offsets, values):
+    _over_stored(_anneal, runs, offsets, runs, v, u, top, float(drop), starts, ends, offsets, values)
 
 
 @njit(**LANES_JIT)
@@ -247,39 +249,43 @@ def _pack(first_row, last_row, starts, ends, offsets, values, packed_starts, pac
 
 def scaling_pack(starts, ends, offsets, values, packed_starts, packed_offsets, packed_values):
     args = starts, ends, offsets, values, packed_starts, packed_offsets, packed_values
-    _over_stored_rows(_pack, starts, offsets, *args)
+    _over_stored(_pack, starts.size, offsets, *args)
 
 
 # ---- Newton ---------------------------------------------------------------------------------------------------------
 
 
 @njit(**LANES_JIT)
-def _compact(
-    first_row, last_row, starts, ends, offsets, values, v, s, a, b, threshold, kept_ends, kept_offsets, kept_values
-):
+def _compact(first_run, last_run, runs, starts, ends, offsets, values, v, s, a, b, threshold, kept):
     flushed = flush_denormals()
+    kept_starts, kept_ends, kept_offsets, kept_values = kept
     least = fill(threshold)
     narrow = kept_values.itemsize == 4
-    for i in range(first_row, last_row):
-        inverse, mass = fill(1.0 / s[i]), fill(a[i])
-        end = starts[i]
-        for k in range(starts[i], ends[i]):
-            j = item(offsets, k)
-            scaled = load(values, 8 * k) * load(v, j) * inverse
-            kept = either(above(scaled, least), above(mass * scaled, least * load(b, j)))
-            if any_of(kept):
-                scaled = only(kept, scaled)
-                store(kept_values, 8 * end, toward_zero(scaled) if narrow else scaled)
-                kept_offsets[end] = j
-                end += 1
-        kept_ends[i] = end
+    for run in range(first_run, last_run):
+        low, high = rows_of(run, runs, starts.size)
+        end = starts[low] if low < high else 0
+        for i in range(low, high):
+            inverse, mass = fill(1.0 / s[i]), fill(a[i])
+            kept_starts[i] = end
+            for k in range(starts[i], ends[i]):
+                j = item(offsets, k)
+                scaled = load(values, 8 * k) * load(v, j) * inverse
+                matters = either(above(scaled, least), above(mass * scaled, least * load(b, j)))
+                if any_of(matters):
+                    scaled = only(matters, scaled)
+                    store(kept_values, 8 * end, toward_zero(scaled) if narrow else scaled)
+                    kept_offsets[end] = j
+                    end += 1
+            kept_ends[i] = end
     restore_denormals(flushed)
 
 
-def scaling_compact(starts, ends, offsets, values, v, s, a, b, threshold, kept_ends, kept_offsets, kept_values):
-    blocks = starts, ends, offsets, values
-    kept = kept_ends, kept_offsets, kept_values
-    _over_stored_rows(_compact, starts, offsets, *blocks, v, s, a, b, float(threshold), *kept)
+def scaling_compact(
+    starts, ends, offsets, values, v, s, a, b, threshold, runs, kept_starts, kept_ends, kept_offsets, kept_values
+):
+    kept = kept_starts, kept_ends, kept_offsets, kept_values
+    args = runs, starts, ends, offsets, values, v, s, a, b, float(threshold), kept
+    _over_stored(_compact, runs, offsets, *args)
 
 
 @njit(**JIT)

@@ -145,31 +145,39 @@ struct Places {
   }
 };
 
+// A warp a run of rows, of which there are `runs`. Only lane 0 reads and writes starts and ends.
 __global__ void __launch_bounds__(THREADS, 2)
-anneal(const long long* __restrict__ starts, const double* __restrict__ v, const double* __restrict__ u,
-       const double* __restrict__ top, double drop, long long* ends, int* offsets, double* values, int n) {
-  const int i = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % LANES, group = threadIdx.x % 32 / LANES;
-  if (i >= n || starts[i] == ends[i]) return;  // whole warps leave together
-  const long long first = starts[i], last = ends[i];
-  double peak[1] = {0};
-  for (long long k = first + group; k < last; k += 32 / LANES)
-    peak[0] = fmax(peak[0], values[k * LANES + lane] * v[offsets[k] + lane]);
-  over_warp<Largest>(peak);
-  long long end = first;
-  for (long long base = first; base < last; base += 32 / LANES) {
-    const long long k = base + group;
-    const int offset = k < last ? offsets[k] : 0;
-    const double scaled = k < last ? values[k * LANES + lane] * v[offset + lane] : 0;
-    const bool keep = k < last && (scaled > drop * peak[0] || u[i] * scaled > drop * top[offset + lane]);
-    const Places places(keep, group, end);
-    __syncwarp();  // all have read before one writes
-    if (places.mine) {
-      const double square = keep ? (scaled / peak[0]) * (scaled / peak[0]) : 0;
-      values[places.at * LANES + lane] = square * square;
-      if (lane == 0) offsets[places.at] = offset;
+anneal(int runs, const double* __restrict__ v, const double* __restrict__ u, const double* __restrict__ top,
+       double drop, long long* starts, long long* ends, int* offsets, double* values, int n) {
+  const int run = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % LANES, group = threadIdx.x % 32 / LANES;
+  if (run >= runs) return;  // whole warps leave together
+  const bool leads = threadIdx.x % 32 == 0;
+  const int low = int((long long)run * n / runs), high = int((long long)(run + 1) * n / runs);
+  long long end = 0;
+  for (int i = low; i < high; i++) {
+    const long long first = __shfl_sync(FULL_WARP, leads ? starts[i] : 0, 0);
+    const long long last = __shfl_sync(FULL_WARP, leads ? ends[i] : 0, 0);
+    if (i == low) end = first;
+    if (leads) starts[i] = end;
+    double peak[1] = {0};
+    for (long long k = first + group; k < last; k += 32 / LANES)
+      peak[0] = fmax(peak[0], values[k * LANES + lane] * v[offsets[k] + lane]);
+    over_warp<Largest>(peak);
+    for (long long base = first; base < last; base += 32 / LANES) {
+      const long long k = base + group;
+      const int offset = k < last ? offsets[k] : 0;
+      const double scaled = k < last ? values[k * LANES + lane] * v[offset + lane] : 0;
+      const bool keep = k < last && (scaled > drop * peak[0] || u[i] * scaled > drop * top[offset + lane]);
+      const Places places(keep, group, end);
+      __syncwarp();  // all have read before one writes
+      if (places.mine) {
+        const double square = keep ? (scaled / peak[0]) * (scaled / peak[0]) : 0;
+        values[places.at * LANES + lane] = square * square;
+        if (lane == 0) offsets[places.at] = offset;
+      }
     }
+    if (leads) ends[i] = end;
   }
-  if (threadIdx.x % 32 == 0) ends[i] = end;
 }
 
 template <typename T>
@@ -196,27 +204,33 @@ __device__ __forceinline__ float toward_zero(double x, float) {
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS, 2)
-compact(const long long* __restrict__ starts, const long long* __restrict__ ends, const int* __restrict__ offsets,
-        const double* __restrict__ values, const double* __restrict__ v, const double* __restrict__ s,
-        const double* __restrict__ a, const double* __restrict__ b, double threshold, long long* __restrict__ kept_ends,
-        int* __restrict__ kept_offsets, T* __restrict__ kept_values, int n) {
-  const int i = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % LANES, group = threadIdx.x % 32 / LANES;
-  if (i >= n) return;  // whole warps leave together
-  const long long last = ends[i];
-  const double inverse = 1 / s[i];
-  long long end = starts[i];
-  for (long long base = starts[i]; base < last; base += 32 / LANES) {
-    const long long k = base + group;
-    const int offset = k < last ? offsets[k] : 0;
-    const double scaled = k < last ? values[k * LANES + lane] * v[offset + lane] * inverse : 0;
-    const bool keep = k < last && (scaled > threshold || a[i] * scaled > threshold * b[offset + lane]);
-    const Places places(keep, group, end);
-    if (places.mine) {
-      kept_values[places.at * LANES + lane] = toward_zero(keep ? scaled : 0.0, T());
-      if (lane == 0) kept_offsets[places.at] = offset;
+compact(int runs, const long long* __restrict__ starts, const long long* __restrict__ ends,
+        const int* __restrict__ offsets, const double* __restrict__ values, const double* __restrict__ v,
+        const double* __restrict__ s, const double* __restrict__ a, const double* __restrict__ b, double threshold,
+        long long* __restrict__ kept_starts, long long* __restrict__ kept_ends, int* __restrict__ kept_offsets,
+        T* __restrict__ kept_values, int n) {
+  const int run = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % LANES, group = threadIdx.x % 32 / LANES;
+  if (run >= runs) return;  // whole warps leave together
+  const bool leads = threadIdx.x % 32 == 0;
+  const int low = int((long long)run * n / runs), high = int((long long)(run + 1) * n / runs);
+  long long end = low < high ? starts[low] : 0;
+  for (int i = low; i < high; i++) {
+    const long long last = ends[i];
+    const double inverse = 1 / s[i];
+    if (leads) kept_starts[i] = end;
+    for (long long base = starts[i]; base < last; base += 32 / LANES) {
+      const long long k = base + group;
+      const int offset = k < last ? offsets[k] : 0;
+      const double scaled = k < last ? values[k * LANES + lane] * v[offset + lane] * inverse : 0;
+      const bool keep = k < last && (scaled > threshold || a[i] * scaled > threshold * b[offset + lane]);
+      const Places places(keep, group, end);
+      if (places.mine) {
+        kept_values[places.at * LANES + lane] = toward_zero(keep ? scaled : 0.0, T());
+        if (lane == 0) kept_offsets[places.at] = offset;
+      }
     }
+    if (leads) kept_ends[i] = end;
   }
-  if (threadIdx.x % 32 == 0) kept_ends[i] = end;
 }
 
 // S p, to slot 1 of the first run, and the parts of p.Sp by tiles.

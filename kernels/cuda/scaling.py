@@ -43,11 +43,6 @@ def _by_tile(name, args, work):
     _launch(name, (-(-width // TILE),), THREADS, (*args, work, _int(runs), _int(width)))
 
 
-def _by_row(name, n, args):
-    """A warp for each row."""
-    _launch(name, (-(-n // WARPS),), THREADS, (*args, _int(n)))
-
-
 def _combine(name, work, out):
     runs, _, width = work.shape
     _launch(name, (-(-width // TILE),), THREADS, (work, out, _int(runs), _int(width)))
@@ -98,21 +93,29 @@ def sinkhorn_steps(starts, ends, offsets, values, a, power_a, b, power_b, tol, r
 # ---- annealing ------------------------------------------------------------------------------------------------------
 
 
-def scaling_anneal(starts, v, u, top, drop, ends, offsets, values):
-    _by_row("anneal", starts.size, (starts, v, u, top, _real(drop), ends, offsets, values))
+def _by_run(name, runs, args, n):
+    """A warp for each run of rows."""
+    _launch(name, (-(-runs // WARPS),), THREADS, (_int(runs), *args, _int(n)))
+
+
+def scaling_anneal(runs, v, u, top, drop, starts, ends, offsets, values):
+    _by_run("anneal", runs, (v, u, top, _real(drop), starts, ends, offsets, values), starts.size)
 
 
 def scaling_pack(starts, ends, offsets, values, packed_starts, packed_offsets, packed_values):
-    args = (starts, ends, offsets, values, packed_starts, packed_offsets, packed_values)
-    _by_row(f"pack<{_type(values)}>", starts.size, args)
+    args = (starts, ends, offsets, values, packed_starts, packed_offsets, packed_values, _int(starts.size))
+    _launch(f"pack<{_type(values)}>", (-(-starts.size // WARPS),), THREADS, args)
 
 
 # ---- Newton ---------------------------------------------------------------------------------------------------------
 
 
-def scaling_compact(starts, ends, offsets, values, v, s, a, b, threshold, kept_ends, kept_offsets, kept_values):
-    args = (starts, ends, offsets, values, v, s, a, b, _real(threshold), kept_ends, kept_offsets, kept_values)
-    _by_row(f"compact<{_type(kept_values)}>", starts.size, args)
+def scaling_compact(
+    starts, ends, offsets, values, v, s, a, b, threshold, runs, kept_starts, kept_ends, kept_offsets, kept_values
+):
+    args = (starts, ends, offsets, values, v, s, a, b, _real(threshold))
+    kept = (kept_starts, kept_ends, kept_offsets, kept_values)
+    _by_run(f"compact<{_type(kept_values)}>", runs, (*args, *kept), starts.size)
 
 
 def schur_cg_steps(starts, ends, offsets, values, q, d, dinv, tol2, steps, x, r, p, rz, t, work):
