@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from .. import validate
+from .. import solve_ot_sample, validate
 from ._pot_sinkhorn import exp, known, like, run, weights
 
 METHODS = (None, "sinkhorn", "sinkhorn_log")
@@ -225,8 +225,6 @@ def solve_sample(X_a, X_b, a=None, b=None, metric="sqeuclidean", reg=None, c=Non
         raise NotImplementedError(f"metric={metric!r} with lazy=True; {', '.join(METRICS)} are supported there")
     if tau != (None, None) or c is not None:
         raise NotImplementedError("unbalanced and c are not supported with lazy=True")
-    from .. import solve_ot_sample
-
     a, b = weights(a), weights(b)
     start = None if potentials_init is None else tuple(reg * validate.own_kind("potentials_init", each)[0]
                                                        for each in potentials_init)  # fmt: skip

@@ -23,7 +23,7 @@ class OTResult(Result):
     x : array (n + m,)
         The potentials f and g, one after the other, of the dtype that was passed in.
     residual : float
-        L1 error of the marginals, |P 1 - a|_1 + |P'1 - b|_1, recomputed from the cost by a pass of its own. For
+        L1 error of the marginals, ``|P 1 - a|_1 + |P'1 - b|_1``, recomputed from the cost by a pass of its own. For
         float32, with what rounding the plan to it adds.
     nit : int
         Scaling and Newton steps.
@@ -128,7 +128,7 @@ class OTResult(Result):
         return self._with_device(lambda: self._solution.restore(gradient(self._solution, wrt, of)))
 
     def verify(self, C, a=None, b=None):
-        """Recompute |P 1 - a|_1 + |P'1 - b|_1 from the potentials and a problem, summing up the plan itself.
+        """Recompute ``|P 1 - a|_1 + |P'1 - b|_1`` from the potentials and a problem, summing up the plan itself.
 
         Parameters
         ----------
