@@ -45,4 +45,5 @@ class Anderson:
             except np.linalg.LinAlgError:
                 self.forget()
             else:
-                out -= xp.clip(xp.asarray(theta) @ dg[:size], -self.clip, self.clip)
+                away = xp.asarray(theta) @ dg[:size]
+                out -= xp.minimum(xp.maximum(away, -self.clip), self.clip)

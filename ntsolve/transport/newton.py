@@ -22,7 +22,7 @@ import numpy as np
 
 from ..kernels.contracts.gibbs import LANES
 from .cells import kd_order
-from .level import Level, Verdict
+from .level import Level, Verdict, limited
 from .store import Store
 
 COARSE = 0.005  # of the range of costs: where annealing starts
@@ -30,6 +30,7 @@ LEVEL_TOL = 3e-3  # of all levels but the last
 DROP = 3e-5  # entries below it, in their row and column, are dropped from level to level
 KEEP = 1e-18  # entries of a kernel that is built anew
 SORTED = 1000  # columns from which they are worth sorting, so that blocks are sparse
+MOST_AHEAD = 30.0  # of the secant, in log v
 ROUNDS = 30
 RESTARTS = 3
 
@@ -103,13 +104,9 @@ class _Annealing:
             if verdict is Verdict.HALTED:
                 return self._outcome()
             step, secant = (None if secant is None else self.g - secant), self.g.copy()
-            store.anneal(level.v, self.a / level.s, DROP)
-            level.r = r = self.reg * 4.0 ** (k - 1)
-            if step is None:
-                level.start(0.0)
-            else:
-                step -= xp.median(step)
-                level.start(xp.clip(step / (4 * r), -30, 30))
+            store.anneal(level.at.v, self.a / level.at.s, DROP)
+            r = self.reg * 4.0 ** (k - 1)
+            level.set(r, 0.0 if step is None else limited(xp, (step - xp.median(step)) / (4 * r), MOST_AHEAD))
         return self._last()
 
     def _level(self, r, tol):
@@ -117,7 +114,7 @@ class _Annealing:
         level = self.level
         for _ in range(ROUNDS):
             verdict = level.solve(tol)
-            absorb(self.k, self.g, r, level.log_v)
+            absorb(self.k, self.g, r, level.at.log_v)
             if verdict in (Verdict.MET, Verdict.HALTED):
                 break
             self._build(r, KEEP)
@@ -128,7 +125,7 @@ class _Annealing:
         level, best, before = self.level, None, math.inf
         for turn in range(ROUNDS):
             verdict = level.solve(0.5 * self.tol)
-            absorb(self.k, self.g, self.reg, level.log_v)
+            absorb(self.k, self.g, self.reg, level.at.log_v)
             outcome = self._outcome()
             if best is None or not outcome.error >= best.error:
                 best = outcome
@@ -145,13 +142,13 @@ class _Annealing:
     def _build(self, r, delta):
         """R from the cost at g, and v = 1."""
         m, level = self.b.size, self.level
-        level.r = r
+        level.set(r, 0.0)
         self.log_v[:m] = self.g / r
-        self.store.build(self.order, self.log_v, r, self.a, 1.0, level.b, delta, self.log_sum, level.y)
-        level.y[m:] = 0
+        self.store.build(self.order, self.log_v, r, self.a, 1.0, level.b, delta, self.log_sum, level.at.y)
         self.counts["passes"] += 1
-        level.start(0.0)
-        level.evaluated = delta == 0  # s = 1, and y the columns' sums
+        level.at.y[m:] = 0
+        level.at.s.fill(1)
+        level.evaluated = delta == 0
 
     def potentials(self):
         """g in the order of the columns."""
@@ -164,7 +161,7 @@ class _Annealing:
     def current(self):
         """(f, g) as they are now, in the user's units."""
         level, g = self.level, self.potentials()
-        step = level.r * level.log_v
+        step = level.r * level.at.log_v
         if self.order is None:
             g += step
         else:

@@ -107,7 +107,7 @@ class _Rounds:
         self.order = xp.asarray(kd_order(cost.features(), LANES)[0], dtype="int32")
         self.store = PackedStore(k, cost)
         self.level = Level(k, self.store, a, b[self.order], watch, mass, counts)
-        self.level.r, self.level.single = reg, SINGLE
+        self.level.single = SINGLE
         self.b_sorted = b[self.order]
         self.log_sum, self.log_v, self.col = xp.empty(n), xp.zeros(cost.width), xp.empty(cost.width)
         self.rounding = 4 * np.finfo(float).eps * (1 + cost.span / reg)
@@ -140,7 +140,7 @@ class _Rounds:
             self._aim()
             verdict = level.solve(max(0.3 * self.tol, 1e-3 * error))
             start = self.g.copy()
-            newton.absorb(self.k, self.g, self.reg, level.log_v)
+            newton.absorb(self.k, self.g, self.reg, level.at.log_v)
             if verdict is Verdict.HALTED:
                 best = None
                 break
@@ -178,9 +178,10 @@ class _Rounds:
     def _aim(self):
         """(1)"""
         xp, m, level = self.k.xp, self.g.size, self.level
-        level.start(0.0)
-        self.k.scaling_sweep(*self.store.parts, level.v, self.a, 1.0, level.s, level.y, self.store.work)
-        target = xp.maximum(self.b_sorted - (self.col[:m] - level.y[:m]), 0.1 * self.b_sorted)
+        level.set(self.reg, 0.0)
+        at = level.at
+        self.k.scaling_sweep(*self.store.parts, at.v, self.a, 1.0, at.s, at.y, self.store.work)
+        target = xp.maximum(self.b_sorted - (self.col[:m] - at.y[:m]), 0.1 * self.b_sorted)
         level.aim(target / float(target.sum()))
 
     def _unsorted(self, g):
@@ -190,7 +191,7 @@ class _Rounds:
 
     def _current(self):
         """(f, g) as they are now, in the user's units."""
-        g = self._unsorted(self.g + self.reg * self.level.log_v)
+        g = self._unsorted(self.g + self.reg * self.level.at.log_v)
         f = newton.exact_rows(self.k, self.cost, self.a, self.b, self.reg, g)[0]
         return f + self.reg * math.log(self.mass), g
 
