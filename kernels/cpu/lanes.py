@@ -17,6 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -68,6 +69,12 @@ def _call(builder, name, result, *arguments):
 # ---- memory ---------------------------------------------------------------------------------------------------------
 
 
+def _flat(array):
+    """Only an array that lies in memory element after element has flat indices."""
+    if array.layout != "C":
+        raise TypingError(f"{array} is not C-contiguous")
+
+
 def _address(context, builder, array_type, array, index):
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [index])
@@ -76,6 +83,7 @@ def _address(context, builder, array_type, array, index):
 @intrinsic
 def item(typing_context, array, index):
     """array[index], without what Python's meaning of negative indices costs; integers as int64."""
+    _flat(array)
     result = types.int64 if isinstance(array.dtype, types.Integer) else array.dtype
 
     def generate(context, builder, signature, arguments):
@@ -88,6 +96,7 @@ def item(typing_context, array, index):
 @intrinsic
 def load(typing_context, array, first):
     """Eight elements from array[first] on, float64 or float32."""
+    _flat(array)
 
     def generate(context, builder, signature, arguments):
         single = signature.args[0].dtype == types.float32
@@ -102,6 +111,7 @@ def load(typing_context, array, first):
 @intrinsic
 def store(typing_context, array, first, lanes):
     """Write to array[first], ..., array[first + 7], float64 or float32."""
+    _flat(array)
 
     def generate(context, builder, signature, arguments):
         single = signature.args[0].dtype == types.float32

@@ -7,6 +7,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 from numba import njit
+from numba.core.errors import TypingError
 
 from ntsolve.kernels import cpu as k
 from ntsolve.kernels.contracts import gibbs, scaling
@@ -127,6 +128,12 @@ def test_costs_may_lie_anywhere(rng, where):
     R /= R.sum(1, keepdims=True)
     np.testing.assert_allclose(scaling.dense(*store, width=40)[:, :37], R, rtol=1e-13)
     np.testing.assert_allclose(col[:37], a @ R, rtol=1e-13)
+
+
+def test_costs_in_another_order_are_refused_not_misread(rng):
+    C = np.asfortranarray(rng.random((20, 24)))
+    with pytest.raises(TypingError, match="not C-contiguous"):
+        kernel(C, 0.05, np.zeros(24), masses(rng, 20), masses(rng, 24))
 
 
 def test_rows_may_be_passed_a_few_at_a_time(rng):
