@@ -1,8 +1,7 @@
 """Every contract has a Numba twin that keeps it, leaves everything else alone, and does not depend on threads."""
 
-import sys
-
 import re
+import sys
 
 import numpy as np
 import pytest
