@@ -67,6 +67,10 @@ class Cost:
         """(m,) bool: the columns with nothing but forbidden pairs."""
         raise NotImplementedError
 
+    def column_log_sums(self, log_u, scale):
+        """(m,): log sum_i exp(log_u_i - scale C_ij)"""
+        raise NotImplementedError
+
     def features(self):
         """(axes, m) on the host: where the columns are, so that near ones can be put side by side."""
         raise NotImplementedError
@@ -190,6 +194,11 @@ class MatrixCost(Cost):
         C = self.C if rows is None else self.C[rows]
         C = C if columns is None else C[:, columns]
         return self if C is self.C else MatrixCost(self.k, self.k.xp.ascontiguousarray(C))
+
+    def column_log_sums(self, log_u, scale):
+        out = self.k.xp.empty((1, self.shape[1]))
+        self.k.softmin_columns(self.C[None], (log_u / scale)[None], 1 / scale, out)
+        return -scale * out[0]
 
     def lone_columns(self):
         return self.k.xp.isinf(self.C).all(axis=0)

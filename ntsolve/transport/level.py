@@ -32,6 +32,7 @@ ANDERSON_FALL = 0.7  # a step, over the last ANDERSON_SPAN; else Newton is quick
 ANDERSON_SPAN = 4
 CLIP = 5.0  # on what Anderson adds to a Sinkhorn step in log v
 SHIFT = 0.03  # of the Hessian, relative to b and to the error
+LEAST, LARGEST = 1e-300, 600.0  # of a marginal, and of an exponent
 FARTHEST = 200.0  # |log v|, and even of a kernel that is whole
 REACH = 4.0  # of a Newton step in log v, to either side
 MARGIN = 24.0  # in log v: further away, entries that were dropped may matter
@@ -71,7 +72,8 @@ class Level:
     def __init__(self, k, store, a, b, watch, mass, counts, tau=(np.inf, np.inf)):
         xp, n, m, width = k.xp, a.size, b.size, store.width
         self.k, self.store, self.watch, self.mass, self.counts = k, store, watch, mass, counts
-        self.m, self.r, self.tau, self.powers = m, math.nan, tau, (1.0, 1.0)
+        self.m, self.r, self.tau = m, math.nan, tau
+        self.powers: tuple[float, ...] = (1.0, 1.0)
         self.relaxed = min(tau) < np.inf
         self.a, self.b = a, xp.zeros(width)
         self.aim(b)
@@ -82,10 +84,11 @@ class Level:
         self.t = xp.empty(n)
         self.single = SINGLE
 
-    def aim(self, b):
-        """Column sums to meet."""
+    def aim(self, b, empty=None):
+        """Column sums to meet; nothing goes to the columns of the mask `empty`, whose b is 0."""
         self.b[: self.m] = b
-        self.log_b = self.k.xp.log(b)
+        self.empty = empty
+        self.log_b = self.k.xp.log(self.k.xp.maximum(b, LEAST))
 
     def set(self, r, log_v):
         """Go to that regularisation, and put v there."""
@@ -103,19 +106,23 @@ class Level:
             self.evaluated = False
         else:
             self.k.scaling_sweep(*store.parts, at.v, self.a, self.powers[0], at.s, at.y, store.work)
-        xp.multiply(at.v, at.y, out=at.col)
-        self._set_target(at)
+        self._columns(at)
         xp.subtract(at.col, at.target, out=self.gap)
         xp.abs(self.gap, out=self.gap)
         self.counts["scalings"] += 1
         error = float(self.gap.sum())
         return error if float(at.y[: self.m].min()) > UNDERFLOW and error == error else math.inf
 
-    def _set_target(self, at):
+    def _columns(self, at):
+        """Column sums, and what they should be."""
+        xp = self.k.xp
+        xp.multiply(at.v, at.y, out=at.col)
+        if self.empty is not None:
+            at.y[: self.m][self.empty] = 1
+            at.col[: self.m][self.empty] = 0
         if at.target is not self.b:
-            xp = self.k.xp
             xp.multiply(at.log_v, -self.r / self.tau[1], out=at.target[: self.m])
-            xp.exp(at.target, out=at.target)
+            xp.exp(xp.minimum(at.target, LARGEST), out=at.target)
             at.target *= self.b
 
     def _masses(self, s):
@@ -150,9 +157,8 @@ class Level:
             self.error = float(errors[-1])
             if self.error == math.inf:
                 return Verdict.FAR
-            k.xp.multiply(at.v, at.y, out=at.col)
             k.xp.log(at.v[: self.m], out=at.log_v)
-            self._set_target(at)
+            self._columns(at)
             if taken:
                 watch.did(errors[1:, None] * self.mass, taken)
             done += taken
@@ -227,7 +233,7 @@ class Level:
                 if falls > 5:
                     return Verdict.STUCK
                 at = self.at
-                at.v[:m] = (self.b[:m] / at.y[:m]) ** self.powers[1]
+                at.v[:m] = self.k.xp.exp(self.powers[1] * (self.log_b - self.k.xp.log(at.y[:m])))
                 verdict = self._sinkhorn(tol, 20, 3)
                 if verdict is not None:
                     return verdict
@@ -245,6 +251,8 @@ class Level:
         xp.multiply(at.target, SHIFT * min(err, 1.0) + ratio, out=d)
         d += at.col
         d[self.m :] = 1
+        if self.empty is not None:
+            d[: self.m][self.empty] = 1
         masses = self._masses(at.s)
         q = masses if power_a == 1 else power_a * masses
         threshold = min(1e-3, max(0.2 * err / 16, 1e-13))
@@ -315,6 +323,11 @@ class Level:
         if power_b == 1:
             return phi - float(self.b[:m] @ at.log_v)
         return phi + self.tau[1] / self.r * float(at.target.sum())
+
+
+def relaxed(xp, weights, potential, tau):
+    """weights exp(-potential / tau): what a marginal should be that may miss its weights at the price tau KL."""
+    return weights if tau == np.inf else weights * xp.exp(xp.minimum(-potential / tau, LARGEST))
 
 
 def limited(xp, x, most):

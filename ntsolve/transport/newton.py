@@ -22,7 +22,7 @@ import numpy as np
 
 from ..kernels.contracts.gibbs import LANES
 from .cells import kd_order
-from .level import Level, Verdict, limited
+from .level import Level, Verdict, limited, relaxed
 from .store import Store
 
 COARSE = 0.005  # of the range of costs: where annealing starts
@@ -193,5 +193,5 @@ def exact_rows(k, cost, a, b, reg, g, tau=(np.inf, np.inf)):
     log_v[:m] = g / reg
     power_a = 1.0 if tau[0] == np.inf else tau[0] / (tau[0] + reg)
     cost.sums(log_v, 1 / reg, a if power_a == 1 else a**power_a, power_a, log_sum, col)
-    target = b if tau[1] == np.inf else b * xp.exp(-g / tau[1])
-    return reg * power_a * (xp.log(a) - log_sum), float(abs(col[:m] - target).sum()), col[:m]
+    error = float(abs(col[:m] - relaxed(xp, b, g, tau[1])).sum())
+    return reg * power_a * (xp.log(a) - log_sum), error, col[:m]

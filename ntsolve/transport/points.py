@@ -11,7 +11,22 @@ METRICS = ("sqeuclidean", "euclidean", "cosine")
 ENTRIES_OF_A_FUNCTION = 1 << 20  # computed by a user's metric, at a time
 
 
-class PointCost(Cost):
+class _Points(Cost):
+    """What is common to both."""
+
+    def column_log_sums(self, log_u, scale):
+        turned, xp = self.transposed(), self.k.xp
+        log_v, log_sum, col = xp.zeros(turned.width), xp.empty(turned.shape[0]), xp.empty(turned.width)
+        log_v[: log_u.size] = log_u
+        turned.sums(log_v, scale, xp.ones(turned.shape[0]), 1.0, log_sum, col)
+        return log_sum
+
+    def transposed(self):
+        """The cost of Y against X."""
+        raise NotImplementedError
+
+
+class PointCost(_Points):
     """|x_i - y_j|^2, or |x_i - y_j| where `root`, of X (n, p) and Y (p, m)."""
 
     def __init__(self, k, X, Y, root, lengths=None):
@@ -44,7 +59,6 @@ class PointCost(Cost):
         return PointCost(self.k, X, Y, self.root, lengths)
 
     def transposed(self):
-        """The cost of Y against X."""
         xp, lengths = self.k.xp, self.both and self.both[::-1]
         return PointCost(self.k, xp.ascontiguousarray(self.Y.T), xp.ascontiguousarray(self.X.T), self.root, lengths)
 
@@ -63,7 +77,7 @@ class PointCost(Cost):
         return self.k.to_host(self.X).astype(float), self.k.to_host(self.Y).T.astype(float)
 
 
-class FunctionCost(Cost):
+class FunctionCost(_Points):
     """The cost that a user's function of two sets of points returns, asked for a block of rows at a time."""
 
     def __init__(self, k, X, Y, metric):
@@ -97,7 +111,6 @@ class FunctionCost(Cost):
         return FunctionCost(self.k, X, Y, self.metric)
 
     def transposed(self):
-        """The cost of Y against X."""
         metric = self.metric
         return FunctionCost(self.k, self.Y, self.X, lambda Y, X: metric(X, Y).T)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .costs import MatrixCost
 from .gradient import adjoint
+from .level import relaxed
 from .problem import Problem, cost_matrix, equal_weights
 
 
@@ -73,8 +74,7 @@ class Solution:
     @property
     def wanted(self):
         """What the columns of the plan should sum to."""
-        b, tau = self.problem.weights[1], self.problem.tau[1]
-        return b if tau == np.inf else b * self.k.xp.exp(-self.g / tau)
+        return relaxed(self.k.xp, self.problem.weights[1], self.g, self.problem.tau[1])
 
     def restore(self, array):
         """Of the dtype and kind of what was passed in."""
@@ -137,9 +137,8 @@ class Solution:
         wanted = equal_weights(k, a, b, cost.shape, balanced=self.balanced)[:2]
         error = 0.0
         for got, weights, potential, tau in zip(marginals, wanted, (f, g), self.problem.tau, strict=True):
-            if tau < np.inf:
-                weights = weights * k.xp.exp(-k.xp.where(weights > 0, potential, 0.0) / tau)
-            error += float(abs(got - weights).sum())
+            target = relaxed(k.xp, weights, k.xp.where(weights > 0, potential, 0.0), tau)
+            error += float(abs(got - target).sum())
         return error
 
     # ---- values -----------------------------------------------------------------------------------------------------

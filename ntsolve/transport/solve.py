@@ -16,9 +16,10 @@ from ..dispatch import kernels_for
 from ..linalg.outcome import report
 from ..monitor import Monitor
 from ..result import Status
-from . import newton, paper, sinkhorn, sparse
+from . import newton, paper, sinkhorn, sparse, unbalanced
 from .costs import MatrixCost
 from .feasibility import obstruction
+from .level import relaxed
 from .points import cost_of_points, metric_of
 from .problem import cost_matrix, pose, positive, real, relaxation
 from .result import OTResult
@@ -205,15 +206,17 @@ def _solve(k, problem, reg, tol, method, init, options, own):
     with _Watch(show, maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
                 began=options.began, verbose=options.verbose, start=[nothing], target=[tol]) as watch:  # fmt: skip
         goal = tol - problem.mismatch
-        if method == "sns":
+        if method == "sns" and problem.balanced:
             solve = sparse.solve if sparse.takes(cost) else newton.solve
             f, g, error, counts, columns = solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, start[1], mass)
             f, error, columns = f + reg * np.log(mass), mass * error, mass * columns
+        elif method == "sns":
+            f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, start[1])
         else:
             if method == "sinkhorn":
-                answer = sinkhorn.solve(k, cost.C, a, b, reg, goal, watch, start[0], start[1], tau)
+                answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, start[0], start[1], tau)
             elif problem.balanced:
-                answer = paper.solve(k, cost.C, a, b, reg, goal, watch, *start)
+                answer = paper.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *start)
             else:
                 raise ValueError("method='sns-paper' meets both marginals: tau_a and tau_b are not for it")
             f, g, _, counts = answer
@@ -221,7 +224,7 @@ def _solve(k, problem, reg, tol, method, init, options, own):
         if problem.balanced:  # the constant that may go from f to g
             shift = 0.5 * (float(problem.a @ f) - float(problem.b @ g))
             f, g = f - shift, g + shift
-        rows = a if tau[0] == np.inf else a * k.xp.exp(-f / tau[0])
+        rows = relaxed(k.xp, a, f, tau[0])
         solution = Solution(problem, reg, f, g, rows, columns, own)
         residual = solution.residual(error)
         if not np.isfinite(residual):
