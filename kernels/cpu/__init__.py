@@ -15,6 +15,7 @@ from .gibbs import (  # noqa: F401
     points_gradient,
     rounded_value,
 )
+from .items import each  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,

@@ -62,6 +62,12 @@ def synchronize():
     xp.cuda.get_current_stream().synchronize()
 
 
+def each(run, count):
+    """run(i) for all i below `count`."""
+    for number in range(count):
+        run(number)
+
+
 def borrow(shape, dtype):
     """An array with anything in it; CuPy reuses freed memory by itself."""
     return xp.empty(shape, dtype=dtype)

@@ -63,6 +63,10 @@ class Cost:
         """The cost of some rows and columns; None is all of them."""
         raise NotImplementedError
 
+    def allowed(self):
+        """(n, m) bool on the host: the pairs that are not forbidden."""
+        raise NotImplementedError
+
     def lone_columns(self):
         """(m,) bool: the columns with nothing but forbidden pairs."""
         raise NotImplementedError
@@ -199,6 +203,9 @@ class MatrixCost(Cost):
         out = self.k.xp.empty((1, self.shape[1]))
         self.k.softmin_columns(self.C[None], (log_u / scale)[None], 1 / scale, out)
         return -scale * out[0]
+
+    def allowed(self):
+        return np.isfinite(self.k.to_host(self.C))
 
     def lone_columns(self):
         return self.k.xp.isinf(self.C).all(axis=0)

@@ -127,6 +127,9 @@ class FunctionCost(_Points):
     def features(self):
         return self.points[1].T
 
+    def allowed(self):
+        return np.concatenate([np.isfinite(self.k.to_host(C)) for _, (C, *_rest) in self.blocks()])
+
     def lone_columns(self):
         xp = self.k.xp
         lone = xp.ones(self.shape[1], dtype=bool)
@@ -135,17 +138,17 @@ class FunctionCost(_Points):
         return lone
 
 
-def cost_of_points(k, X, Y, metric):
+def cost_of_points(k, X, Y, metric, names=("X", "Y")):
     """The cost between the points X (n, p) and Y (m, p)."""
-    X, Y = _points("X", X), _points("Y", Y)
+    X, Y = _points(names[0], X), _points(names[1], Y)
     if X.shape[1] != Y.shape[1]:
-        raise ValueError(f"X has shape {X.shape} and Y {Y.shape}: they differ in the number of coordinates")
+        raise ValueError(f"{names[0]} has shape {X.shape} and {names[1]} {Y.shape}: their points differ in length")
     if callable(metric):
         return FunctionCost(k, X, Y, metric)
     xp, dtype = k.xp, np.result_type(X.dtype, Y.dtype)
     lengths = None
     if metric == "cosine":  # 1 - cos = |x / sqrt 2 - y / sqrt 2|^2 for unit vectors
-        (X, length_X), (Y, length_Y) = _units(xp, "X", X), _units(xp, "Y", Y)
+        (X, length_X), (Y, length_Y) = _units(xp, names[0], X), _units(xp, names[1], Y)
         lengths = length_X, length_Y
     X, Y = xp.ascontiguousarray(X, dtype=dtype), xp.ascontiguousarray(Y.T, dtype=dtype)
     return PointCost(k, X, Y, int(metric == "euclidean"), lengths)

@@ -6,24 +6,17 @@ has the solution P_ij = exp((f_i + g_j - C_ij) / reg) for the potentials that ma
 
     a.f + b.g - reg sum_ij exp((f_i + g_j - C_ij) / reg).                                                       (2)
 
-Peyre, Cuturi, Computational Optimal Transport, 2019, chapter 4. The methods are in newton.py, sinkhorn.py and paper.py.
+Peyre, Cuturi, Computational Optimal Transport, 2019, chapter 4. The methods are in newton.py, sparse.py (many
+points), unbalanced.py, sinkhorn.py and paper.py.
 """
-
-import numpy as np
 
 from .. import validate
 from ..dispatch import kernels_for
 from ..linalg.outcome import report
-from ..monitor import Monitor
-from ..result import Status
-from . import newton, paper, sinkhorn, sparse, unbalanced
+from . import batch, one
 from .costs import MatrixCost
-from .feasibility import obstruction
-from .level import relaxed
 from .points import cost_of_points, metric_of
-from .problem import cost_matrix, pose, positive, real, relaxation
-from .result import OTResult
-from .solution import Solution
+from .problem import cost_matrix, pose, positive, relaxation
 
 METHODS = ("sns", "sinkhorn", "sns-paper")
 MAXITER = {"sns": 10_000, "sinkhorn": 1_000_000, "sns-paper": 10_000}
@@ -106,12 +99,15 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     maxiter = MAXITER[method] if maxiter is None else maxiter
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
                               on_failure=on_failure, rng=rng)  # fmt: skip
-    C, own = validate.own_kind("C", C)
-    a, b = _weights(a, b)
-    with kernels_for(C=C, a=a, b=b) as k:
-        problem = pose(k, MatrixCost(k, cost_matrix(k, "C", C)), a, b, tau=tau, check=options.check)
-        result = _solve(k, problem, reg, tol, method, potentials_init, options, own)
-    if not result.success:
+    given = {"C": (C, 2), "a": (a, 1), "b": (b, 1)}
+
+    def solve(k, names, own, init, stopped, C, a, b):
+        cost = MatrixCost(k, cost_matrix(k, names[0], C))
+        problem = pose(k, cost, a, b, tau=tau, names=names, check=options.check)
+        return one.solve(k, problem, reg, tol, method, init, options, own, stopped)
+
+    result = _solve(solve, given, potentials_init, options)
+    if not result.success if isinstance(result.success, bool) else not result.success.all():
         report("solve_ot", result, options.on_failure)
     return result
 
@@ -166,114 +162,31 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
     maxiter = MAXITER["sns"] if maxiter is None else maxiter
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
                               on_failure=on_failure, rng=rng)  # fmt: skip
-    X, own = validate.own_kind("X", X)
-    Y, _ = validate.own_kind("Y", Y)
-    a, b = _weights(a, b)
-    with kernels_for(X=X, Y=Y, a=a, b=b) as k:
-        cost = cost_of_points(k, X, Y, metric)
-        problem = pose(k, cost, a, b, tau=tau, names=("metric", "a", "b"), check=options.check)
-        result = _solve(k, problem, reg, tol, "sns", potentials_init, options, own)
-    if not result.success:
+    given = {"X": (X, 2), "Y": (Y, 2), "a": (a, 1), "b": (b, 1)}
+
+    def solve(k, names, own, init, stopped, X, Y, a, b):
+        cost = cost_of_points(k, X, Y, metric, names[:2])
+        problem = pose(k, cost, a, b, tau=tau, names=("metric", *names[2:]), check=options.check)
+        return one.solve(k, problem, reg, tol, "sns", init, options, own, stopped)
+
+    result = _solve(solve, given, potentials_init, options)
+    if not result.success if isinstance(result.success, bool) else not result.success.all():
         report("solve_ot_sample", result, options.on_failure)
     return result
 
 
-def _weights(a, b):
-    return (None if each is None else validate.own_kind(name, each)[0] for name, each in (("a", a), ("b", b)))
+def _solve(solve, given, init, options):
+    """solve(...) of the one problem, or of each in a batch; `given` is {name: (value, axes of one problem)}."""
+    found = {name: batch.arrays(name, value, axes) for name, (value, axes) in given.items()}
+    own = next(iter(found.values()))[1]
+    shape, items = batch.split({name: (value, given[name][1]) for name, (value, _) in found.items()})
+    with kernels_for(**batch.places({name: value for name, (value, _) in found.items()})) as k:
+        if shape == ():
+            return solve(k, tuple(given), own, init, None, **items[0])
+        inits = batch.starts(init, len(items))
 
+        def run(i, stopped):
+            names = tuple(f"{name}[{i}]" for name in given)
+            return solve(k, names, own[i] if isinstance(own, list) else None, inits[i], stopped, **items[i])
 
-class _Watch(Monitor):
-    """A monitor whose solution is made from the current potentials, which the method gives as `iterate`."""
-
-    def __init__(self, show, **options):
-        super().__init__("solve_ot", solution=lambda: show(*self.iterate()), **options)
-
-    def iterate(self):
-        """(f, g)"""
-        raise NotImplementedError
-
-
-def _solve(k, problem, reg, tol, method, init, options, own):
-    """One problem, by one method, from the door to the result."""
-    cost, mass, tau = problem.cost, problem.mass, problem.tau
-    a, b = problem.weights
-    start = _start(k, problem, init)
-    nothing = float(a.sum()) + float(b.sum())  # the error of a plan of zeros
-
-    def show(f, g):
-        return Solution(problem, reg, f, g, None, None, own).x
-
-    with _Watch(show, maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
-                began=options.began, verbose=options.verbose, start=[nothing], target=[tol]) as watch:  # fmt: skip
-        goal = tol - problem.mismatch
-        if method == "sns" and problem.balanced:
-            solve = sparse.solve if sparse.takes(cost) else newton.solve
-            f, g, error, counts, columns = solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, start[1], mass)
-            f, error, columns = f + reg * np.log(mass), mass * error, mass * columns
-        elif method == "sns":
-            f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, start[1])
-        else:
-            if method == "sinkhorn":
-                answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, start[0], start[1], tau)
-            elif problem.balanced:
-                answer = paper.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *start)
-            else:
-                raise ValueError("method='sns-paper' meets both marginals: tau_a and tau_b are not for it")
-            f, g, _, counts = answer
-            f, error, columns = newton.exact_rows(k, cost, a, b, reg, g, tau)
-        if problem.balanced:  # the constant that may go from f to g
-            shift = 0.5 * (float(problem.a @ f) - float(problem.b @ g))
-            f, g = f - shift, g + shift
-        rows = relaxed(k.xp, a, f, tau[0])
-        solution = Solution(problem, reg, f, g, rows, columns, own)
-        residual = solution.residual(error)
-        if not np.isfinite(residual):
-            status = Status.NAN_OR_INF
-        elif residual <= tol:
-            status = Status.CONVERGED
-        else:
-            status = watch.status or Status.STALLED
-        if status == Status.STALLED and cost.forbidden:
-            why = obstruction(np.isfinite(k.to_host(cost.C)), k.to_host(problem.a), k.to_host(problem.b))
-            if why is not None:
-                raise ValueError(f"C forbids (+inf) too much, there is no plan: of what has mass, {why}")
-        return OTResult(
-            x=solution.x,
-            success=status == Status.CONVERGED,
-            status=status,
-            message=status.advice,
-            nit=watch.nit,
-            residual=residual,
-            history=watch.history,
-            elapsed=watch.elapsed,
-            backend=k.NAME,
-            tolerance=tol,
-            reg=reg,
-            passes=counts.get("passes", 0),
-            scaling_steps=counts.get("scalings", 0),
-            newton_steps=counts.get("newton", 0),
-            cg_steps=counts.get("cg", 0),
-            _solution=solution,
-        )
-
-
-def _start(k, problem, init):
-    """(f, g) to start from, without the rows and columns that have no mass; (None, None) if there is none."""
-    if init is None:
-        return None, None
-    if not isinstance(init, (tuple, list)) or len(init) != 2:
-        raise TypeError("potentials_init must be a tuple (f, g) of arrays")
-    found = []
-    for values, size, kept in zip(init, problem.shape, (problem.rows, problem.columns), strict=True):
-        values, _ = validate.own_kind("potentials_init", values)
-        if values.shape != (size,):
-            raise ValueError(f"potentials_init has an array of shape {tuple(values.shape)}; {(size,)} is needed")
-        values = real("potentials_init", values).astype(float)
-        values = values if kept is None else values[kept]
-        known = k.xp.isfinite(values)
-        if bool((values != values).any()) or not bool(known.any()):
-            raise ValueError("potentials_init contains NaN, or nothing finite")
-        if not bool(known.all()):  # had no mass, then
-            values = k.xp.where(known, values, values[known].min())
-        found.append(k.xp.ascontiguousarray(values))
-    return tuple(found)
+        return batch.solve(k, run, shape, len(items), options, own)
