@@ -19,6 +19,7 @@ _HOME = {
     "progress": "monitor",
     "LinearResult": "result",
     "OTResult": "transport.result",
+    "OTBatchResult": "transport.batch",
     "Result": "result",
     "Status": "result",
     "ConvergenceError": "errors",

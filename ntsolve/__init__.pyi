@@ -10,6 +10,7 @@ from .monitor import progress as progress
 from .result import LinearResult as LinearResult
 from .result import Result as Result
 from .result import Status as Status
+from .transport.batch import OTBatchResult as OTBatchResult
 from .transport.result import OTResult as OTResult
 from .transport.solve import solve_ot as solve_ot
 from .transport.solve import solve_ot_sample as solve_ot_sample

@@ -37,7 +37,7 @@ FARTHEST = 200.0  # |log v|, and even of a kernel that is whole
 REACH = 4.0  # of a Newton step in log v, to either side
 MARGIN = 24.0  # in log v: further away, entries that were dropped may matter
 SINGLE = 1e-5  # while the error is larger, the Newton matrix is in float32
-WORK_A_CALL = 5e7  # entries touched by one call of a kernel, so that Ctrl-C works
+WORK_A_CALL = 2e7  # entries touched by one call of a kernel, so that Ctrl-C works
 
 
 class Verdict(enum.Enum):
@@ -277,7 +277,7 @@ class Level:
             taken = int((seen[:-1] > tol2).sum())
             self.counts["cg"] += taken
             left -= steps
-            if taken < steps or not seen[-1] > tol2:
+            if taken < steps or not seen[-1] > tol2 or not self.watch.going():
                 break
             rz[0] = rz[steps]
         x = x[: self.m]

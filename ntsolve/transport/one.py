@@ -1,5 +1,7 @@
 """One transport problem, by any method: from the door to the result."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .. import validate
@@ -13,22 +15,37 @@ from .result import OTResult
 from .solution import Solution
 
 
+class _Current:
+    """The iterate, made from the current potentials when it is asked for."""
+
+    def __init__(self, show):
+        self.show: Callable = show
+        self.iterate: Callable
+
+    def __call__(self):
+        return self.show(*self.iterate())
+
+
 class _Watch(Monitor):
-    """A monitor whose solution is made from the current potentials, which the method gives as `iterate`."""
+    """A monitor to which a method says, as `iterate`, a function that gives its current potentials (f, g)."""
 
     def __init__(self, show, stopped, **options):
-        super().__init__("solve_ot", solution=lambda: show(*self.iterate()), **options)
+        super().__init__("solve_ot", solution=_Current(show), **options)
         self.stopped = stopped
+
+    @property
+    def iterate(self):
+        return self.solution.iterate
+
+    @iterate.setter
+    def iterate(self, potentials):
+        self.solution.iterate = potentials
 
     def going(self):
         """Whether this problem, and the batch it is of, may go on."""
         if self.stopped is not None and self.status is None:
             self.status = self.stopped()
         return super().going()
-
-    def iterate(self):
-        """(f, g)"""
-        raise NotImplementedError
 
 
 def solve(k, problem, reg, tol, method, init, options, own, stopped=None):
@@ -58,6 +75,7 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
     nothing = float(a.sum()) + float(b.sum())  # the error of a plan of zeros
 
     def show(f, g):
+        f, g = _centred(problem, f, g)
         return Solution(problem, reg, f, g, None, None, own).x
 
     with _Watch(show, stopped, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
@@ -79,12 +97,11 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
                 raise ValueError("method='sns-paper' meets both marginals: tau_a and tau_b are not for it")
             f, g, _, counts = answer
             f, error, columns = newton.exact_rows(k, cost, a, b, reg, g, tau)
-        if problem.balanced:  # the constant that may go from f to g
-            shift = 0.5 * (float(problem.a @ f) - float(problem.b @ g))
-            f, g = f - shift, g + shift
+        watch.iterate = lambda: (f, g)  # which does not keep the method alive
+        f, g = _centred(problem, f, g)
         rows = relaxed(k.xp, a, f, tau[0])
         solution = Solution(problem, reg, f, g, rows, columns, own)
-        residual = solution.residual(error)
+        residual = solution.residual(error, tol)
         if not np.isfinite(residual):
             status = Status.NAN_OR_INF
         elif residual <= tol:
@@ -113,6 +130,14 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
             cg_steps=counts.get("cg", 0),
             _solution=solution,
         )
+
+
+def _centred(problem, f, g):
+    """Potentials with a.f = b.g, where a constant may go from one to the other."""
+    if not problem.balanced:
+        return f, g
+    shift = 0.5 * (float(problem.a @ f) - float(problem.b @ g))
+    return f - shift, g + shift
 
 
 def _start(k, problem, init):

@@ -69,10 +69,11 @@ def relaxation(name, value):
     return np.inf if value is None else positive(name, value, infinite=True)
 
 
-def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), check=True):
+def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C", "C"), check=True):
     """(a, b, sum of a, sum of b) in float64, of equal sums where `balanced`; None is uniform."""
     (a, sum_a, rounding_a), (b, sum_b, rounding_b) = (
-        _weights(k, name, values, count, check) for name, values, count in zip(names, (a, b), shape, strict=True)
+        _weights(k, name, values, count, side, check)
+        for name, values, count, side in zip(names, (a, b), shape, sides, strict=True)
     )
     if a is None:
         sum_a = 1.0 if b is None else sum_b
@@ -90,13 +91,14 @@ def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), check=True
     return a, b, sum_a, sum_b
 
 
-def pose(k, cost, a, b, *, tau=(np.inf, np.inf), names=("C", "a", "b"), check=True):
+def pose(k, cost, a, b, *, tau=(np.inf, np.inf), names=("C", "a", "b"), sides=("C", "C"), check=True):
     """The problem of that cost with those weights: arrays of the backend, or None for uniform ones.
 
+    `names` are those of the arguments, and `sides` of what has the rows and the columns.
     `check=False` leaves out the search for NaN and infinity in the weights; signs and sums are always looked at.
     """
     shape, balanced = cost.shape, min(tau) == np.inf
-    a, b, sum_a, sum_b = equal_weights(k, a, b, shape, balanced=balanced, names=names[1:], check=check)
+    a, b, sum_a, sum_b = equal_weights(k, a, b, shape, balanced=balanced, names=names[1:], sides=sides, check=check)
     rows, columns = (_with_mass(k, each) for each in (a, b))
     a, b = (each if kept is None else each[kept] for each, kept in ((a, rows), (b, columns)))
     mass = sum_a if balanced else 1.0
@@ -107,12 +109,12 @@ def pose(k, cost, a, b, *, tau=(np.inf, np.inf), names=("C", "a", "b"), check=Tr
     return Problem(cost, a, b, mass, shape, rows, columns, tau, abs(sum_a - sum_b) if balanced else 0.0)
 
 
-def _weights(k, name, values, count, check):
+def _weights(k, name, values, count, side, check):
     """(weights in float64, their sum, relative rounding of that); the sum of uniform ones is None."""
     if values is None or values.size == 0:
         return None, 0.0, 0.0
     if values.shape != (count,):
-        raise ValueError(f"{name} has shape {tuple(values.shape)}; {count} weights are needed, as many as the cost has")
+        raise ValueError(f"{name} has shape {tuple(values.shape)}; {side} needs {count} weights there")
     values = real(name, values)
     rounding = SAME_SUM[values.dtype.name]
     values = k.xp.ascontiguousarray(values, dtype=np.float64)

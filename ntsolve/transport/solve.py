@@ -103,7 +103,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
 
     def solve(k, names, own, init, stopped, C, a, b):
         cost = MatrixCost(k, cost_matrix(k, names[0], C))
-        problem = pose(k, cost, a, b, tau=tau, names=names, check=options.check)
+        problem = pose(k, cost, a, b, tau=tau, names=names, sides=names[:1] * 2, check=options.check)
         return one.solve(k, problem, reg, tol, method, init, options, own, stopped)
 
     result = _solve(solve, given, potentials_init, options)
@@ -166,7 +166,8 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
 
     def solve(k, names, own, init, stopped, X, Y, a, b):
         cost = cost_of_points(k, X, Y, metric, names[:2])
-        problem = pose(k, cost, a, b, tau=tau, names=("metric", *names[2:]), check=options.check)
+        said = {"names": ("metric", *names[2:]), "sides": names[:2]}
+        problem = pose(k, cost, a, b, tau=tau, **said, check=options.check)
         return one.solve(k, problem, reg, tol, "sns", init, options, own, stopped)
 
     result = _solve(solve, given, potentials_init, options)
