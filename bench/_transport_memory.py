@@ -98,7 +98,7 @@ def main(argv=None):
         f"{threads()} threads, error {error:.1e}; peak memory of the process {most / 2**20:.0f} MiB, of which "
         f"{before / 2**20:.0f} before the solve; a stored cost would take {stored / 2**20:.0f} MiB"
     )
-    lines = [found, pot_lazily(X, Y, a, b, reg, 1.0 if arguments.quick else 30.0)]
+    lines = [found, pot_lazily(X, Y, a, b, reg, 0.1 if arguments.quick else 30.0)]
     print(json.dumps({"share": (most - before) / stored, "seconds": seconds, "lines": lines}))
 
 

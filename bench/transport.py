@@ -12,7 +12,7 @@ from ntsolve.demo._contest import Entry
 
 from . import _transport_kernels
 from ._harness import HERE, Method, Options, Report, Table, Target, contest
-from ._transport_peers import EMD, POT, SINKHORN_LOG, SSNS, TOL, trial
+from ._transport_peers import EMD, POT, SINKHORN_LOG, SSNS, TOL, contenders, trial
 from ._transport_tasks import digits, marginal_error, points, random_assignment
 
 CLAIM = (
@@ -54,7 +54,7 @@ def run(options: Options) -> Report:
 
 def _tasks(quick):
     if quick:
-        return random_assignment(60), digits(2, side=8), points(100)
+        return random_assignment(40), digits(2, side=8)
     return random_assignment(500), digits(2), digits(1), points(2000)
 
 
@@ -107,12 +107,12 @@ def _beside_entropic(report, claims, task, reg, options):
     own = _seconds(_solve, task, reg)
     sharp = reg <= 1e-3
     trials = []
-    for peer in (SSNS, *POT):
+    for peer in contenders(task, reg):
         times = SSNS_AT_LEAST[task.family] if peer is SSNS else AT_LEAST[task.family]
         times = max(times, LOG_AT_LEAST) if peer is SINKHORN_LOG else times
-        cap = max(2.0, 3 * times * own) if peer is SSNS else 1.2 * times * own if sharp else max(2.0, 30 * own)
+        cap = max(3.0, 2 * times * own) if peer is SSNS else 1.3 * times * own if sharp else max(2.0, 30 * own)
         options.say(f"{task.name}, reg {reg:g}: {peer.name}, at most {cap:.1f} s")
-        trials.append(trial(peer, task, reg, 0.05 if options.quick else cap))
+        trials.append(trial(peer, task, reg, 0.02 if options.quick else cap))
     in_turn = [each for each in trials if each.reached and each.seconds <= SECONDS_IN_TURN]
     slow = [each for each in trials if not each.failed and each not in in_turn]
     table = contest(
@@ -210,7 +210,7 @@ def _kernels(report, options):
 
 def _memory(report, options):
     """Points, and no stored cost: the peak memory of a process of its own."""
-    n = 1000 if options.quick else 10_000
+    n = 300 if options.quick else 10_000
     options.say(f"{n:,} points in a process of its own")
     command = [sys.executable, "-m", "bench._transport_memory", str(n)] + ["--quick"] * options.quick
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
