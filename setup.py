@@ -15,6 +15,7 @@ TEST = [
     "pytest>=8.2",
     "hypothesis>=6.100",
     "scikit-learn>=1.5",
+    "POT>=0.9.5",  # what compat.pot is compared with
     "matplotlib>=3.8",  # the demo's picture; brings Pillow, which scikit-learn needs to read its photos
     "array-api-strict>=2.3",
     "setuptools>=77",
@@ -35,7 +36,7 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8"],
     "demo": ["scikit-learn>=1.5", "POT>=0.9.5", "matplotlib>=3.8"],
     # to work on it
-    "bench": ["scikit-learn>=1.5", "POT>=0.9.5", "pyamg>=5.2", "threadpoolctl>=3.5"],
+    "bench": ["scikit-learn>=1.5", "POT>=0.9.5", "regot>=0.0.3", "pyamg>=5.2", "threadpoolctl>=3.5"],
     "test": [*TEST, CUPY_13],
     "test-cuda12x": [*TEST, "cupy-cuda12x>=14"],  # two CuPy wheels in one environment break each other
     "docs": DOCS,

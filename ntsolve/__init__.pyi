@@ -18,3 +18,7 @@ from .result import InfluenceResult as InfluenceResult
 from .result import LinearResult as LinearResult
 from .result import Result as Result
 from .result import Status as Status
+from .transport.batch import OTBatchResult as OTBatchResult
+from .transport.result import OTResult as OTResult
+from .transport.solve import solve_ot as solve_ot
+from .transport.solve import solve_ot_sample as solve_ot_sample

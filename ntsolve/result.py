@@ -88,7 +88,7 @@ class Result:
 
     def keys(self):
         """Names of the fields."""
-        return [entry.name for entry in fields(self)]
+        return [entry.name for entry in fields(self) if not entry.name.startswith("_")]
 
     def __contains__(self, name):
         return name in self.keys()
@@ -101,13 +101,13 @@ class Result:
 
     def __repr__(self):
         lines = []
-        for entry in fields(self):
-            value = getattr(self, entry.name)
+        for name in self.keys():
+            value = getattr(self, name)
             if getattr(value, "ndim", 0) and value.size > 4:
                 value = f"<{type(value).__module__.partition('.')[0]} array {tuple(value.shape)} {value.dtype}>"
             elif isinstance(value, Status):
                 value = value.name
-            lines.append(f"{entry.name:>12}: {value}")
+            lines.append(f"{name:>14}: {value}")
         return f"{type(self).__name__}\n" + "\n".join(lines)
 
 

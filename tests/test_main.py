@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -149,6 +150,67 @@ def test_the_demo_prints_its_table_and_writes_a_picture(inpainting, tmp_path, ca
     assert "ntsolve has 1 thread and" in printed.out
     assert f"scipy {scipy.__version__}" in printed.out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(params=["colours", "digits"])
+def transport(request):
+    for package in ("sklearn", "PIL", "ot"):
+        pytest.importorskip(package)
+    return demo.load(request.param)
+
+
+def test_the_tables_of_the_transport_scenes_are_true(transport):
+    """The plans are POT's, and as accurate as the table says."""
+    import ot
+
+    table = transport.run(demo.Options(quick=True))
+    ours, peer = table.entries
+    assert (ours.peer, peer.peer) == (False, True)
+    assert 0 < ours.error <= transport.TOL
+    assert 0 < peer.error <= transport.TOL
+    if transport.__name__.endswith("colours"):
+        X, Y = (transport.sample(photo, 60, 0) for photo in transport.load_photos(quick=True))
+        C, weights = transport.costs(X, Y), [(np.full(60, 1 / 60),) * 2]
+        plans = [transport.transport(C)[0]]
+    else:
+        C, images = transport.costs(), transport.load_digits(3)
+        weights = list(itertools.pairwise(images))
+        plans = transport.transport(C, weights)[0]
+    for plan, (a, b) in zip(plans, weights, strict=True):
+        with np.errstate(divide="ignore"):
+            theirs = ot.sinkhorn(a, b, C, transport.REG, method="sinkhorn_log", stopThr=1e-12, numItermax=100_000)
+        np.testing.assert_allclose(plan, theirs, atol=1e-7)
+
+
+def test_the_transport_scenes_draw(transport, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "out.png"
+    name = transport.__name__.rpartition(".")[2]
+    assert command.main(["demo", "--scene", name, "--quick", "--plot", str(picture)]) == 0
+    assert "ntsolve.solve_ot" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_colours_go_where_the_plan_sends_them():
+    colours = demo.load("colours")
+    X, Y = np.eye(3), np.array([[0.2, 0.2, 0.2], [0.8, 0.8, 0.8], [0.0, 0.5, 1.0]])
+    exchange = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]) / 3
+    rng = np.random.default_rng(0)
+    near = np.repeat(X, 20, axis=0) + 1e-3 * rng.standard_normal((60, 3))  # samples around three colours
+    plan = np.kron(exchange, np.ones((20, 1)) / 20)
+    np.testing.assert_allclose(colours.recolour(X, near, Y, plan), Y[[1, 2, 0]], atol=0.01)
+
+
+def test_frames_begin_and_end_as_the_digits():
+    digits = demo.load("digits")
+    a, b = np.zeros(64), np.zeros(64)
+    a[[10, 11, 18]], b[[42, 53]] = 1 / 3, 1 / 2
+    film = digits.frames(np.outer(a, b))
+    for frame, image in ((film[0], a), (film[-1], b)):
+        coarse = frame.reshape(8, digits.FINE, 8, digits.FINE).sum((1, 3))
+        assert set(np.argsort(coarse.ravel())[-(image > 0).sum() :]) == set(np.flatnonzero(image))
+    assert film.shape == (digits.FRAMES, 32, 32)
+    np.testing.assert_allclose(film.sum((1, 2)), film[0].sum(), rtol=1e-2)  # ink is neither made nor lost
 
 
 def test_the_demo_says_which_extra_it_needs(monkeypatch, capsys):

@@ -5,6 +5,18 @@ import cupy as xp
 from .batched import batched_cg  # noqa: F401
 from .factors import cholesky, cholesky_solve, shift_factor  # noqa: F401
 from .fisher import combine_rows, gram, gram_columns, leverage, row_dots  # noqa: F401
+from .gibbs import (  # noqa: F401
+    cost_range,
+    gibbs_certificate,
+    gibbs_kernel,
+    gibbs_sums,
+    plan_count,
+    plan_dense,
+    plan_moments,
+    plan_sparse,
+    points_gradient,
+    rounded_value,
+)
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,
@@ -17,7 +29,19 @@ from .linalg import (  # noqa: F401
     flexible_dots,
     norm,
 )
-from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .loop import FLOPS_A_CALL, PACKED_RUNS, SMALL, Replay, column_parts  # noqa: F401
+from .scaling import (  # noqa: F401
+    scaling_anneal,
+    scaling_column_max,
+    scaling_compact,
+    scaling_diagonal,
+    scaling_pack,
+    scaling_products,
+    scaling_sweep,
+    schur_cg_steps,
+    sinkhorn_steps,
+)
+from .softmin import softmin_columns, softmin_rows  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cuda"
@@ -28,9 +52,31 @@ def to_host(array):
     return array.get() if isinstance(array, xp.ndarray) else array
 
 
+def csr_matrix(data, indices, indptr, shape):
+    """The sparse matrix with these parts."""
+    from cupyx.scipy.sparse import csr_matrix
+
+    return csr_matrix((data, indices, indptr), shape=shape)
+
+
 def synchronize():
     """Wait until everything asked for on the current stream is done."""
     xp.cuda.get_current_stream().synchronize()
+
+
+def each(run, count):
+    """run(i) for all i below `count`."""
+    for number in range(count):
+        run(number)
+
+
+def borrow(shape, dtype):
+    """An array with anything in it; CuPy reuses freed memory by itself."""
+    return xp.empty(shape, dtype=dtype)
+
+
+def give_back(array):
+    """Nothing: it is freed when nobody uses it any more."""
 
 
 def release():

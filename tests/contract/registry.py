@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from tests.backends import BACKENDS, to_device, to_host
 
-MODULES = ("cg", "ihvp")
+MODULES = ("cg", "ihvp", "transport")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ class Solver:
     accuracy: dict[str, float]
     """Relative, of the answers to `problems`, by dtype."""
     answer: Callable[[Any], Any] = lambda result: result.x
+    follow: dict[str, str] = field(default_factory=dict)
+    """Option: the argument in whose units it is."""
+    infinite: tuple[str, ...] = ()
+    """Arguments in which +inf has a meaning."""
+    empty: tuple[str, ...] = ()
+    """Arguments that may be empty: it means what leaving them out does."""
+    keeps_problem: bool = False
+    """Results refer to the arrays passed in, and compute from them what is asked for later."""
 
     def solve(self, problem, dtype="float64", *, backend="cpu", arguments=None, **options):
         """The result on a problem, or on `arguments` put in place of its own."""

@@ -66,7 +66,9 @@ def test_scale_does_not_matter(case, dtype, which):
         changed |= {
             start: scaled(arguments[start], factor**power) for start in case.solver.starts if start in arguments
         }
-        result = case.solve(dtype, arguments=arguments | changed)
+        units = [option for option, argument in case.solver.follow.items() if argument == name]
+        options = {unit: case.problem.options[unit] * factor for unit in units if unit in case.problem.options}
+        result = case.solve(dtype, arguments=arguments | changed, **options)
         assert np.all(result.success), name
         close(case, case.answer(result).astype(float) * factor**-power, want, dtype)
 

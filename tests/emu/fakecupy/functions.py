@@ -124,6 +124,24 @@ def _device(x):
     return x
 
 
+def median(a, axis=None):
+    h = host_of(_device(a))
+    return compute("median", lambda: np.median(h, axis), [a])
+
+
+def clip(a, a_min, a_max, out=None):
+    h = host_of(_device(a))
+    if out is None:
+        return compute("clip", lambda: np.clip(h, a_min, a_max), [a])
+    array.change("clip", lambda: np.clip(h, a_min, a_max, out=out._h), [a], out, None)
+    return out
+
+
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    h = host_of(_device(x))
+    return compute("nan_to_num", lambda: np.nan_to_num(h, nan=nan, posinf=posinf, neginf=neginf), [x])
+
+
 def where(condition, x=None, y=None):
     if x is None or y is None:
         raise array.EmuError("where(condition) waits for the device; it is not emulated")

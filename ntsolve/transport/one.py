@@ -1,0 +1,162 @@
+"""One transport problem, by any method: from the door to the result."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import validate
+from ..monitor import Monitor, progress
+from ..result import Status
+from . import newton, paper, sinkhorn, sparse, unbalanced
+from .feasibility import obstruction
+from .level import relaxed
+from .problem import real
+from .result import OTResult
+from .solution import Solution
+
+
+class _Current:
+    """The iterate, made from the current potentials when it is asked for."""
+
+    def __init__(self, show):
+        self.show: Callable = show
+        self.iterate: Callable
+
+    def __call__(self):
+        return self.show(*self.iterate())
+
+
+class _Watch(Monitor):
+    """A monitor to which a method says, as `iterate`, a function that gives its current potentials (f, g)."""
+
+    def __init__(self, show, stopped, **options):
+        super().__init__("solve_ot", solution=_Current(show), **options)
+        self.stopped = stopped
+
+    @property
+    def iterate(self):
+        return self.solution.iterate
+
+    @iterate.setter
+    def iterate(self, potentials):
+        self.solution.iterate = potentials
+
+    def going(self):
+        """Whether this problem, and the batch it is of, may go on."""
+        if self.stopped is not None and self.status is None:
+            self.status = self.stopped()
+        return super().going()
+
+
+def solve(k, problem, reg, tol, method, init, options, own, stopped=None):
+    """The result of a problem; `stopped()` is None, or why the batch that the problem is of has to end."""
+    callback = _with_settings(options.callback)
+    with np.errstate(all="ignore"):  # what overflows is seen
+        return _solve(k, problem, reg, tol, method, init, options, callback, own, stopped)
+
+
+def _with_settings(callback):
+    """The callback under NumPy's error settings as the user has them."""
+    if callback is None or isinstance(callback, progress):
+        return callback
+    settings = np.geterr()
+
+    def called(state):
+        with np.errstate(**settings):
+            return callback(state)
+
+    return called
+
+
+def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
+    cost, mass, tau = problem.cost, problem.mass, problem.tau
+    a, b = problem.weights
+    start = _start(k, problem, init)
+    nothing = float(a.sum()) + float(b.sum())  # the error of a plan of zeros
+
+    def show(f, g):
+        f, g = _centred(problem, f, g)
+        return Solution(problem, reg, f, g, None, None, own).x
+
+    with _Watch(show, stopped, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
+                began=options.began, verbose=options.verbose, start=[nothing], target=[tol]) as watch:  # fmt: skip
+        goal = tol - problem.mismatch
+        if method == "sns" and problem.balanced:
+            way = sparse if sparse.takes(cost) else newton
+            answer = way.solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, start[1], mass)
+            f, g, error, counts, columns = answer
+            f, error, columns = f + reg * np.log(mass), mass * error, mass * columns
+        elif method == "sns":
+            f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, start[1])
+        else:
+            if method == "sinkhorn":
+                answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, start[0], start[1], tau)
+            elif problem.balanced:
+                answer = paper.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *start)
+            else:
+                raise ValueError("method='sns-paper' meets both marginals: tau_a and tau_b are not for it")
+            f, g, _, counts = answer
+            f, error, columns = newton.exact_rows(k, cost, a, b, reg, g, tau)
+        watch.iterate = lambda: (f, g)  # which does not keep the method alive
+        f, g = _centred(problem, f, g)
+        rows = relaxed(k.xp, a, f, tau[0])
+        solution = Solution(problem, reg, f, g, rows, columns, own)
+        residual = solution.residual(error, tol)
+        if not np.isfinite(residual):
+            status = Status.NAN_OR_INF
+        elif residual <= tol:
+            status = Status.CONVERGED
+        else:
+            status = watch.status or Status.STALLED
+        if status == Status.STALLED and cost.forbidden:
+            why = obstruction(cost.allowed(), k.to_host(problem.a), k.to_host(problem.b))
+            if why is not None:
+                raise ValueError(f"C forbids (+inf) too much, there is no plan: of what has mass, {why}")
+        return OTResult(
+            x=solution.x,
+            success=status == Status.CONVERGED,
+            status=status,
+            message=status.advice,
+            nit=watch.nit,
+            residual=residual,
+            history=watch.history,
+            elapsed=watch.elapsed,
+            backend=k.NAME,
+            tolerance=tol,
+            reg=reg,
+            passes=counts.get("passes", 0),
+            scaling_steps=counts.get("scalings", 0),
+            newton_steps=counts.get("newton", 0),
+            cg_steps=counts.get("cg", 0),
+            _solution=solution,
+        )
+
+
+def _centred(problem, f, g):
+    """Potentials with a.f = b.g, where a constant may go from one to the other."""
+    if not problem.balanced:
+        return f, g
+    shift = 0.5 * (float(problem.a @ f) - float(problem.b @ g))
+    return f - shift, g + shift
+
+
+def _start(k, problem, init):
+    """(f, g) to start from, without the rows and columns that have no mass; (None, None) if there is none."""
+    if init is None:
+        return None, None
+    if not isinstance(init, (tuple, list)) or len(init) != 2:
+        raise TypeError("potentials_init must be a tuple (f, g) of arrays")
+    found = []
+    for values, size, kept in zip(init, problem.shape, (problem.rows, problem.columns), strict=True):
+        values, _ = validate.own_kind("potentials_init", values)
+        if values.shape != (size,):
+            raise ValueError(f"potentials_init has an array of shape {tuple(values.shape)}; {(size,)} is needed")
+        values = real("potentials_init", values).astype(float)
+        values = values if kept is None else values[kept]
+        known = k.xp.isfinite(values)
+        if bool((values != values).any()) or not bool(known.any()):
+            raise ValueError("potentials_init contains NaN, or nothing finite")
+        if not bool(known.all()):  # had no mass, then
+            values = k.xp.where(known, values, values[known].min())
+        found.append(k.xp.ascontiguousarray(values))
+    return tuple(found)

@@ -1,0 +1,135 @@
+"""The door of the transport solvers: what a user passes, checked and put into the form that the loops work on.
+
+Inside, both weights have mass one and no zeros: rows and columns without mass are left out, and come back in the
+result. Sums that differ by rounding only are made equal; where they differ by more there is no plan, and that is an
+error.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import validate
+
+SAME_SUM = {"float32": 2e-6, "float64": 1e-10}  # relative: what rounding explains, of weights of that dtype
+NO_MASS = 1e-100  # relative to the largest weight: less than that is none, for scalings that must not underflow
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One transport problem; arrays are of the backend. `rows` and `columns` are None where all have mass."""
+
+    cost: Any  # Stored or Points, without the rows and columns that have no mass
+    a: Any  # (n,) float64, positive; of sum 1 where both marginals are to be met
+    b: Any  # (m,)
+    mass: float  # a and b in the user's units are mass * a and mass * b
+    shape: tuple[int, int]  # with the rows and columns that have no mass
+    rows: Any
+    columns: Any
+    tau: tuple[float, float]  # price of missing a marginal; infinite where it has to be met
+    mismatch: float  # of the sums of a and b as they were passed in
+
+    @property
+    def weights(self):
+        """(a, b) in the user's units."""
+        return self.mass * self.a, self.mass * self.b
+
+    @property
+    def balanced(self):
+        """Whether both marginals have to be met."""
+        return min(self.tau) == np.inf
+
+
+def real(name, array):
+    """Real float32 or float64 numbers, finite or not."""
+    array = validate.numeric(name, array, check=False)
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} has dtype {array.dtype}; real numbers are needed")
+    return array
+
+
+def cost_matrix(k, name, C):
+    """A cost (n, m) as a C-contiguous float array."""
+    if C.ndim != 2 or 0 in C.shape:
+        raise ValueError(f"{name} has shape {tuple(C.shape)}; a matrix (n, m) of costs is needed")
+    return k.xp.ascontiguousarray(real(name, C))
+
+
+def positive(name, value, *, infinite=False):
+    """A real number > 0."""
+    number = validate.nonnegative(name, value, finite=not infinite)
+    if number == 0:
+        raise ValueError(f"{name} must be positive, not {value}")
+    return number
+
+
+def relaxation(name, value):
+    """The price of missing a marginal; None is infinite: it has to be met."""
+    return np.inf if value is None else positive(name, value, infinite=True)
+
+
+def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C", "C"), check=True):
+    """(a, b, sum of a, sum of b) in float64, of equal sums where `balanced`; None is uniform."""
+    (a, sum_a, rounding_a), (b, sum_b, rounding_b) = (
+        _weights(k, name, values, count, side, check)
+        for name, values, count, side in zip(names, (a, b), shape, sides, strict=True)
+    )
+    if a is None:
+        sum_a = 1.0 if b is None else sum_b
+        a = k.xp.full(shape[0], sum_a / shape[0])
+    if b is None:
+        sum_b = sum_a
+        b = k.xp.full(shape[1], sum_b / shape[1])
+    if balanced and sum_a != sum_b:
+        if abs(sum_a - sum_b) > max(rounding_a, rounding_b) * max(sum_a, sum_b):
+            raise ValueError(
+                f"{names[0]} sums to {sum_a!r}, {names[1]} to {sum_b!r}: a plan needs equal sums. Scale one of them, "
+                "or let the plan miss them at a price: tau_a, tau_b"
+            )
+        b = b * (sum_a / sum_b)
+    return a, b, sum_a, sum_b
+
+
+def pose(k, cost, a, b, *, tau=(np.inf, np.inf), names=("C", "a", "b"), sides=("C", "C"), check=True):
+    """The problem of that cost with those weights: arrays of the backend, or None for uniform ones.
+
+    `names` are those of the arguments, and `sides` of what has the rows and the columns.
+    `check=False` leaves out the search for NaN and infinity in the weights; signs and sums are always looked at.
+    """
+    shape, balanced = cost.shape, min(tau) == np.inf
+    a, b, sum_a, sum_b = equal_weights(k, a, b, shape, balanced=balanced, names=names[1:], sides=sides, check=check)
+    rows, columns = (_with_mass(k, each) for each in (a, b))
+    a, b = (each if kept is None else each[kept] for each, kept in ((a, rows), (b, columns)))
+    mass = sum_a if balanced else 1.0
+    if balanced:
+        a, b = a / float(a.sum()), b / float(b.sum())
+    cost = cost.part(rows, columns)
+    cost.look(names[0])
+    return Problem(cost, a, b, mass, shape, rows, columns, tau, abs(sum_a - sum_b) if balanced else 0.0)
+
+
+def _weights(k, name, values, count, side, check):
+    """(weights in float64, their sum, relative rounding of that); the sum of uniform ones is None."""
+    if values is None or values.size == 0:
+        return None, 0.0, 0.0
+    if values.shape != (count,):
+        raise ValueError(f"{name} has shape {tuple(values.shape)}; {side} needs {count} weights there")
+    values = real(name, values)
+    rounding = SAME_SUM[values.dtype.name]
+    values = k.xp.ascontiguousarray(values, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        least, total = float(values.min()), float(values.sum())
+    if check and not np.isfinite(total):
+        raise ValueError(f"{name} contains NaN or infinity, or its sum overflows")
+    if least < 0:
+        raise ValueError(f"{name} has a negative weight: {least}")
+    if total == 0:
+        raise ValueError(f"{name} sums to 0: there is nothing to transport")
+    return values, total, rounding
+
+
+def _with_mass(k, weights):
+    """Indices of the weights that count; None where all do."""
+    counts = weights > NO_MASS * weights.max()
+    return None if bool(counts.all()) else k.xp.flatnonzero(counts)
