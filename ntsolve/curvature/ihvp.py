@@ -16,8 +16,8 @@ import numpy as np
 from .. import operators, validate
 from ..dispatch import home, kernels_for
 from ..linalg.cg import iterate
-from ..linalg.outcome import report
 from ..monitor import Monitor
+from ..outcome import report
 from ..reductions import SERIAL
 from ..result import IHVPResult, Status
 from .fisher import EmpiricalFisher

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from .. import validate
 from ..dispatch import home, kernels_for
 from ..kernels.contracts.fisher import row_dots_workspace
-from ..linalg.outcome import report
+from ..outcome import report
 from ..result import InfluenceResult
 from .fisher import EmpiricalFisher
 from .gradients import gradients

@@ -5,8 +5,8 @@ b - A x is computed from the problem, and where that says otherwise it is taken 
 import numpy as np
 
 from .. import operators
-from ..linalg.outcome import linear_result
 from ..monitor import Monitor
+from ..outcome import linear_result
 from ..result import Status
 
 GROWTH = 1e10  # of a residual, beyond which a system is given up

@@ -9,8 +9,8 @@ import numpy as np
 from .. import operators
 from ..kernels.contracts.batched import MAX_N, MET, NOT_FINITE, NOT_POSITIVE, OUT_OF_STEPS, STALLED
 from ..monitor import Monitor
+from ..outcome import linear_result
 from ..result import Status
-from .outcome import linear_result
 
 _STATUS = {
     OUT_OF_STEPS: Status.MAXITER,

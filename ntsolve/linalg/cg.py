@@ -27,10 +27,10 @@ from ..dispatch import kernels_for
 from ..kernels.contracts import workspace_shape
 from ..kernels.contracts.linalg import A_NOT_POSITIVE, HOPELESS, M_NOT_POSITIVE
 from ..monitor import LONGEST_BLOCK, Monitor
+from ..outcome import linear_result, report
 from ..reductions import SERIAL
 from ..result import Status
 from . import batched
-from .outcome import linear_result, report
 
 _VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from .. import validate
 from ..dispatch import home
-from ..linalg.outcome import _worst
 from ..monitor import Monitor
+from ..outcome import worst
 from ..result import Status
 from .result import OTResult
 
@@ -179,7 +179,7 @@ def gather(results, shape, elapsed, own):
     first = results[0]
     success = np.array([each.success for each in results])
     status = np.array([int(each.status) for each in results])
-    message = _worst(success, status).advice
+    message = worst(success, status).advice
     if not success.all():
         message = f"{int((~success).sum())} of {success.size} problems failed. {message}"
     rows = max(len(each.history) for each in results)

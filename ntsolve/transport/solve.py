@@ -12,7 +12,7 @@ points), unbalanced.py, sinkhorn.py and paper.py.
 
 from .. import validate
 from ..dispatch import kernels_for
-from ..linalg.outcome import report
+from ..outcome import report
 from . import batch, one
 from .costs import MatrixCost
 from .points import cost_of_points, metric_of

@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 
-from ..errors import ConvergenceError, ConvergenceWarning, PrecisionWarning
-from ..result import LinearResult, Status
+from .errors import ConvergenceError, ConvergenceWarning, PrecisionWarning
+from .result import LinearResult, Status
 
 
 def linear_result(system, x, *, success, residual, tolerance, status, nit, history, elapsed, backend):
@@ -15,7 +15,7 @@ def linear_result(system, x, *, success, residual, tolerance, status, nit, histo
     that does so has converged.
     """
     status = np.where(success, Status.CONVERGED, status)
-    message = _worst(success, status).advice
+    message = worst(success, status).advice
     if system.shape and not success.all():
         message = f"{int((~success).sum())} of {success.size} systems failed. {message}"
 
@@ -37,7 +37,7 @@ def linear_result(system, x, *, success, residual, tolerance, status, nit, histo
     )
 
 
-def _worst(success, status):
+def worst(success, status):
     """The status that matters most: the lowest of the systems that failed."""
     failed = np.atleast_1d(status)[~np.atleast_1d(success)]
     return Status(int(failed.min())) if failed.size else Status.CONVERGED
@@ -45,11 +45,11 @@ def _worst(success, status):
 
 def report(name, result, on_failure, stacklevel=3):
     """Warn, raise or be silent about the worst status of a result."""
-    worst = _worst(result.success, result.status)
-    if worst > 0 or on_failure == "ignore":
+    found = worst(result.success, result.status)
+    if found > 0 or on_failure == "ignore":
         return
     figures = f"iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e}"
     message = f"{name}: {result.message} ({figures})"
     if on_failure == "raise":
         raise ConvergenceError(message, result)
-    warnings.warn(message, PrecisionWarning if worst == Status.STALLED else ConvergenceWarning, stacklevel=stacklevel)
+    warnings.warn(message, PrecisionWarning if found == Status.STALLED else ConvergenceWarning, stacklevel=stacklevel)
