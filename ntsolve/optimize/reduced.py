@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import validate
 from .hessians import is_operator, is_sparse
 from .kkt import Inner, least_eigenpair, shifts
 from .leastsquares import Matrixfree
@@ -28,6 +29,7 @@ class Reduced(Inner):
 
     def __init__(self, n, m, **options):
         super().__init__(n, m, **options)
+        validate.function("state_solve", self.state_solve)
         self._point: Any = None
         self._at: Any = None
         self.S: Any = None
@@ -54,6 +56,8 @@ class Reduced(Inner):
         given = self.state_solve(self._point.x.copy())
         if not (hasattr(given, "matvec") and hasattr(given, "rmatvec")):
             raise TypeError(f"state_solve returned {type(given).__name__}, not something with matvec and rmatvec")
+        if tuple(getattr(given, "shape", (self.m, self.m))) != (self.m, self.m):
+            raise ValueError(f"state_solve returned shape {tuple(given.shape)}; there are {self.m} constraints")
         return _Scaled(given, self._point.problem.c_scale, self.m)
 
     def _lift(self, v):
@@ -205,7 +209,10 @@ class _Factored:
         if is_sparse(J):
             from scipy.sparse.linalg import splu
 
-            factors = splu(J[:, :m].tocsc())
+            J_w = J[:, :m].tocsc()
+            there = J_w.astype(bool)
+            symmetric = (there != there.T).nnz == 0  # in its pattern, as where the state equation is elliptic
+            factors = splu(J_w, permc_spec="MMD_AT_PLUS_A" if symmetric else "COLAMD")
             self.matvec, self.rmatvec = factors.solve, lambda r: factors.solve(r, "T")
             return
         from scipy.linalg.lapack import dgetrf, dgetrs
