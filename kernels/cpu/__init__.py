@@ -5,6 +5,7 @@ import numpy as xp  # noqa: F401
 from .batched import batched_cg  # noqa: F401
 from .factors import cholesky, cholesky_solve, shift_factor  # noqa: F401
 from .fisher import combine_rows, gram, gram_columns, leverage, row_dots  # noqa: F401
+from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,
@@ -18,6 +19,7 @@ from .linalg import (  # noqa: F401
     norm,
 )
 from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .sketch import gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cpu"

@@ -3,6 +3,7 @@
 import cupy as xp
 
 from .batched import batched_cg  # noqa: F401
+from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,
@@ -16,6 +17,7 @@ from .linalg import (  # noqa: F401
     norm,
 )
 from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .sketch import gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cuda"
