@@ -128,7 +128,8 @@ def take(constraints, n):
         return []
     single = isinstance(constraints, (dict, Bounds, LinearConstraint, NonlinearConstraint))
     if not single and not isinstance(constraints, (list, tuple)):
-        raise TypeError(f"constraints must be SciPy's objects or dicts, one or a list, not {type(constraints).__name__}")
+        kind = type(constraints).__name__
+        raise TypeError(f"constraints must be SciPy's objects or dicts, one or a list, not {kind}")
     named = [("constraints", constraints)] if single else [(f"constraints[{i}]", c) for i, c in enumerate(constraints)]
     return [_one(name, constraint, n) for name, constraint in named]
 

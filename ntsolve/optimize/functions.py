@@ -6,6 +6,7 @@ section 3.8. What is reported, and what is compared with the tolerance, is unsca
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ class Problem:
     def __init__(self, fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), args=()):
         if fun is None:
             raise TypeError("fun must be callable, not NoneType")
-        self._fun = validate.function("fun", fun)
+        self._hess: Any
+        self._fun: Any = validate.function("fun", fun)
         self.args = args if isinstance(args, tuple) else (args,)
         self.n = x0.size
         if not (jac is None or jac is True or jac is False or callable(jac) or _named(jac)):
@@ -44,7 +46,7 @@ class Problem:
             self._hess, wanted = None, _named(hess)
         else:
             self._hess, wanted = validate.function("hess", hess), False
-        self._hessp = validate.function("hessp", hessp) if hess is None else None
+        self._hessp: Any = validate.function("hessp", hessp) if hess is None else None
         self.blocks = forms.take(constraints, self.n)
         self.nfev = self.njev = self.nhev = 0
         self.missing = [] if self._jac is not None else ["jac"]
@@ -148,11 +150,11 @@ class Problem:
         """[(weight, matrix)] of the Hessian of f + lam'c, or of lam'c alone"""
         self.nhev += 1
         if self._hessp is not None:
-            parts = [(1.0, _Product(lambda v: self._lagrangian_product(x, lam, v)))]
+            parts: list[Any] = [(1.0, _Product(lambda v: self._lagrangian_product(x, lam, v)))]
             if not objective:
                 parts.append((-1.0, _Product(lambda v: self._lagrangian_product(x, 0 * lam, v))))
             return parts
-        parts, unknown, first = [], [], 0
+        parts, unknown, first = [], [], 0  # unknown: of which constraints differences are needed
         differenced = objective and self._hess is None
         with _quiet():
             if objective and not differenced:
@@ -214,8 +216,8 @@ class Point:
 
     @functools.cached_property
     def g(self):
-        if self._gradient is None and self.problem._jac is True:
-            self.f
+        if self.problem._jac is True:
+            _ = self.f  # which leaves the gradient
         if self._gradient is not None:
             self.problem.njev += 1
             return self._gradient * self.problem.f_scale
@@ -269,7 +271,10 @@ class _quiet(np.errstate):
     """
 
     def __init__(self):
-        super().__init__(**{kind: "ignore" for kind, how in np.geterr().items() if how in ("warn", "print", "log")})
+        quiet: dict[str, Any] = {
+            kind: "ignore" for kind, how in np.geterr().items() if how in ("warn", "print", "log")
+        }
+        super().__init__(**quiet)
 
 
 def _named(value):

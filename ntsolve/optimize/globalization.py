@@ -46,6 +46,10 @@ class Merit:
         gL = point.g + point.J.T @ lam
         return point.f + point.c @ lam + 0.5 * self.eta1 * (point.c @ point.c) + 0.5 * self.eta2 * (gL @ gL)
 
+    def forget(self):
+        """Back to the penalties of the beginning."""
+        self.eta1, self.eta2 = self.BEGIN
+
     def aim(self, point, lam, gL, H_gL, dx, dlam):
         """Adapt the penalties until (3) holds for the direction (dx, dlam); False where none do."""
         c, size2 = point.c, gL @ gL + point.c @ point.c
@@ -53,7 +57,8 @@ class Merit:
         # grad M'd = plain + eta1 violation + eta2 stationarity
         plain, violation, stationarity = gL @ dx + c @ dlam, c @ Jdx, H_gL @ dx + JgL @ dlam
         if not self.keep:
-            self.eta1, self.eta2 = self.BEGIN
+            self.forget()
+        before = self.eta1, self.eta2
         cap = 1e4 * ETA1_CAP if self.keep else ETA1_CAP
         while True:
             self.slope = plain + self.eta1 * violation + self.eta2 * stationarity
@@ -63,6 +68,9 @@ class Merit:
                 self.start = self.value(point, lam)
                 return True
             if not self.eta1 < cap:
+                if self.keep:  # no direction for this function: the penalties are those of the ones before
+                    self.eta1, self.eta2 = before
+                    self.slope = np.nan
                 self.start = self.value(point, lam)
                 return False
             self.eta1 *= 4

@@ -46,7 +46,7 @@ class FactoredHessian:
     """
 
     def __init__(self, X, d, s=0.0):
-        self.X = X if is_sparse(X) else np.asarray(X)
+        self.X: Any = X if is_sparse(X) else np.asarray(X)
         self.d = np.asarray(d, dtype=float)
         self.s = float(s)
         if self.X.ndim != 2 or self.X.dtype.kind not in "fiub":

@@ -22,13 +22,15 @@ INNER = {
     "ldl": "kkt.LDL",
     "splu": "sparsekkt.SuperLU",
     "minres": "sparsekkt.Minres",
+    "kaczmarz": "paper.Kaczmarz",
+    "gaussian": "paper.Gaussian",
     "reduced": "reduced.Reduced",
 }
 DIRECT_LIMIT = 500  # order of K up to which it is factorised as a dense matrix
 FEW_PRODUCTS = 200  # variables up to which a Hessian that is an operator is formed, by a product for each
 LARGEST_SHIFT = 1e20
 DUAL_SHIFT = 1e-8
-ZERO_PIVOT = 1e-13  # relative to the largest entry of K
+ZERO_PIVOT = 1e-13  # of a matrix whose largest entries are 1
 
 
 def shifts(floor, last):
@@ -125,7 +127,8 @@ class Inner:
 class LDL(Inner):
     """K as a dense matrix, by LAPACK's Bunch-Kaufman factorisation L D L', whose D shows the signs of its eigenvalues.
 
-    delta stays 0 as long as no pivot is zero.
+    Factorised is [[(H + tau I) / s, J'/r], [J/r, -delta s / r^2]], with s and r the largest entries of H + tau I and of
+    the rows of J: what counts as a zero pivot then depends on the scale of neither. delta is 0 where no pivot is zero.
     """
 
     exact = inertia_known = True
@@ -133,27 +136,32 @@ class LDL(Inner):
     def prepare(self, H, J, floor, last):
         n, m = self.n, self.m
         self.H, self.J = H, J
-        K = np.zeros((n + m, n + m), order="F")
-        K[:n, :n] = H.dense()
-        K[n:, :n] = _dense_jacobian(J)
-        K[:n, n:] = K[n:, :n].T
-        if not np.isfinite(K).all():
+        B, J = H.dense(), _dense_jacobian(J)
+        if not (np.isfinite(B).all() and np.isfinite(J).all()):
             return False
-        self.dual_shift = 0.0
-        diagonal = np.diag(K)[:n].copy()
+        self._B, self._dense_J = B, J
+        rows = np.abs(J).max(axis=1, initial=0.0)
+        self._r = np.where(rows > 0, rows, 1.0)
+        K = np.zeros((n + m, n + m), order="F")
+        K[n:, :n] = J / self._r[:, None]  # the lower triangle is enough
+        diagonal, off = np.diag(B).copy(), float(np.abs(B - np.diag(np.diag(B))).max(initial=0.0))
         for tau in shifts(floor, last):
-            self.shift = tau
+            self.shift, self.dual_shift = tau, 0.0
+            s = max(float(np.abs(diagonal + tau).max(initial=0.0)), off)
+            self._s = s = s if s > 0 else 1.0
             while True:
+                K[:n, :n] = B / s
                 index = np.arange(n + m)
-                K[index[:n], index[:n]] = diagonal + tau
-                K[index[n:], index[n:]] = -self.dual_shift
+                K[index[:n], index[:n]] = (diagonal + tau) / s
+                K[index[n:], index[n:]] = -self.dual_shift * s / self._r**2
                 positive, negative, zero = self._factor(K)
                 if (positive, negative) == (n, m):
-                    self.K = K
                     return True
                 if not (zero and self.dual_shift == 0.0 and m):
                     break
-                self.dual_shift = DUAL_SHIFT
+                self.dual_shift = DUAL_SHIFT * min(1.0, rows.max() ** 2) / max(1.0, s)
+                if not self.dual_shift:
+                    self.dual_shift = DUAL_SHIFT
         return False
 
     def _factor(self, K):
@@ -169,17 +177,23 @@ class LDL(Inner):
             middle = 0.5 * (values[pairs] + values[pairs + 1])
             radius = np.hypot(0.5 * (values[pairs] - values[pairs + 1]), off)
             values[pairs], values[pairs + 1] = middle + radius, middle - radius
-        tiny = ZERO_PIVOT * max(np.abs(K).max(initial=0.0), 1e-300)
-        positive, negative = int((values > tiny).sum()), int((values < -tiny).sum())
+        positive, negative = int((values > ZERO_PIVOT).sum()), int((values < -ZERO_PIVOT).sum())
         return positive, negative, values.size - positive - negative
 
     def _raw(self, b):
         from scipy.linalg.lapack import dsytrs
 
-        return dsytrs(self._factors, self._pivots, b[:, None], lower=1)[0][:, 0]
+        n, scaled = self.n, np.concatenate([b[: self.n] / self._s, b[self.n :] / self._r])
+        d = dsytrs(self._factors, self._pivots, scaled[:, None], lower=1)[0][:, 0]
+        d[n:] *= self._s / self._r
+        return d
 
     def solve(self, b, accuracy):
-        return refined(self._raw, lambda d: self.K @ d, b, rounds=2)
+        return refined(self._raw, self.apply, b, rounds=2)
+
+    def apply(self, d):
+        n, B, J = self.n, self._B, self._dense_J
+        return np.concatenate([B @ d[:n] + self.shift * d[:n] + d[n:] @ J, J @ d[:n] - self.dual_shift * d[n:]])
 
     def curvature(self, H, J):
         """The least eigenvalue of Z'HZ, exactly, with Z a basis of the null space of J."""
@@ -222,7 +236,7 @@ LANCZOS_STEPS = 60
 
 
 def least_eigenpair(product, start):
-    """The least Ritz pair of a symmetric operator on the space that `start` lies in, by Lanczos' method, orthogonalised.
+    """The least Ritz pair of a symmetric operator on the space that `start` lies in, by Lanczos' method.
 
     Its value bounds the least eigenvalue from above, so a negative one is a proof.
     """

@@ -105,7 +105,7 @@ class Sparse:
         return v
 
     def step(self, c, damping):
-        m, n = self.J.shape
+        n = self.J.shape[1]
         floor = 1e-14 * max(self._size, 1.0) ** 2
         factors = self._augmented(max(damping, floor), 1.0)
         return factors.solve(np.concatenate([np.zeros(n), -c]))[:n]

@@ -17,6 +17,7 @@ with multipliers that are replaced by those of least squares where these are muc
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -117,11 +118,15 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
 
     >>> import numpy as np, ntsolve
     >>> from scipy.optimize import NonlinearConstraint
-    >>> circle = NonlinearConstraint(lambda x: x @ x, 2, 2, jac=lambda x: 2 * x[None], hess=lambda x, v: 2 * v[0] * np.eye(2))
-    >>> result = ntsolve.minimize(np.sum, [-2.0, 0.0], jac=np.ones_like, hess=lambda x: np.zeros((2, 2)), constraints=circle)
+    >>> circle = NonlinearConstraint(
+    ...     lambda x: x @ x, 2, 2, jac=lambda x: 2 * x[None], hess=lambda x, v: 2 * v[0] * np.eye(2)
+    ... )
+    >>> result = ntsolve.minimize(
+    ...     np.sum, [-2.0, 0.0], jac=np.ones_like, hess=lambda x: np.zeros((2, 2)), constraints=circle
+    ... )
     >>> result.x.round(8), result.v[0].round(8), result.status.name
     (array([-1., -1.]), array([0.5]), 'CONVERGED')
-    """  # fmt: skip
+    """
     tol = validate.nonnegative("tol", tol)
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
                               on_failure=on_failure, rng=rng)  # fmt: skip
@@ -178,8 +183,11 @@ def _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, pre
     if lam is not None and lam.size != problem.m:
         raise ValueError(f"lam0 has {lam.size} entries, the constraints have {problem.m}")
     lam = None if lam is None else problem.multipliers_in(lam)
-    if inner == "auto":
+    if method == "adasketch":
+        inner = validate.choice("inner", "kaczmarz" if inner == "auto" else inner, ("kaczmarz", "gaussian"))
+    elif inner == "auto":
         inner = kkt.choose(problem, start, np.zeros(problem.m) if lam is None else lam, state_solve=state_solve)
+    outer: Any
     solver = kkt.make(inner, problem, rng=rng, precond=precond, state_solve=state_solve)
     if method == "adasketch":
         from . import paper
@@ -209,11 +217,8 @@ def _result(problem, outer, status, x0, tol, watch, inner, own, backend):
         rank_deficient = None if rank is None else rank < problem.m
         if problem.residual(point, better) < residual and not residual <= tol:
             lam, residual = better, problem.residual(point, better)
-    met = bool(residual <= tol)
-    if status == Status.CONVERGED and not met:
+    if status == Status.CONVERGED and not (residual <= tol and point.finite):
         status = Status.STALLED
-    elif met and status not in (Status.NOT_A_MINIMUM, Status.UNBOUNDED):
-        status = Status.CONVERGED
     if status in (Status.STALLED, Status.NO_DESCENT) and rank_deficient:
         status = Status.RANK_DEFICIENT
     message = status.advice

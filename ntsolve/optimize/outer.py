@@ -17,6 +17,10 @@ ESCAPES = 10
 LARGEST_START = 1e3  # multipliers of least squares beyond this are not started from
 LARGEST_DAMPING = 1e14
 UNBOUNDED_BELOW = -1e20
+FLAT = 1e-8  # a curvature that counts as zero, relative to the Hessian
+FAR_AWAY = 1e12  # x, relative to the start, where f has only fallen
+FALLEN = 1e10
+PATIENCE = 50
 
 
 class Newton:
@@ -53,6 +57,8 @@ class Newton:
         self.best = np.inf
         self.stalled = self.short = self.restorations = self.escapes = 0
         self.last_shift = self.damping = 0.0  # damping: a floor of the shift, raised where nothing is accepted
+        self._first_size, self._first_f = max(1.0, float(np.abs(start.x).max())), start.f
+        self._mark = (0, np.inf, start.f, start.violation)
         self._rows: list = []
 
     def trace(self):
@@ -68,6 +74,9 @@ class Newton:
         with np.errstate(all="ignore"):  # what overflows is seen where it is used
             while status is None:
                 status = self._solved() or self._hopeless() or self._iterate()
+            fallen = self.point.f < -FALLEN * max(1.0, abs(self._first_f))
+            if status == Status.NO_DESCENT and fallen and self._feasible():
+                status = Status.UNBOUNDED
         return status
 
     # ---- whether to go on -------------------------------------------------------------------------------------------
@@ -89,9 +98,25 @@ class Newton:
         point = self.point
         if not np.isfinite(self.residual):
             return Status.NAN_OR_INF
-        if point.f / self.problem.f_scale < UNBOUNDED_BELOW and point.violation <= 1e-6 * max(1.0, -point.f):
+        far = np.abs(point.x).max() > FAR_AWAY * self._first_size and point.f < self._first_f
+        if (far or point.f / self.problem.f_scale < UNBOUNDED_BELOW) and self._feasible():
             return Status.UNBOUNDED
+        if self._stands_still():
+            return Status.NO_DESCENT
         return None if self.watch.going() else self.watch.status
+
+    def _feasible(self):
+        """As far as matters where f falls without bound."""
+        return self.point.violation <= 1e-6 * max(1.0, -self.point.f)
+
+    def _stands_still(self):
+        """Whether the last PATIENCE iterations changed next to nothing: neither the residual, nor f, nor c."""
+        if self.watch.nit < self._mark[0] + PATIENCE:
+            return False
+        before, self._mark = self._mark, (self.watch.nit, self.best, self.point.f, self.point.violation)
+        pairs = zip(self._mark[2:], before[2:], strict=True)
+        same = all(abs(now - then) <= 1e-6 * max(1.0, abs(then)) for now, then in pairs)
+        return same and self.best > 0.9 * before[1]
 
     def _second_order(self):
         """CONVERGED, unless the Hessian bends down along the constraints; then away from there, if that can be."""
@@ -101,12 +126,14 @@ class Newton:
         if self.inner.prepare(H, self.point.J, 0.0, 0.0) and self.inner.shift == 0.0 and self.inner.inertia_known:
             return Status.CONVERGED
         value, u = self.inner.curvature(H, self.point.J)
-        size = np.linalg.norm(H.matvec(u))
-        if not value < -1e-8 * max(size, 1e-300) or not value < -1e-12:
+        v = self.inner.rng.standard_normal(u.size)
+        size = max(float(np.linalg.norm(H.matvec(u))), float(np.linalg.norm(H.matvec(v)) / np.linalg.norm(v)))
+        if not value < -FLAT * max(size, 1e-4):
             return Status.CONVERGED
         if not self.watch.going():
             return self.watch.status
-        return self._escape(value, u)
+        found = self._escape(value, u)
+        return Status.CONVERGED if found == Status.NOT_A_MINIMUM and value > -100 * FLAT * size else found
 
     def _escape(self, value, u):
         """Along a direction of negative curvature, to where the Lagrangian is lower."""
@@ -116,7 +143,7 @@ class Newton:
         a = max(1.0, float(np.abs(point.x).max(initial=0.0)))
         while a > 1e-7 and self.escapes <= ESCAPES:
             trials = [problem.at(point.x + sign * a * u) for sign in (1, -1)]
-            values = [t.f + lam @ t.c if t.finite else np.inf for t in trials]
+            values = [float(t.f + lam @ t.c) if t.finite else np.inf for t in trials]
             best = int(np.argmin(values))
             if values[best] <= before + 0.1 * a * a * value and trials[best].smooth:
                 point = trials[best]
@@ -133,6 +160,8 @@ class Newton:
     def _iterate(self):
         """A step, or what else can be done; a status where nothing can."""
         point, lam, inner = self.point, self.lam, self.inner
+        if self.residual <= self.tol:  # an escape led right to a solution
+            return None
         gL = point.g + point.J.T @ lam
         H = point.hessian(lam)
         if not inner.prepare(H, point.J, self.damping, self.last_shift):
@@ -241,7 +270,7 @@ class Newton:
         if np.linalg.norm(dx) <= 1e-13 * max(1.0, float(np.linalg.norm(point.x))):
             if np.linalg.norm(better - self.lam) > 1e-10 * max(1.0, float(np.linalg.norm(self.lam))):
                 return self._take(better)
-            return Status.STALLED
+            return Status.NO_DESCENT if self.damping else Status.STALLED
         if self.problem.violation(point) > self.tol and self.restorations < RESTORATIONS:
             return self._restore(0.9)
         if np.abs(point.g + point.J.T @ better).max() < 0.5 * np.abs(gL).max():
@@ -276,6 +305,7 @@ class Newton:
             else:
                 self._place(point)
         self._take(self._first_multipliers(point))
+        self.merit.forget()
         self.last_shift = self.damping = 0.0
         if how == "infeasible":
             return Status.INFEASIBLE_STATIONARY

@@ -19,6 +19,8 @@ from .kkt import DUAL_SHIFT, ZERO_PIVOT, Inner, refined, shifts
 
 KAPPA = 1e-10
 REFINEMENTS = 10
+SINGULAR = 0.5  # a residual that MINRES leaves of a system that it cannot solve
+DUAL_SHIFT_OF_MINRES = 1e-6
 
 
 class SuperLU(Inner):
@@ -33,25 +35,27 @@ class SuperLU(Inner):
             raise TypeError('inner="splu" needs a Hessian that is an array or a sparse matrix, not an operator')
         if is_operator(J):
             raise TypeError('inner="splu" needs a Jacobian that is an array or a sparse matrix, not an operator')
-        n, m = self.n, self.m
-        below = sp.csc_array(J)
-        self._K0 = sp.block_array([[top, below.T], [below, None]], format="csc") if m else top
-        if not np.isfinite(self._K0.data).all():
+        self._K = _bordered(top, J)
+        if not np.isfinite(self._K.data).all():
             return False
-        self._largest = float(np.abs(self._K0.data).max(initial=0.0))
+        self._largest = float(np.abs(self._K.data).max(initial=0.0))
+        columns = np.repeat(np.arange(self.n + self.m), np.diff(self._K.indptr))
+        self._on_diagonal = np.flatnonzero(self._K.indices == columns)
+        self._diagonal = self._K.data[self._on_diagonal].copy()
         for tau in shifts(floor, last):
             self.shift = tau
             good = self._factor(tau)
             if good is not False:
-                self._trusted = bool(good)
+                self.inertia_known = bool(good)
                 return True
         return False
 
     def _factor(self, tau):
         """True for the right signs, False for wrong ones, None where they are not known."""
         n, m = self.n, self.m
-        self._K = self._K0 + sp.diags_array(np.concatenate([np.full(n, tau), np.zeros(m)]))
-        regular = (self._K - sp.diags_array(np.concatenate([np.zeros(n), np.full(m, DUAL_SHIFT)]))).tocsc()
+        regular = self._K.copy()
+        self._K.data[self._on_diagonal] = self._diagonal + np.concatenate([np.full(n, tau), np.zeros(m)])
+        regular.data[self._on_diagonal] = self._diagonal + np.concatenate([np.full(n, tau), np.full(m, -DUAL_SHIFT)])
         self.factorizations += 1
         try:
             self._factors = sl.splu(regular, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
@@ -71,20 +75,16 @@ class SuperLU(Inner):
             return False
         return None
 
-    @property
-    def inertia_known(self):
-        return self._trusted
-
     def solve(self, b, accuracy):
         while True:
             d, left = self._solve(b)
-            if self._trusted or self._curved_upwards(b, d):
+            if self.inertia_known or curved_upwards(self, b, d):
                 return d, left
             later = [tau for tau in shifts(self.shift, self.shift) if tau > self.shift]
             self.shift = max(1e-4, next(iter(later), np.inf))
             if self.shift > 1e20:
                 return d, left
-            self._trusted = bool(self._factor(self.shift))
+            self.inertia_known = bool(self._factor(self.shift))
 
     def _solve(self, b):
         d, left = refined(self._factors.solve, lambda v: self._K @ v, b, REFINEMENTS)
@@ -95,8 +95,17 @@ class SuperLU(Inner):
                 return e, left_regular
         return d, left
 
-    def _curved_upwards(self, b, d):
-        return curved_upwards(self, b, d)
+
+def _bordered(H, J):
+    """[[H, J'], [J, 0]] as CSC, with every entry of the diagonal stored, which SuperLU's symmetric mode counts on."""
+    n, m = H.shape[0], J.shape[0]
+    H, J, every = H.tocoo(), sp.coo_array(J), np.arange(n + m)
+    rows = np.concatenate([H.row, J.row + n, J.col, every])
+    columns = np.concatenate([H.col, J.col, J.row + n, every])
+    values = np.concatenate([H.data, J.data, J.data, np.zeros(n + m)])
+    K = sp.csc_array((values, (rows, columns)), shape=(n + m, n + m))
+    K.sum_duplicates()
+    return K
 
 
 def curved_upwards(inner, b, d):
@@ -119,10 +128,16 @@ class Minres(Inner):
         return True
 
     def solve(self, b, accuracy):
+        d, left = np.zeros_like(b), 1.0
         for tau in shifts(self.shift, self._last):
             self.shift = tau
             d, left = self._solve(b, accuracy)
-            if not np.isfinite(left) or curved_upwards(self, b, d) or not self.going():
+            if left > SINGULAR and self.m and not self.dual_shift:  # perhaps J has not full rank
+                self.dual_shift = DUAL_SHIFT_OF_MINRES
+                d, left = self._solve(b, accuracy)
+            if not np.isfinite(left) or not self.going():
+                break
+            if left <= SINGULAR and curved_upwards(self, b, d):
                 break
         return d, left
 
@@ -130,23 +145,27 @@ class Minres(Inner):
         n, m = self.n, self.m
         K = sl.LinearOperator((n + m, n + m), matvec=self.apply, dtype=float)
         M = self._preconditioner()
-        d, r = np.zeros(n + m), b.copy()
-        size = left = np.linalg.norm(b)
+        d, r = np.zeros(n + m), b
+        size = left = best = np.linalg.norm(b)
+        best_d = d
         if size == 0:
             return d, 0.0
         for _ in range(REFINEMENTS):
             try:
-                step = sl.minres(K, r, M=M, rtol=0.1 * accuracy * size / left, maxiter=5 * (n + m), callback=self._count)[0]
+                rtol = 0.1 * accuracy * size / left
+                step = sl.minres(K, r, M=M, rtol=rtol, maxiter=5 * (n + m), callback=self._count)[0]
             except _Stopped:
                 break
-            r_new = b - self.apply(d + step)
-            left_new = np.linalg.norm(r_new)
-            if not left_new < left:
-                break
-            d, r, left = d + step, r_new, left_new
+            d = d + step
+            r = b - self.apply(d)
+            left = np.linalg.norm(r)  # MINRES lowers another norm of it, which may let this one grow for a while
+            if left < best:
+                best, best_d = left, d
+            if not np.isfinite(left):
+                return np.full(n + m, np.nan), np.inf
             if left <= accuracy * size or not self.going():
                 break
-        return d, float(left / size)
+        return best_d, float(best / size)
 
     def _count(self, x):
         self.iterations += 1
@@ -168,7 +187,7 @@ class Minres(Inner):
         top = np.abs(self.H.sparse().diagonal() if self.H.kind == "sparse" else np.diag(self.H.dense())) + self.shift
         top = np.maximum(top, 1e-8 * max(top.max(initial=0.0), 1e-8))
         J = sp.csr_array(self.J)
-        below = np.asarray((J.multiply(J) @ (1 / top))).reshape(-1)
+        below = np.asarray(J.multiply(J) @ (1 / top)).reshape(-1)
         scale = 1 / np.concatenate([top, np.maximum(below, 1e-8 * max(below.max(initial=0.0), 1e-8))])
         return sl.LinearOperator((n + m, n + m), matvec=lambda v: scale * v.reshape(-1), dtype=float)
 
