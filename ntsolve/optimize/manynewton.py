@@ -1,0 +1,428 @@
+"""The outer iteration of batch.py: the method of newton.py, for all problems of a batch at once.
+
+Arrays of vectors and matrices are on the backend; what is one number a problem is in (batch,) arrays on the host, where
+the decisions are made. Each problem is in one of two modes, whose step comes from one factorisation of the same kernel,
+
+    [[H + tau I, J'], [J, -delta I]] (dx, dlam) = -(g + J'lam, c)       a Newton step,                    (1)
+    [[mu I, J'], [J, -I]] (s, y) = -(0, c)                              a step of restoration,            (2)
+
+of which (2) is that of Levenberg and Marquardt, (J'J + mu I) s = -J'c, with mu = nu |c|; where that is slow, the Hessian
+of c'c / 2 is made whole by adding that of the constraints to mu I.
+"""
+
+import numpy as np
+
+from ..result import Status
+from .outer import (
+    CORRECTIONS,
+    HALVINGS,
+    LARGEST_DAMPING,
+    LARGEST_START,
+    RESTORATIONS,
+    SHORT,
+    SHORT_IN_A_ROW,
+    UNBOUNDED_BELOW,
+)
+from .globalization import ARMIJO, ETA1_CAP, ROUNDING, Merit
+from .kkt import DUAL_SHIFT, LARGEST_SHIFT, ZERO_PIVOT
+from .result import TRACE
+
+TINY = np.finfo(float).tiny
+LONGEST_RESTORATION = 100
+SLOW_AFTER = 8  # steps of restoration that have to lower |c| by a tenth
+LEAST_FOR_MERIT = 0.25  # step for which the derivatives that the merit function takes are worth evaluating
+
+
+def product(A, v):
+    """A v, (batch, m)"""
+    return (A @ v[:, :, None])[:, :, 0]
+
+
+def transposed_product(A, u):
+    """A' u, (batch, n)"""
+    return (u[:, None, :] @ A)[:, 0, :]
+
+
+class ManyNewton:
+    """One solve of a batch; afterwards `x`, `status` and what else a result needs.
+
+    Parameters
+    ----------
+    k : kernels
+    functions : Functions
+    x : array (batch, n)
+    lam : array (batch, m) or None
+    tol : float
+    """
+
+    def __init__(self, k, functions, x, lam, *, tol):
+        self.k, self.functions, self.tol = k, functions, tol
+        xp, batch, n, m = k.xp, functions.batch, functions.n, functions.m
+        self.xp, self.n, self.m = xp, n, m
+        self.factor, self.order = xp.zeros((batch, n + m, n + m)), xp.zeros((batch, n + m), dtype="int32")
+        self.inertia, self.factorizations = xp.zeros((batch, 3), dtype="int32"), 0
+        self.x = x
+        f, self.c = functions.values(x)
+        self.f = k.to_host(f).copy()
+        self.g, self.J = functions.derivatives(x)
+        self.f_scale = k.to_host(functions.f_scale)
+        self.status, self.nit = np.zeros(batch, dtype="int64"), np.zeros(batch, dtype="int64")
+        self.lam = self._capped(self._least_squares(np.ones(batch, bool))) if lam is None else lam
+        self.theta = self._sizes(self.c)
+        self.filter_theta, self.filter_f = [1e4 * np.maximum(1, self.theta)], [np.full(batch, -np.inf)]
+        self.small, self.largest = 1e-4 * np.maximum(1, self.theta), self.filter_theta[0]
+        self.restoring, self.convex = np.zeros(batch, bool), np.zeros(batch, bool)
+        self.last_shift, self.damping, self.best = np.zeros(batch), np.zeros(batch), np.full(batch, np.inf)
+        self.stalled, self.short, self.restorations, self.long = (np.zeros(batch, int) for _ in range(4))
+        self.nu, self.goal = np.full(batch, 1e-8), np.zeros(batch)
+        self.lately = np.full((SLOW_AFTER, batch), np.inf)  # |c| in restoration
+        self._rows: list = []
+        self._look()
+
+    def multipliers(self):
+        """In the user's units."""
+        return self.functions.multipliers_out(self.lam)
+
+    def trace(self):
+        """What became of each iteration, (iterations, *shape)."""
+        return np.array(self._rows, dtype=TRACE).reshape(len(self._rows), *self.functions.shape)
+
+    def run(self, watch):
+        """Iterate until each problem is solved or hopeless, or as long as the Monitor lets it."""
+        with np.errstate(all="ignore"):
+            while True:
+                self._judge()
+                active = self.status == 0
+                if not active.any() or not watch.going():
+                    break
+                before = self.residual.copy()
+                self._step(active)
+                self._look()
+                self.nit += active
+                worse = self.residual > 0.9 * self.best
+                self.stalled = np.where(active & worse, self.stalled + 1, 0)
+                self.best = np.minimum(self.best, self.residual)
+                watch.did(np.where(active, self.residual, before)[None], 1)
+        self.status[self.status == 0] = watch.status or Status.STALLED
+
+    # ---- numbers of each problem ----------------------------------------------------------------------------------
+
+    def _host(self, values):
+        return np.array(self.k.to_host(values), dtype=float)
+
+    def _sizes(self, c):
+        """|c|_1"""
+        return self._host(abs(c).sum(axis=1)) if self.m else np.zeros(c.shape[0])
+
+    def _dot(self, a, b):
+        return self._host((a * b).sum(axis=1))
+
+    def _mask(self, chosen, new, old):
+        """Rows of `new` where chosen, of `old` elsewhere."""
+        chosen = self.xp.asarray(chosen)
+        return self.xp.where(chosen.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+    def _largest(self, rows):
+        return self._host(abs(rows).max(axis=1)) if rows.shape[1] else np.zeros(rows.shape[0])
+
+    def _look(self):
+        """The unscaled residual, and what it is made of."""
+        self.gL = self.g + transposed_product(self.J, self.lam)
+        self.stationarity = self._largest(self.gL) / self.f_scale
+        self.violation = self._largest(self.c / self.functions.c_scale)
+        self.residual = np.maximum(self.stationarity, self.violation)
+
+    # ---- systems --------------------------------------------------------------------------------------------------
+
+    def _factor(self, H, shift, dual, chosen):
+        """Factorise for the chosen, leaving the others' factors alone; their inertia, on the host."""
+        xp = self.xp
+        self.k.kkt_factor(H, xp.ascontiguousarray(self.J), xp.asarray(np.where(chosen, shift, np.nan)),
+                          xp.asarray(dual), ZERO_PIVOT, self.factor, self.order, self.inertia)  # fmt: skip
+        self.factorizations += 1
+        return np.array(self.k.to_host(self.inertia))
+
+    def _solve(self, top, bottom):
+        d = self.xp.concatenate([top, bottom], axis=1)[:, None, :].copy()
+        self.k.kkt_solve(self.factor, self.order, d)
+        return d[:, 0, : self.n], d[:, 0, self.n :]
+
+    def _refined(self, H, shift, dual, top, bottom):
+        """(dx, dlam, relative residual) of (1) or (2), with a round of iterative refinement."""
+        shift, dual = self.xp.asarray(shift)[:, None], self.xp.asarray(dual)[:, None]
+
+        def rest(dx, dlam):
+            up = top - product(H, dx) - shift * dx - transposed_product(self.J, dlam)
+            down = bottom - product(self.J, dx) + dual * dlam
+            return up, down, np.sqrt(self._dot(up, up) + self._dot(down, down))
+
+        dx, dlam = self._solve(top, bottom)
+        up, down, left = rest(dx, dlam)
+        ex, elam = self._solve(up, down)
+        better = rest(dx + ex, dlam + elam)[2]
+        chosen = better < left
+        size = np.sqrt(self._dot(top, top) + self._dot(bottom, bottom))
+        left = np.where(chosen, better, left) / np.maximum(size, TINY)
+        return self._mask(chosen, dx + ex, dx), self._mask(chosen, dlam + elam, dlam), left
+
+    def _least_squares(self, chosen):
+        """argmin |g + J' lam| of the chosen, from [[I, J'], [J, -tiny I]]; the shortest, nearly, if there are several."""
+        xp, batch = self.xp, self.x.shape[0]
+        if not self.m:
+            return xp.zeros((batch, 0))
+        identity = xp.ascontiguousarray(xp.broadcast_to(xp.eye(self.n), (batch, self.n, self.n)))
+        dual = 1e-13 * np.maximum(self._host((self.J**2).max(axis=2).max(axis=1)), 1e-8)
+        self._factor(identity, np.zeros(batch), dual, chosen)
+        lam = self._refined(identity, np.zeros(batch), 0 * dual, -self.g, xp.zeros((batch, self.m)))[1]
+        return xp.where(xp.isfinite(lam), lam, 0.0)
+
+    def _capped(self, lam):
+        return self._mask(self._largest(lam) <= LARGEST_START, lam, self.xp.zeros_like(lam))
+
+    # ---- whether to go on -----------------------------------------------------------------------------------------
+
+    def _judge(self):
+        undecided = self.status == 0
+        self.status[undecided & ~(np.isfinite(self.residual) & np.isfinite(self.f))] = Status.NAN_OR_INF
+        unscaled = self.f / self.f_scale
+        below = (unscaled < UNBOUNDED_BELOW) & (self.violation <= 1e-6 * np.maximum(1, -unscaled))
+        self.status[(self.status == 0) & below] = Status.UNBOUNDED
+        self._replace_multipliers()
+        met = (self.status == 0) & (self.residual <= self.tol)
+        doubtful = met & ~self.convex
+        self.status[met & self.convex] = Status.CONVERGED
+        if doubtful.any():
+            batch = self.x.shape[0]
+            H = self.functions.hessian(self.x, self.lam)
+            shift = 1e-8 * np.maximum(1e-8, self._host(abs(H).max(axis=2).max(axis=1)))
+            inertia = self._factor(H, shift, np.full(batch, DUAL_SHIFT), doubtful)
+            minimum = (inertia[:, 0] == self.n) & (inertia[:, 1] == self.m)
+            self.status[doubtful] = np.where(minimum, Status.CONVERGED, Status.NOT_A_MINIMUM)[doubtful]
+
+    def _replace_multipliers(self):
+        """By those of least squares, where these show a solution, or are far better where nothing else helps."""
+        open_ = (self.status == 0) & (self.residual > self.tol)
+        wanted = open_ & ((self.violation <= self.tol) | (self.stalled >= 3))
+        if not (self.m and wanted.any()):
+            return
+        lam = self._least_squares(wanted)
+        there = self._largest(self.g + transposed_product(self.J, lam)) / self.f_scale
+        solved = (there <= self.tol) & (self.violation <= self.tol)
+        better = wanted & (solved | ((self.stalled >= 3) & (there < 0.1 * self.stationarity)))
+        if better.any():
+            self.lam = self._mask(better, lam, self.lam)
+            self.stalled[better] = 0
+            self._look()
+
+    # ---- an iteration ---------------------------------------------------------------------------------------------
+
+    def _step(self, active):
+        newton = active & ~self.restoring
+        c_size = np.sqrt(self._dot(self.c, self.c))
+        slow = active & ~newton & (c_size > 0.9 * self.lately[0])
+        self.lately = np.concatenate([self.lately[1:], np.where(newton, np.inf, c_size)[None]])
+        weights = self._mask(newton, self.lam, self.c)
+        H = self.functions.hessian(self.x, weights, self.xp.asarray(newton.astype(float)))
+        H = self.xp.ascontiguousarray(self._mask(newton | slow, H, self.xp.zeros_like(H)))
+        shift, dual, lost = self._regularised(H, newton, slow, active, self.nu * c_size)
+        top = self._mask(newton, -self.gL, self.xp.zeros_like(self.g))
+        dx, dlam, left = self._refined(H, shift, dual, top, -self.c)
+        lost |= newton & ~np.isfinite(self._dot(dx, dx) + self._dot(dlam, dlam))
+        self._aim(H, dx, dlam)
+        a, by = self._search(active & ~lost, newton, H, dx, dlam)
+        self._note(a, by, left, shift, dual)
+        moved = by != ""
+        self.convex = np.where(newton, moved & (shift == 0) & (dual == 0) & (a == 1), self.convex & ~active)
+        self.last_shift = np.where(newton & (shift > self.damping), shift, self.last_shift)
+        eased = np.where(self.damping > 1e-10, self.damping / 10, 0.0)
+        self.damping = np.where(newton & moved & (a == 1), eased, self.damping)
+        self.short = np.where(newton & moved & (a < SHORT), self.short + 1, 0)
+        self._renew_multipliers(lost, newton & moved & (dual > 0))
+        self._change_modes(newton, moved, lost, dx, shift)
+
+    def _regularised(self, H, newton, slow, active, mu):
+        """(tau, delta) that give K the signs of a minimum, or (mu, 1) in restoration; for which there are none."""
+        shift = np.where(newton, self.damping, np.maximum(mu, 1e-300))
+        dual = np.where(newton, 0.0, 1.0)
+        pending, lost = active.copy(), np.zeros(active.size, bool)
+        while pending.any():
+            inertia = self._factor(H, shift, dual, pending)
+            right = (inertia[:, 0] == self.n) & (inertia[:, 1] == self.m)
+            pending &= (newton | slow) & ~right
+            lift = pending & (inertia[:, 2] > 0) & (dual == 0) & (self.m > 0)
+            dual[lift] = DUAL_SHIFT
+            again = self.last_shift > 0
+            larger = np.maximum(shift * np.where(again, 8.0, 100.0), np.where(again, self.last_shift / 3, 1e-4))
+            shift = np.where(pending & ~lift, larger, shift)
+            hopeless = pending & (shift > LARGEST_SHIFT)
+            lost |= hopeless
+            pending &= ~hopeless
+        return shift, dual, lost
+
+    def _aim(self, H, dx, dlam):
+        """Penalties of the merit function for which the direction is one of descent, as in `Merit.aim`."""
+        self.size2 = self._dot(self.gL, self.gL) + self._dot(self.c, self.c)
+        plain = self._dot(self.gL, dx) + self._dot(self.c, dlam)
+        violation = self._dot(self.c, product(self.J, dx))
+        stationarity = self._dot(product(H, self.gL), dx) + self._dot(product(self.J, self.gL), dlam)
+        eta1, eta2 = (np.full(plain.shape, value) for value in Merit.BEGIN)
+        while True:
+            slope = plain + eta1 * violation + eta2 * stationarity
+            more = ~(slope <= -0.5 * eta2 * self.size2) & (eta1 < ETA1_CAP)
+            if not more.any():
+                break
+            eta1, eta2 = np.where(more, 4 * eta1, eta1), np.where(more, eta2 / 2, eta2)
+        self.eta1, self.eta2, self.slope = eta1, eta2, slope
+        self.descent = self._dot(self.g, dx)
+        self.merit = self._merit(self.f, self.c, self.g, self.J, self.lam)
+
+    def _merit(self, f, c, g, J, lam):
+        gL = g + transposed_product(J, lam)
+        plain = f + self._dot(c, lam)
+        return plain + 0.5 * self.eta1 * self._dot(c, c) + 0.5 * self.eta2 * self._dot(gL, gL)
+
+    def _search(self, active, newton, H, dx, dlam):
+        """(a, what accepted it); moves those that something accepted."""
+        a, by = np.ones(active.size), np.full(active.size, "", dtype="U12")
+        at = (self.x, self.lam, self.f, self.c)
+        self._new = list(at)
+        pending = active.copy()
+        for halving in range(HALVINGS):
+            step = self.xp.asarray(np.where(pending, a, 0.0))[:, None]
+            x, lam = self.x + step * dx, self.lam + step * dlam
+            x = self._mask(pending, x, self._new[0])  # a step of 0 times NaN
+            f, c, theta = self._values(x)
+            if halving == 0:
+                self._restored(pending & ~newton, H, dx, x, f, c, theta, by)
+                pending &= newton
+            self._accept(pending, a, x, lam, f, c, theta, by)
+            pending &= by == ""
+            if halving == 0 and pending.any():
+                self._correct(pending & (theta >= self.theta), c, theta, by)
+                pending &= by == ""
+            if not pending.any():
+                break
+            a[pending] /= 2
+        a[pending | ~active] = 0.0
+        added = newton & (by != "") & (by != "objective")
+        self._block(added)
+        self.x, self.lam, self.f, self.c = self._new
+        self.theta = self._sizes(self.c)
+        self.g, self.J = self.functions.derivatives(self.x)
+        broken = (by != "") & ~np.isfinite(self._host(self.g.sum(axis=1) + self.J.sum(axis=2).sum(axis=1)))
+        self.status[broken] = Status.NAN_OR_INF
+        return a, by
+
+    def _values(self, x):
+        f, c = self.functions.values(x)
+        return self._host(f), c, self._sizes(c)
+
+    def _take(self, chosen, by, why, *values):
+        by[chosen] = why
+        for i, value in enumerate(values):
+            host = isinstance(value, np.ndarray) and value.ndim == 1
+            self._new[i] = np.where(chosen, value, self._new[i]) if host else self._mask(chosen, value, self._new[i])
+
+    def _blocked(self, theta, f):
+        return ((theta >= np.array(self.filter_theta)) & (f >= np.array(self.filter_f))).any(axis=0)
+
+    def _block(self, chosen):
+        if chosen.any():
+            self.filter_theta.append(np.where(chosen, (1 - 1e-5) * self.theta, np.inf))
+            self.filter_f.append(np.where(chosen, self.f - 1e-8 * self.theta, np.inf))
+
+    def _accept(self, pending, a, x, lam, f, c, theta, by):
+        """By the filter, else by the merit function; see `globalization`."""
+        fine = pending & np.isfinite(f) & np.isfinite(theta) & (theta <= self.largest)
+        free = fine & ~self._blocked(theta, f)
+        descent = np.where(self.descent < 0, -self.descent, 0.0)
+        switch = (self.theta <= self.small) & (descent > 0) & (a * descent**2.3 > self.theta**1.1)
+        enough = f <= self.f - 1e-8 * a * descent + ROUNDING * np.maximum(1, abs(self.f))
+        better = (theta <= (1 - 1e-5) * self.theta) | (f <= self.f - 1e-8 * self.theta)
+        self._take(free & switch & enough, by, "objective", x, lam, f, c)
+        self._take(free & ~switch & better, by, "filter", x, lam, f, c)
+        left = fine & (by == "") & (self.slope < 0) & (a >= LEAST_FOR_MERIT)
+        if left.any():
+            g, J = self.functions.derivatives(x)
+            merit = self._merit(f, c, g, J, lam)
+            aim = self.merit + ARMIJO * a * self.slope + ROUNDING * np.maximum(1, abs(self.merit))
+            self._take(left & (merit <= aim), by, "merit", x, lam, f, c)
+
+    def _correct(self, pending, c, theta, by):
+        """Second-order corrections of full steps."""
+        total = self.c
+        for _ in range(CORRECTIONS):
+            if not pending.any():
+                return
+            total = total + c
+            dx, dlam = self._solve(-self.gL, -total)
+            x, lam = self._mask(pending, self.x + dx, self._new[0]), self._mask(pending, self.lam + dlam, self._new[1])
+            before = theta
+            f, c, theta = self._values(x)
+            self._accept(pending, np.ones(theta.size), x, lam, f, c, theta, by)
+            pending = pending & (by == "") & (theta <= 0.99 * before)
+
+    # ---- restoration ----------------------------------------------------------------------------------------------
+
+    def _restored(self, chosen, H, s, x, f, c, theta, by):
+        """Take the steps (2) that lower |c| by a part of what the model says, and adapt nu."""
+        if not chosen.any():
+            return
+        Js = product(self.J, s)
+        expected = -(self._dot(self.c, Js) + 0.5 * self._dot(Js, Js) + 0.5 * self._dot(product(H, s), s))
+        got = 0.5 * (self._dot(self.c, self.c) - self._dot(c, c))
+        ratio = got / np.maximum(expected, TINY)
+        good = chosen & np.isfinite(f) & np.isfinite(theta) & (ratio > 1e-4) & (got > 0)
+        nu = np.where(ratio > 0.75, np.maximum(self.nu / 6, 1e-12), np.where(ratio < 0.25, 3 * self.nu, self.nu))
+        self.nu = np.where(good, nu, np.where(chosen, np.maximum(6 * self.nu, 1e-8), self.nu))
+        self._take(good, by, "restoration", x, self.lam, f, c)
+        small = self._largest(s) <= 1e-15 * np.maximum(1, self._largest(self.x))
+        slope, size = self._largest(transposed_product(self.J, self.c)), np.sqrt(self._dot(self.c, self.c))
+        stuck = chosen & ~good & (small | (self.nu > 1e30))
+        self.long[chosen] += 1
+        stationary = (self._largest(self.c) > 1e-6) & (slope <= np.where(stuck, 1e-6, 1e-8) * size)
+        self.status[chosen & stationary] = Status.INFEASIBLE_STATIONARY
+        self.status[(stuck | (chosen & (self.long > LONGEST_RESTORATION))) & ~stationary] = Status.NO_DESCENT
+
+    def _renew_multipliers(self, lost, singular):
+        """Where a singular system has thrown them far out."""
+        size = np.sqrt(self._dot(self.lam, self.lam))
+        wanted = (self.status == 0) & (lost | (singular & (self._largest(self.lam) > LARGEST_START)))
+        self.renewed = np.zeros(lost.size, bool)
+        if wanted.any():
+            lam = self._capped(self._least_squares(wanted))
+            self.renewed = lost & (np.sqrt(self._dot(lam, lam)) < 0.1 * size)
+            self.lam = self._mask(wanted & (singular | self.renewed), lam, self.lam)
+
+    def _change_modes(self, newton, moved, lost, dx, shift):
+        """Into restoration and out of it; more damping where nothing was accepted and nothing is to restore."""
+        open_ = self.status == 0
+        done = open_ & self.restoring & (self.theta <= self.goal) & ~self._blocked(self.theta, self.f)
+        done |= open_ & self.restoring & (self._largest(self.c) <= 1e-12)
+        if done.any():
+            self.lam = self._mask(done, self._capped(self._least_squares(done)), self.lam)
+            self.restoring &= ~done
+            self.last_shift[done] = self.damping[done] = 0.0
+        violation = self._largest(self.c / self.functions.c_scale)
+        refused = open_ & newton & ~moved & ~self.renewed
+        restorable = (violation > self.tol) & (self.restorations < RESTORATIONS)
+        begin = open_ & newton & restorable & (refused | (self.short >= SHORT_IN_A_ROW))
+        if begin.any():
+            self._block(begin)
+            self.goal = np.where(begin, np.where(refused, 0.9, 0.1) * self.theta, self.goal)
+            self.restoring |= begin
+            self.restorations[begin] += 1
+            self.nu[begin], self.long[begin], self.short[begin], self.lately[:, begin] = 1e-8, 0, 0, np.inf
+        still = refused & ~begin
+        self.status[still & lost] = Status.NO_DESCENT
+        standing = np.sqrt(self._dot(dx, dx)) <= 1e-13 * np.maximum(1, np.sqrt(self._dot(self.x, self.x)))
+        self.status[still & standing & (self.stalled > 3)] = Status.STALLED
+        self.damping = np.where(still, np.maximum(1e-4, 10 * np.maximum(self.damping, shift)), self.damping)
+        self.status[still & (self.damping > LARGEST_DAMPING)] = Status.NO_DESCENT
+
+    def _note(self, a, by, left, shift, dual):
+        rows = np.zeros(a.size, dtype=TRACE)
+        margin = -self.slope / (0.5 * self.eta2 * np.maximum(self.size2, TINY))
+        for name, values in zip(TRACE.names, (left, margin, self.eta1, self.eta2, shift, dual, a, by), strict=True):
+            rows[name] = values
+        self._rows.append(rows)
