@@ -78,7 +78,8 @@ def kkt_factor(H, J, shift, dual_shift, zero, factor, order, inertia):
 def _bunch_kaufman(K):
     """(factor, order, eigenvalues of D)"""
     q, k, S = K.shape[0], 0, K.copy()
-    factor, order, values = np.zeros((q, q)), np.arange(q), []
+    values: list[float] = []
+    factor, order = np.zeros((q, q)), np.arange(q)
     while k < q:
         pivot, size = _pivot(abs(S[k:, k:]))
         if pivot:

@@ -18,7 +18,8 @@ from ..monitor import Monitor
 from ..result import Status
 from .differences import FIRST
 from .functions import LARGEST_GRADIENT
-from .manynewton import ManyNewton, transposed_product
+from .manykkt import transposed_product
+from .manynewton import ManyNewton
 from .result import MinimizeResult, PerConstraint
 
 

@@ -24,6 +24,7 @@ INNER = {
     "minres": "sparsekkt.Minres",
     "kaczmarz": "paper.Kaczmarz",
     "gaussian": "paper.Gaussian",
+    "nullspace": "sketch.NullSpace",
     "reduced": "reduced.Reduced",
 }
 DIRECT_LIMIT = 500  # order of K up to which it is factorised as a dense matrix
@@ -169,7 +170,7 @@ class LDL(Inner):
         from scipy.linalg.lapack import dsytrf
 
         self.factorizations += 1
-        self._factors, self._pivots, _ = dsytrf(K, lower=1)
+        self._factors, self._pivots, _ = dsytrf(K, lower=1, lwork=64 * len(K))  # less is unblocked
         values = np.diag(self._factors).copy()
         pairs = np.flatnonzero(self._pivots < 0)[::2]  # a 2 x 2 block is marked in both its rows
         if pairs.size:

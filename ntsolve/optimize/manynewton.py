@@ -6,13 +6,16 @@ the decisions are made. Each problem is in one of two modes, whose step comes fr
     [[H + tau I, J'], [J, -delta I]] (dx, dlam) = -(g + J'lam, c)       a Newton step,                    (1)
     [[mu I, J'], [J, -I]] (s, y) = -(0, c)                              a step of restoration,            (2)
 
-of which (2) is that of Levenberg and Marquardt, (J'J + mu I) s = -J'c, with mu = nu |c|; where that is slow, the Hessian
-of c'c / 2 is made whole by adding that of the constraints to mu I.
+of which (2) is that of Levenberg and Marquardt, (J'J + mu I) s = -J'c, with mu = nu |c|; where that is slow, the
+Hessian of c'c / 2 is made whole by adding that of the constraints to mu I.
 """
 
 import numpy as np
 
 from ..result import Status
+from .globalization import ARMIJO, ETA1_CAP, ROUNDING, Merit
+from .kkt import DUAL_SHIFT, LARGEST_SHIFT
+from .manykkt import TINY, Systems, product, transposed_product
 from .outer import (
     CORRECTIONS,
     HALVINGS,
@@ -23,27 +26,14 @@ from .outer import (
     SHORT_IN_A_ROW,
     UNBOUNDED_BELOW,
 )
-from .globalization import ARMIJO, ETA1_CAP, ROUNDING, Merit
-from .kkt import DUAL_SHIFT, LARGEST_SHIFT, ZERO_PIVOT
 from .result import TRACE
 
-TINY = np.finfo(float).tiny
 LONGEST_RESTORATION = 100
 SLOW_AFTER = 8  # steps of restoration that have to lower |c| by a tenth
 LEAST_FOR_MERIT = 0.25  # step for which the derivatives that the merit function takes are worth evaluating
 
 
-def product(A, v):
-    """A v, (batch, m)"""
-    return (A @ v[:, :, None])[:, :, 0]
-
-
-def transposed_product(A, u):
-    """A' u, (batch, n)"""
-    return (u[:, None, :] @ A)[:, 0, :]
-
-
-class ManyNewton:
+class ManyNewton(Systems):
     """One solve of a batch; afterwards `x`, `status` and what else a result needs.
 
     Parameters
@@ -56,11 +46,9 @@ class ManyNewton:
     """
 
     def __init__(self, k, functions, x, lam, *, tol):
-        self.k, self.functions, self.tol = k, functions, tol
-        xp, batch, n, m = k.xp, functions.batch, functions.n, functions.m
-        self.xp, self.n, self.m = xp, n, m
-        self.factor, self.order = xp.zeros((batch, n + m, n + m)), xp.zeros((batch, n + m), dtype="int32")
-        self.inertia, self.factorizations = xp.zeros((batch, 3), dtype="int32"), 0
+        batch = functions.batch
+        super().__init__(k, batch, functions.n, functions.m)
+        self.functions, self.tol = functions, tol
         self.x = x
         f, self.c = functions.values(x)
         self.f = k.to_host(f).copy()
@@ -105,76 +93,12 @@ class ManyNewton:
                 watch.did(np.where(active, self.residual, before)[None], 1)
         self.status[self.status == 0] = watch.status or Status.STALLED
 
-    # ---- numbers of each problem ----------------------------------------------------------------------------------
-
-    def _host(self, values):
-        return np.array(self.k.to_host(values), dtype=float)
-
-    def _sizes(self, c):
-        """|c|_1"""
-        return self._host(abs(c).sum(axis=1)) if self.m else np.zeros(c.shape[0])
-
-    def _dot(self, a, b):
-        return self._host((a * b).sum(axis=1))
-
-    def _mask(self, chosen, new, old):
-        """Rows of `new` where chosen, of `old` elsewhere."""
-        chosen = self.xp.asarray(chosen)
-        return self.xp.where(chosen.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
-
-    def _largest(self, rows):
-        return self._host(abs(rows).max(axis=1)) if rows.shape[1] else np.zeros(rows.shape[0])
-
     def _look(self):
         """The unscaled residual, and what it is made of."""
         self.gL = self.g + transposed_product(self.J, self.lam)
         self.stationarity = self._largest(self.gL) / self.f_scale
         self.violation = self._largest(self.c / self.functions.c_scale)
         self.residual = np.maximum(self.stationarity, self.violation)
-
-    # ---- systems --------------------------------------------------------------------------------------------------
-
-    def _factor(self, H, shift, dual, chosen):
-        """Factorise for the chosen, leaving the others' factors alone; their inertia, on the host."""
-        xp = self.xp
-        self.k.kkt_factor(H, xp.ascontiguousarray(self.J), xp.asarray(np.where(chosen, shift, np.nan)),
-                          xp.asarray(dual), ZERO_PIVOT, self.factor, self.order, self.inertia)  # fmt: skip
-        self.factorizations += 1
-        return np.array(self.k.to_host(self.inertia))
-
-    def _solve(self, top, bottom):
-        d = self.xp.concatenate([top, bottom], axis=1)[:, None, :].copy()
-        self.k.kkt_solve(self.factor, self.order, d)
-        return d[:, 0, : self.n], d[:, 0, self.n :]
-
-    def _refined(self, H, shift, dual, top, bottom):
-        """(dx, dlam, relative residual) of (1) or (2), with a round of iterative refinement."""
-        shift, dual = self.xp.asarray(shift)[:, None], self.xp.asarray(dual)[:, None]
-
-        def rest(dx, dlam):
-            up = top - product(H, dx) - shift * dx - transposed_product(self.J, dlam)
-            down = bottom - product(self.J, dx) + dual * dlam
-            return up, down, np.sqrt(self._dot(up, up) + self._dot(down, down))
-
-        dx, dlam = self._solve(top, bottom)
-        up, down, left = rest(dx, dlam)
-        ex, elam = self._solve(up, down)
-        better = rest(dx + ex, dlam + elam)[2]
-        chosen = better < left
-        size = np.sqrt(self._dot(top, top) + self._dot(bottom, bottom))
-        left = np.where(chosen, better, left) / np.maximum(size, TINY)
-        return self._mask(chosen, dx + ex, dx), self._mask(chosen, dlam + elam, dlam), left
-
-    def _least_squares(self, chosen):
-        """argmin |g + J' lam| of the chosen, from [[I, J'], [J, -tiny I]]; the shortest, nearly, if there are several."""
-        xp, batch = self.xp, self.x.shape[0]
-        if not self.m:
-            return xp.zeros((batch, 0))
-        identity = xp.ascontiguousarray(xp.broadcast_to(xp.eye(self.n), (batch, self.n, self.n)))
-        dual = 1e-13 * np.maximum(self._host((self.J**2).max(axis=2).max(axis=1)), 1e-8)
-        self._factor(identity, np.zeros(batch), dual, chosen)
-        lam = self._refined(identity, np.zeros(batch), 0 * dual, -self.g, xp.zeros((batch, self.m)))[1]
-        return xp.where(xp.isfinite(lam), lam, 0.0)
 
     def _capped(self, lam):
         return self._mask(self._largest(lam) <= LARGEST_START, lam, self.xp.zeros_like(lam))
@@ -423,6 +347,7 @@ class ManyNewton:
     def _note(self, a, by, left, shift, dual):
         rows = np.zeros(a.size, dtype=TRACE)
         margin = -self.slope / (0.5 * self.eta2 * np.maximum(self.size2, TINY))
-        for name, values in zip(TRACE.names, (left, margin, self.eta1, self.eta2, shift, dual, a, by), strict=True):
+        columns = left, margin, self.eta1, self.eta2, shift, dual, a, by
+        for name, values in zip(TRACE.names or (), columns, strict=True):
             rows[name] = values
         self._rows.append(rows)

@@ -15,8 +15,8 @@ smaller and (2) goes on. A step along z is one of Armijo's for M. With s a rando
 with rows chosen uniformly; with s Gaussian it takes all rows at once.
 
 Psi, by which the paper bounds |K^-1|, is 200 or more with its constants, so that delta sits at its floor from the first
-step: the adaptive test asks for a solution that is exact. Kaczmarz' method needs about |K|_F^2 / sigma_min(K)^2 rows for
-each digit of it. `kkt` has faster ways; these are here for comparison.
+step: the adaptive test asks for a solution that is exact. Kaczmarz' method needs about |K|_F^2 / sigma_min(K)^2 rows
+for each digit of it. `kkt` has faster ways; these are here for comparison.
 """
 
 import numpy as np
@@ -172,7 +172,7 @@ class AdaSketch:
         self._shrink(1.0)
         gL = point.g + G.T @ lam
         b = -np.concatenate([gL, point.c])
-        size, H_gL, G_gL = np.linalg.norm(b), H @ gL, G @ gL
+        size, H_gL, G_gL = float(np.linalg.norm(b)), H @ gL, G @ gL
         z, unit = np.zeros_like(b), norm(K) * psi
         while True:
             z, left = inner.go_on(b, z, self.delta * size / unit)
@@ -185,12 +185,15 @@ class AdaSketch:
             merit.eta1 *= NU**2
             merit.eta2 /= NU
             self._shrink(NU**4)
+        if not watch.going():
+            return watch.status  # the direction was not worked out
         return self._search(z, float(left / size), tau, watch)
 
     def _shift(self, H, G, values, rows):
         """tau: none where H bends upwards along the constraints, else more than enough."""
-        project = np.eye(self.problem.n) - (G.T @ (rows / values)) @ (rows.T @ G) if self.problem.m else np.eye(H.shape[0])
-        along = np.linalg.eigvalsh(project @ H @ project + (np.eye(H.shape[0]) - project) * (1 + abs(H).sum()))
+        onto_rows = (G.T @ (rows / values)) @ (rows.T @ G) if self.problem.m else 0 * H
+        project = np.eye(self.problem.n) - onto_rows
+        along = np.linalg.eigvalsh(project @ H @ project + onto_rows * (1 + abs(H).sum()))
         return 0.0 if along[0] >= CURVATURE else XI_B + float(np.linalg.norm(H))
 
     def _shrink(self, factor):
