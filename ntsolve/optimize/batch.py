@@ -207,18 +207,19 @@ class Functions:
     def hessian(self, x, lam, objective=1.0):
         """Of objective * f + lam'c, (batch, n, n), symmetric; objective is a number or (batch,)."""
         self.nhev += 1
-        xp, at, weights = self.xp, self.restored(x), lam * self.c_scale
+        xp, weights = self.xp, lam * self.c_scale
         weight = objective * self.f_scale
         total, known = xp.zeros((self.batch, self.n, self.n)), []
         with np.errstate(all="ignore"):
             if self._hess:
-                H = self._checked("hess", self._hess(at, *self.args), (self.n, self.n), broadcast=True)
+                H = self._checked("hess", self._hess(self._given(x), *self.args), (self.n, self.n), broadcast=True)
                 total += weight[:, None, None] * H
             for block, (low, high) in zip(self.blocks, self.spans, strict=True):
                 known.append(block[4] is not None)
                 if block[4]:
                     v = weights[:, low:high].reshape(*self.shape, high - low)
-                    total += self._checked(f"{block[0]}.hess", block[4](at, v), (self.n, self.n), broadcast=True)
+                    H = block[4](self._given(x), v)
+                    total += self._checked(f"{block[0]}.hess", H, (self.n, self.n), broadcast=True)
             if not (self._hess and all(known)):
                 total += self._differences(lambda z: self._unknown(z, weight, weights, known), x)
             return 0.5 * (total + total.transpose(0, 2, 1))
@@ -234,33 +235,36 @@ class Functions:
 
     # ---- the user's functions -------------------------------------------------------------------------------------
 
+    def _given(self, x):
+        """A copy, theirs to change."""
+        return self.restored(x).copy()
+
     def _plain(self, x):
         self.nfev += 1
-        at = self.restored(x)
         with np.errstate(all="ignore"):
-            f = self._fun(at, *self.args)
+            f = self._fun(self._given(x), *self.args)
             f = self._checked("fun", f[0] if self._both else f, ())
             c = self.xp.zeros((self.batch, self.m))
             for (name, function, *_), (low, high) in zip(self.blocks, self.spans, strict=True):
-                c[:, low:high] = self._checked(f"{name}.fun", function(at), (high - low,))
+                c[:, low:high] = self._checked(f"{name}.fun", function(self._given(x)), (high - low,))
         return f, c
 
     def _plain_derivatives(self, x):
-        xp, at, n = self.xp, self.restored(x), self.n
+        xp, n = self.xp, self.n
         J = xp.zeros((self.batch, self.m, n))
         with np.errstate(all="ignore"):
             if self._both:
-                g = self._checked("fun", self._fun(at, *self.args)[1], (n,), broadcast=True)
+                g = self._checked("fun", self._fun(self._given(x), *self.args)[1], (n,), broadcast=True)
             elif self._jac:
-                g = self._checked("jac", self._jac(at, *self.args), (n,), broadcast=True)
+                g = self._checked("jac", self._jac(self._given(x), *self.args), (n,), broadcast=True)
             else:
                 g = self._differences(lambda z: self._plain(z)[0][:, None], x)[:, 0]
             for (name, function, _, of_jac, _), (low, high) in zip(self.blocks, self.spans, strict=True):
                 shape = (high - low, n)
                 if of_jac:
-                    J[:, low:high] = self._checked(f"{name}.jac", of_jac(at), shape, broadcast=True)
+                    J[:, low:high] = self._checked(f"{name}.jac", of_jac(self._given(x)), shape, broadcast=True)
                 else:
-                    one = lambda z, f=function, m=high - low: xp.asarray(f(self.restored(z))).reshape(self.batch, m)
+                    one = lambda z, f=function, m=high - low: xp.asarray(f(self._given(z))).reshape(self.batch, m)
                     J[:, low:high] = self._differences(one, x)
         return g, J
 
@@ -338,7 +342,8 @@ def _optional(value):
 
 
 def _target(name, constraint):
-    lb, ub = np.asarray(constraint.lb, dtype=float), np.asarray(constraint.ub, dtype=float)
+    lb, ub = (b.get() if hasattr(b, "get") else b for b in (constraint.lb, constraint.ub))  # from a GPU
+    lb, ub = np.asarray(lb, dtype=float), np.asarray(ub, dtype=float)
     if lb.shape != ub.shape and lb.size > 1 and ub.size > 1:
         raise ValueError(f"{name}: lb has shape {lb.shape}, ub {ub.shape}")
     if not (lb == ub).all():

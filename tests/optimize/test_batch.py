@@ -6,6 +6,7 @@ from scipy.optimize import LinearConstraint, NonlinearConstraint
 
 import ntsolve
 from ntsolve import Status
+from tests.backends import to_device, to_host
 
 from .problems import load_all
 
@@ -199,6 +200,39 @@ def test_inputs_are_left_alone_and_threads_change_no_bit():
             answers.append(ntsolve.minimize(**arguments).x)
     np.testing.assert_array_equal(arguments["x0"], before)
     np.testing.assert_array_equal(*answers)
+
+
+def test_on_a_gpu_as_on_the_cpu():
+    cupy = pytest.importorskip("cupy")
+
+    def solve(backend, xp):
+        p, identity = to_device(np.random.default_rng(0).standard_normal((5, 4)), backend), xp.eye(4)
+        sphere = NonlinearConstraint(lambda x: (x * x).sum(axis=-1).reshape(5, 1), 2, 2,
+                                     jac=lambda x: 2 * x.reshape(5, 1, 4),
+                                     hess=lambda x, v: 2 * v.reshape(5, 1, 1) * identity)  # fmt: skip
+        return ntsolve.minimize(lambda x: (x * x * x * x / 4 - p * x).sum(axis=-1), xp.ones((5, 4)),
+                                jac=lambda x: x * x * x - p, hess=lambda x: 3 * (x * x)[..., None] * identity,
+                                constraints=sphere)  # fmt: skip
+
+    host, device = solve("cpu", np), solve("cuda", cupy)
+    assert isinstance(device.x, cupy.ndarray)
+    assert device.success.all()
+    assert device.backend == "cuda"
+    np.testing.assert_allclose(to_host(device.x), host.x, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(device.nit, host.nit)
+
+
+def test_a_function_may_change_the_x_that_it_gets():
+    arguments = quartic(5)
+    plain = ntsolve.minimize(**arguments)
+
+    def fun(x):
+        value = arguments["fun"](x)
+        x[:] = np.nan
+        return value
+
+    changed = ntsolve.minimize(**{**arguments, "fun": fun})
+    np.testing.assert_array_equal(plain.x, changed.x)
 
 
 def test_maxiter_time_limit_and_callback_stop_it():
