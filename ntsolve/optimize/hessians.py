@@ -55,7 +55,7 @@ class FactoredHessian:
             raise ValueError(f"d has shape {self.d.shape}, X has {self.X.shape[0]} rows")
         if is_sparse(self.X):
             validate.sparse_parts("X", self.X)
-            self.X = self.X.tocsr()
+            self.X = X.tocsr()
         self.shape = (self.X.shape[1], self.X.shape[1])
         self.dtype = np.dtype("float64")
 

@@ -146,6 +146,12 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
     if x0.ndim > 1:
         from . import batch
 
+        fixed = {"inner": (inner, ("auto", "ldl")), "globalization": (globalization, ("filter",)),
+                 "method": (method, ("newton",)), "hessp": (hessp, (None,)), "precond": (precond, (None,)),
+                 "state_solve": (state_solve, (None,))}  # fmt: skip
+        for name, (value, allowed) in fixed.items():
+            if not any(value is one or value == one for one in allowed):
+                raise ValueError(f"{name} cannot be chosen for a batch: x0 has shape {tuple(x0.shape)}")
         with kernels_for(x0=x0) as k:
             result = batch.solve(k, fun, x0, own=own, jac=jac, hess=hess, constraints=constraints, args=args,
                                  lam0=lam0, tol=tol, maxiter=options.maxiter, options=options)  # fmt: skip
@@ -224,9 +230,8 @@ def _result(problem, outer, status, x0, tol, watch, inner, own, backend):
     message = status.advice
     if status == Status.CONVERGED and rank_deficient:
         message += " The constraints are linearly dependent there, so their multipliers are not unique."
-    v = problem.multipliers_out(lam)
     ends = np.cumsum([block.m for block in problem.blocks])[:-1]
-    # a violation that underflows or a NaN is shown as it is
+    parts = lambda values: np.split(values, ends) if problem.blocks else []
     with np.errstate(all="ignore"):
         gradient = point.g / problem.f_scale
         of_lagrangian = (point.g + point.J.T @ lam) / problem.f_scale
@@ -247,9 +252,11 @@ def _result(problem, outer, status, x0, tol, watch, inner, own, backend):
         lagrangian_grad=of_lagrangian,
         optimality=problem.stationarity(point, lam),
         constr_violation=problem.violation(point),
-        constr=PerConstraint(np.split(point.c / problem.c_scale, ends)) if problem.blocks else PerConstraint(),
+        constr=PerConstraint(
+            c + block.target for c, block in zip(parts(point.c / problem.c_scale), problem.blocks, strict=True)
+        ),
         jac=PerConstraint(block.jacobian(point.x) for block in problem.blocks),
-        v=PerConstraint(np.split(v, ends)) if problem.blocks else PerConstraint(),
+        v=PerConstraint(parts(problem.multipliers_out(lam))),
         nfev=counts[0], njev=counts[1], nhev=counts[2],
         constr_nfev=counts[3], constr_njev=counts[4], constr_nhev=counts[5],
         inner=inner,
