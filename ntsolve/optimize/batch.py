@@ -1,9 +1,16 @@
 """Many small problems of one structure, solved together.
 
 All functions are vectorised: with x of shape (..., n), f (...,), its gradient (..., n), its Hessian (..., n, n), c
-(..., m), its Jacobian (..., m, n) and the Hessian of v'c (..., n, n) for v (..., m). They are always called for all
-problems of the batch, in order, so that parameters may be arrays with the same leading axes; where a problem is solved,
-its row of x stands still. The method is that of `minimize` with inner="ldl", see manynewton.py.
+(..., m), its Jacobian (..., m, n) and the Hessian of v'c (..., n, n) for v (..., m). Parameters that differ from
+problem to problem come in one of two ways.
+
+- As `args`, of fun, jac and hess, and of constraints that are dicts: arrays with the leading axis of x0 are cut with
+  it, and functions are called for those problems only that are not solved yet.
+- From the functions themselves, which are then always called for all problems, in order; where a problem is solved, its
+  row of x stands still.
+
+Which of them it is is found out by calling the functions for some of the problems. The method is that of `minimize`
+with inner="ldl", see manynewton.py.
 """
 
 import warnings
@@ -43,7 +50,7 @@ def solve(k, fun, x0, *, own, jac, hess, constraints, args, lam0, tol, maxiter, 
     with Monitor("minimize", maxiter=maxiter, time_limit=options.time_limit, callback=options.callback,
                  began=options.began, verbose=options.verbose, target=np.full(functions.batch, tol),
                  start=outer.residual, shape=functions.shape,
-                 solution=lambda: own(functions.restored(outer.x).astype(x0.dtype))) as watch:  # fmt: skip
+                 solution=lambda: own(functions.restored(outer.whole("x")).astype(x0.dtype))) as watch:  # fmt: skip
         outer.run(watch)
         return _result(k, functions, outer, x0, own, tol, watch)
 
@@ -51,7 +58,7 @@ def solve(k, fun, x0, *, own, jac, hess, constraints, args, lam0, tol, maxiter, 
 def _result(k, functions, outer, x0, own, tol, watch):
     """The residual is recomputed from the user's functions at the x that is returned, in its own dtype."""
     shape, xp = functions.shape, k.xp
-    x = functions.restored(outer.x).astype(x0.dtype)
+    x = functions.restored(outer.whole("x")).astype(x0.dtype)
     v = outer.multipliers()
     functions.f_scale[...], functions.c_scale[...] = 1.0, 1.0
     at = functions.flat(x)
@@ -62,7 +69,7 @@ def _result(k, functions, outer, x0, own, tol, watch):
         optimality = k.to_host(abs(gradient).max(axis=1))
         violation = k.to_host(abs(c).max(axis=1)) if functions.m else np.zeros(functions.batch)
         residual = np.maximum(optimality, violation)
-    status = outer.status
+    status = outer.whole("status")
     good = (residual <= tol) & np.isfinite(k.to_host(f))
     status[(status == Status.CONVERGED) & ~good] = Status.STALLED
     success = status == Status.CONVERGED
@@ -76,7 +83,7 @@ def _result(k, functions, outer, x0, own, tol, watch):
         success=success.reshape(shape),
         status=status.reshape(shape),
         message=message,
-        nit=outer.nit.reshape(shape),
+        nit=outer.whole("nit").reshape(shape),
         residual=residual.reshape(shape),
         history=watch.history,
         elapsed=watch.elapsed,
@@ -114,13 +121,15 @@ class Functions:
     batch, n, m : int
     f_scale : array (batch,)
     c_scale : array (batch, m)
-    blocks : list of (name, fun, target, jac, hess)
+    blocks : list of (name, fun, target, jac, hess, args)
     spans : list of (first, last)
         The entries of c that each constraint has.
     missing : list of str
         Derivatives that differences stand in for.
+    divisible : bool
+        Whether the functions can be called for some of the problems.
     nfev, njev, nhev : int
-        Calls, each for all problems.
+        Calls, for however many problems.
     """
 
     def __init__(self, k, fun, x0, jac, hess, constraints, args):
@@ -136,14 +145,14 @@ class Functions:
         self.blocks = _blocks(constraints, xp, self.n)
         self.missing = [] if self._jac or self._both else ["jac"]
         self.missing += [] if self._hess else ["hess"]
-        for name, _, _, of_jac, of_hess in self.blocks:
+        for name, _, _, of_jac, of_hess, _ in self.blocks:
             self.missing += [f"{name}.jac"] * (not of_jac) + [f"{name}.hess"] * (not of_hess)
         self.nfev = self.njev = self.nhev = 0
         x, self.spans, self.m = self.flat(x0), [], 0
-        for name, function, target, *_ in self.blocks:
-            value = xp.asarray(function(self.restored(x)))
+        for name, function, target, _, _, args in self.blocks:
+            value = xp.asarray(function(self.restored(x).copy(), *args))
             wide = value.shape[-1] if value.ndim == len(self.shape) + 1 else 0
-            self._check(f"{name}.fun", value, (wide,))
+            self._check(f"{name}.fun", value, (wide,), self.shape)
             if target is not None and np.broadcast_shapes(target.shape, (*self.shape, wide)) != (*self.shape, wide):
                 raise ValueError(f"{name}: lb and ub of shape {target.shape} do not fit a fun of {tuple(value.shape)}")
             self.spans.append((self.m, self.m + wide))
@@ -152,6 +161,8 @@ class Functions:
             raise ValueError(f"x0 and constraints have n + m = {self.n + self.m}; batches take {MAX_ORDER} at most")
         self.f_scale, self.c_scale = xp.ones(self.batch), xp.ones((self.batch, self.m))
         self._scale(x)
+        self.divisible = self._can_be_divided(x) if k.NAME == "cpu" and len(self.shape) == 1 else False
+        self.nfev = self.njev = self.nhev = 0
 
     def flat(self, x):
         """(..., n) as (batch, n) in float64."""
@@ -172,7 +183,7 @@ class Functions:
     def targets(self, xp):
         """What each constraint's fun has to be, (batch, m)."""
         all_of = xp.zeros((self.batch, self.m))
-        for (_, _, target, _, _), (low, high) in zip(self.blocks, self.spans, strict=True):
+        for (_, _, target, *_), (low, high) in zip(self.blocks, self.spans, strict=True):
             if target is not None:
                 wide = xp.broadcast_to(xp.asarray(target), (*self.shape, high - low))
                 all_of[:, low:high] = wide.reshape(self.batch, high - low)
@@ -191,42 +202,48 @@ class Functions:
 
     # ---- scaled values --------------------------------------------------------------------------------------------
 
-    def values(self, x):
-        """f (batch,), c (batch, m)"""
-        f, c = self._plain(x)
-        with np.errstate(all="ignore"):
-            return f * self.f_scale, (c - self._target) * self.c_scale
+    # For the problems `rows` of the batch, of which x has the rows; or for all.
 
-    def derivatives(self, x):
+    def values(self, x, rows=None):
+        """f (batch,), c (batch, m)"""
+        rows = self._some(rows)
+        f, c = self._plain(x, rows)
+        f_scale, c_scale, target = (_cut(a, rows) for a in (self.f_scale, self.c_scale, self._target))
+        with np.errstate(all="ignore"):
+            return f * f_scale, (c - target) * c_scale
+
+    def derivatives(self, x, rows=None):
         """The gradient of f (batch, n), the Jacobian of c (batch, m, n)."""
         self.njev += 1
-        g, J = self._plain_derivatives(x)
+        rows = self._some(rows)
+        g, J = self._plain_derivatives(x, rows)
+        f_scale, c_scale = _cut(self.f_scale, rows), _cut(self.c_scale, rows)
         with np.errstate(all="ignore"):
-            return g * self.f_scale[:, None], J * self.c_scale[:, :, None]
+            return g * f_scale[:, None], J * c_scale[:, :, None]
 
-    def hessian(self, x, lam, objective=1.0):
+    def hessian(self, x, lam, objective=1.0, rows=None):
         """Of objective * f + lam'c, (batch, n, n), symmetric; objective is a number or (batch,)."""
         self.nhev += 1
-        xp, weights = self.xp, lam * self.c_scale
-        weight = objective * self.f_scale
-        total, known = xp.zeros((self.batch, self.n, self.n)), []
+        rows = self._some(rows)
+        xp, weights, weight = self.xp, lam * _cut(self.c_scale, rows), objective * _cut(self.f_scale, rows)
+        total, known, leading = xp.zeros((x.shape[0], self.n, self.n)), [], self.shape if rows is None else (rows.size,)
         with np.errstate(all="ignore"):
             if self._hess:
-                H = self._checked("hess", self._hess(self._given(x), *self.args), (self.n, self.n), broadcast=True)
+                H = self._checked("hess", self._call(self._hess, x, rows), (self.n, self.n), rows, shared=True)
                 total += weight[:, None, None] * H
             for block, (low, high) in zip(self.blocks, self.spans, strict=True):
                 known.append(block[4] is not None)
                 if block[4]:
-                    v = weights[:, low:high].reshape(*self.shape, high - low)
-                    H = block[4](self._given(x), v)
-                    total += self._checked(f"{block[0]}.hess", H, (self.n, self.n), broadcast=True)
+                    v = weights[:, low:high].reshape(*leading, high - low)
+                    H = self._call(block[4], x, rows, v, args=block[5])
+                    total += self._checked(f"{block[0]}.hess", H, (self.n, self.n), rows, shared=True)
             if not (self._hess and all(known)):
-                total += self._differences(lambda z: self._unknown(z, weight, weights, known), x)
+                total += self._differences(lambda z: self._unknown(z, rows, weight, weights, known), x)
             return 0.5 * (total + total.transpose(0, 2, 1))
 
-    def _unknown(self, x, weight, weights, known):
+    def _unknown(self, x, rows, weight, weights, known):
         """The gradient of those parts of the Lagrangian that have no Hessian."""
-        g, J = self._plain_derivatives(x)
+        g, J = self._plain_derivatives(x, rows)
         total = self.xp.zeros_like(x) if self._hess else weight[:, None] * g
         for has_hessian, (low, high) in zip(known, self.spans, strict=True):
             if not has_hessian:
@@ -235,36 +252,65 @@ class Functions:
 
     # ---- the user's functions -------------------------------------------------------------------------------------
 
-    def _given(self, x):
-        """A copy, theirs to change."""
-        return self.restored(x).copy()
+    def _some(self, rows):
+        """None where these are all rows, in order."""
+        return None if rows is None or rows.size == self.batch else rows
 
-    def _plain(self, x):
+    def _call(self, function, x, rows, *more, args=None):
+        """With a copy of x, which is theirs to change."""
+        args = self.args if args is None else args
+        if rows is None:
+            return function(self.restored(x).copy(), *more, *args)
+        return function(x.copy(), *more, *(a[rows] if self._is_parameter(a) else a for a in args))
+
+    def _is_parameter(self, value):
+        return tuple(getattr(value, "shape", ())[:1]) == self.shape
+
+    def _can_be_divided(self, x):
+        """Whether the functions, called for half of the problems in reverse order, give what they give for all."""
+        rows = np.arange(self.batch)[::-2]
+        if rows.size == self.batch:
+            return False
+        lam = np.ones((self.batch, self.m))
+        whole = (*self.values(x), *self.derivatives(x), self.hessian(x, lam))
+        try:
+            at = x[rows]
+            part = *self.values(at, rows), *self.derivatives(at, rows), self.hessian(at, lam[rows], rows=rows)
+        except Exception:  # of whatever kind: they want all the problems
+            return False
+        pairs = zip(part, whole, strict=True)
+        return all(np.allclose(p, w[rows], rtol=1e-9, atol=1e-9, equal_nan=True) for p, w in pairs)
+
+    def _plain(self, x, rows=None):
         self.nfev += 1
         with np.errstate(all="ignore"):
-            f = self._fun(self._given(x), *self.args)
-            f = self._checked("fun", f[0] if self._both else f, ())
-            c = self.xp.zeros((self.batch, self.m))
-            for (name, function, *_), (low, high) in zip(self.blocks, self.spans, strict=True):
-                c[:, low:high] = self._checked(f"{name}.fun", function(self._given(x)), (high - low,))
+            f = self._call(self._fun, x, rows)
+            f = self._checked("fun", f[0] if self._both else f, (), rows)
+            c = self.xp.zeros((x.shape[0], self.m))
+            for (name, function, _, _, _, args), (low, high) in zip(self.blocks, self.spans, strict=True):
+                value = self._call(function, x, rows, args=args)
+                c[:, low:high] = self._checked(f"{name}.fun", value, (high - low,), rows)
         return f, c
 
-    def _plain_derivatives(self, x):
-        xp, n = self.xp, self.n
-        J = xp.zeros((self.batch, self.m, n))
+    def _plain_derivatives(self, x, rows=None):
+        n = self.n
+        J = self.xp.zeros((x.shape[0], self.m, n))
         with np.errstate(all="ignore"):
             if self._both:
-                g = self._checked("fun", self._fun(self._given(x), *self.args)[1], (n,), broadcast=True)
+                g = self._checked("fun", self._call(self._fun, x, rows)[1], (n,), rows, shared=True)
             elif self._jac:
-                g = self._checked("jac", self._jac(self._given(x), *self.args), (n,), broadcast=True)
+                g = self._checked("jac", self._call(self._jac, x, rows), (n,), rows, shared=True)
             else:
-                g = self._differences(lambda z: self._plain(z)[0][:, None], x)[:, 0]
-            for (name, function, _, of_jac, _), (low, high) in zip(self.blocks, self.spans, strict=True):
-                shape = (high - low, n)
+                g = self._differences(lambda z: self._plain(z, rows)[0][:, None], x)[:, 0]
+            for (name, function, _, of_jac, _, args), (low, high) in zip(self.blocks, self.spans, strict=True):
                 if of_jac:
-                    J[:, low:high] = self._checked(f"{name}.jac", of_jac(self._given(x)), shape, broadcast=True)
+                    value = self._call(of_jac, x, rows, args=args)
+                    J[:, low:high] = self._checked(f"{name}.jac", value, (high - low, n), rows, shared=True)
                 else:
-                    one = lambda z, f=function, m=high - low: xp.asarray(f(self._given(z))).reshape(self.batch, m)
+                    shape, name = (high - low,), f"{name}.fun"
+                    one = lambda z, f=function, a=args, s=shape, name=name: self._checked(
+                        name, self._call(f, z, rows, args=a), s, rows
+                    )
                     J[:, low:high] = self._differences(one, x)
         return g, J
 
@@ -280,23 +326,28 @@ class Functions:
             columns.append((function(above) - function(below)) / apart)
         return self.xp.stack(columns, axis=-1)
 
-    def _check(self, name, value, shape):
-        if tuple(value.shape) != (*self.shape, *shape) or value.dtype.kind not in "fiub":
-            axes = ", ".join(map(str, (*self.shape, *(shape or ()))))
+    def _check(self, name, value, shape, leading):
+        if tuple(value.shape) != (*leading, *shape) or value.dtype.kind not in "fiub":
+            axes = ", ".join(map(str, (*leading, *shape)))
             raise ValueError(f"{name} returned {value.dtype} of shape {tuple(value.shape)}; ({axes}) is needed, since "
                              "functions are vectorised over the leading axes of x0")  # fmt: skip
 
-    def _checked(self, name, value, shape, *, broadcast=False):
+    def _checked(self, name, value, shape, rows, *, shared=False):
         """(batch, *shape) in float64; a derivative that is the same for all problems need not be repeated."""
+        leading = self.shape if rows is None else (rows.size,)
         value = self.xp.asarray(value)
-        if broadcast and tuple(value.shape) == tuple(shape):
-            value = self.xp.broadcast_to(value, (*self.shape, *shape))
-        self._check(name, value, shape)
-        return value.astype("float64").reshape(self.batch, *shape)
+        if shared and tuple(value.shape) == tuple(shape):
+            value = self.xp.broadcast_to(value, (*leading, *shape))
+        self._check(name, value, shape, leading)
+        return value.astype("float64").reshape(self.batch if rows is None else rows.size, *shape)
+
+
+def _cut(array, rows):
+    return array if rows is None else array[rows]
 
 
 def _blocks(constraints, xp, n):
-    """[(name, fun, target, jac, hess)], hess False for what is linear."""
+    """[(name, fun, target, jac, hess, args)]"""
     if constraints is None:
         return []
     if not isinstance(constraints, (list, tuple)):
@@ -314,18 +365,17 @@ def _block(name, constraint, xp, n):
         args = constraint.get("args", ())
         args = args if isinstance(args, tuple) else (args,)
         fun, jac, hess = (constraint.get(key) for key in ("fun", "jac", "hess"))
-        bound = lambda f: f and (lambda *a: f(*a, *args))
-        return name, bound(_function(name, "fun", fun)), None, bound(_optional(jac)), bound(_optional(hess))
+        return name, _function(name, "fun", fun), None, _optional(jac), _optional(hess), args
     if isinstance(constraint, NonlinearConstraint):
         fun = _function(name, "fun", constraint.fun)
-        return name, fun, _target(name, constraint), _optional(constraint.jac), _optional(constraint.hess)
+        return name, fun, _target(name, constraint), _optional(constraint.jac), _optional(constraint.hess), ()
     if isinstance(constraint, LinearConstraint):
         A = constraint.A.toarray() if hasattr(constraint.A, "toarray") else np.atleast_2d(constraint.A)
         A = xp.asarray(validate.numeric(f"{name}.A", A))
         if A.shape[-1] != n:
             raise ValueError(f"x0 has {n} entries, {name}.A has shape {tuple(A.shape)}")
         zero = lambda x, v: xp.zeros((n, n))
-        return name, lambda x: x @ A.T, _target(name, constraint), lambda x: A, zero
+        return name, lambda x: x @ A.T, _target(name, constraint), lambda x: A, zero, ()
     raise TypeError(f"{name} must be a NonlinearConstraint, a LinearConstraint or a dict, "
                     f"not {type(constraint).__name__}")  # fmt: skip
 

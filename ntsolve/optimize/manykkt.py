@@ -7,6 +7,7 @@ import numpy as np
 from .kkt import ZERO_PIVOT
 
 TINY = np.finfo(float).tiny
+EXACT = 1e-12  # relative residual that refinement is not worth its time for
 
 
 def product(A, v):
@@ -71,13 +72,15 @@ class Systems:
         self.factorizations += 1
         return np.array(self.k.to_host(self.inertia))
 
-    def _solve(self, top, bottom):
+    def _solve(self, top, bottom, at=None):
+        """(dx, dlam), with the factors of the systems `at`, an index array, or of all."""
         d = self.xp.concatenate([top, bottom], axis=1)[:, None, :].copy()
-        self.k.kkt_solve(self.factor, self.order, d)
+        factor, order = (self.factor, self.order) if at is None else (self.factor[at], self.order[at])
+        self.k.kkt_solve(factor, order, d)
         return d[:, 0, : self.n], d[:, 0, self.n :]
 
     def _refined(self, H, shift, dual, top, bottom):
-        """(dx, dlam, relative residual) of (1) or (2), with a round of iterative refinement."""
+        """(dx, dlam, relative residual) of (1) or (2), with a round of iterative refinement where it can help."""
         shift, dual = self.xp.asarray(shift)[:, None], self.xp.asarray(dual)[:, None]
 
         def rest(dx, dlam):
@@ -87,11 +90,13 @@ class Systems:
 
         dx, dlam = self._solve(top, bottom)
         up, down, left = rest(dx, dlam)
+        size = np.maximum(np.sqrt(self._dot(top, top) + self._dot(bottom, bottom)), TINY)
+        if not (left > EXACT * size).any():
+            return dx, dlam, left / size
         ex, elam = self._solve(up, down)
         better = rest(dx + ex, dlam + elam)[2]
         chosen = better < left
-        size = np.sqrt(self._dot(top, top) + self._dot(bottom, bottom))
-        left = np.where(chosen, better, left) / np.maximum(size, TINY)
+        left = np.where(chosen, better, left) / size
         return self._mask(chosen, dx + ex, dx), self._mask(chosen, dlam + elam, dlam), left
 
     def _least_squares(self, chosen):

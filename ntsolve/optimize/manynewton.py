@@ -10,15 +10,15 @@ of which (2) is that of Levenberg and Marquardt, (J'J + mu I) s = -J'c, with mu 
 Hessian of c'c / 2 is made whole by adding that of the constraints to mu I.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..result import Status
-from .globalization import ARMIJO, ETA1_CAP, ROUNDING, Merit
 from .kkt import DUAL_SHIFT, LARGEST_SHIFT
-from .manykkt import TINY, Systems, product, transposed_product
+from .manykkt import TINY, product, transposed_product
+from .manysearch import Search
 from .outer import (
-    CORRECTIONS,
-    HALVINGS,
     LARGEST_DAMPING,
     LARGEST_START,
     RESTORATIONS,
@@ -28,12 +28,19 @@ from .outer import (
 )
 from .result import TRACE
 
+FEW_LEFT = 0.8  # of the problems still open, for which it is worth taking the others out
 LONGEST_RESTORATION = 100
+NEAR = 1e6  # times the tolerance, from where other multipliers may show a solution
 SLOW_AFTER = 8  # steps of restoration that have to lower |c| by a tenth
-LEAST_FOR_MERIT = 0.25  # step for which the derivatives that the merit function takes are worth evaluating
+
+_RESULTS = ("x", "lam", "status", "nit", "residual")
+_NUMBERS = ("status", "nit", "f", "f_scale", "theta", "small", "largest", "restoring", "convex", "last_shift",
+            "damping", "best", "stalled", "short", "restorations", "long", "nu", "goal", "stationarity", "violation",
+            "residual")  # fmt: skip
+_ARRAYS = ("x", "lam", "c", "g", "J", "gL", "c_scale")
 
 
-class ManyNewton(Systems):
+class ManyNewton(Search):
     """One solve of a batch; afterwards `x`, `status` and what else a result needs.
 
     Parameters
@@ -53,7 +60,7 @@ class ManyNewton(Systems):
         f, self.c = functions.values(x)
         self.f = k.to_host(f).copy()
         self.g, self.J = functions.derivatives(x)
-        self.f_scale = k.to_host(functions.f_scale)
+        self.f_scale, self.c_scale = k.to_host(functions.f_scale), functions.c_scale
         self.status, self.nit = np.zeros(batch, dtype="int64"), np.zeros(batch, dtype="int64")
         self.lam = self._capped(self._least_squares(np.ones(batch, bool))) if lam is None else lam
         self.theta = self._sizes(self.c)
@@ -64,16 +71,41 @@ class ManyNewton(Systems):
         self.stalled, self.short, self.restorations, self.long = (np.zeros(batch, int) for _ in range(4))
         self.nu, self.goal = np.full(batch, 1e-8), np.zeros(batch)
         self.lately = np.full((SLOW_AFTER, batch), np.inf)  # |c| in restoration
-        self._rows: list = []
+        self._notes: list = []
+        self.residual: Any = None
+        self.rows = np.arange(batch)  # of the batch that are still here
         self._look()
+        self._all = {name: getattr(self, name) for name in _RESULTS}
+
+    def whole(self, name):
+        """One of "x", "lam", "status", "nit", "residual", for the whole batch."""
+        if self.rows.size == self.functions.batch:
+            return getattr(self, name)
+        self._all[name][self.rows] = getattr(self, name)
+        return self._all[name]
+
+    def _keep(self, chosen):
+        """Leave the others where they are, for good: functions are called for those that are kept."""
+        if self.rows.size == self.functions.batch:
+            self._all = {name: getattr(self, name).copy() for name in _RESULTS}
+        for name in _RESULTS:
+            self.whole(name)
+        self.rows = self.rows[chosen]
+        for name in (*_NUMBERS, *_ARRAYS):
+            setattr(self, name, getattr(self, name)[chosen])
+        self.lately = self.lately[:, chosen]
+        self.filter_theta = [theta[chosen] for theta in self.filter_theta]
+        self.filter_f = [f[chosen] for f in self.filter_f]
+        count = self.rows.size
+        self.factor, self.order, self.inertia = self.factor[:count], self.order[:count], self.inertia[:count]
 
     def multipliers(self):
         """In the user's units."""
-        return self.functions.multipliers_out(self.lam)
+        return self.functions.multipliers_out(self.whole("lam"))
 
     def trace(self):
         """What became of each iteration, (iterations, *shape)."""
-        return np.array(self._rows, dtype=TRACE).reshape(len(self._rows), *self.functions.shape)
+        return np.array(self._notes, dtype=TRACE).reshape(len(self._notes), *self.functions.shape)
 
     def run(self, watch):
         """Iterate until each problem is solved or hopeless, or as long as the Monitor lets it."""
@@ -83,6 +115,9 @@ class ManyNewton(Systems):
                 active = self.status == 0
                 if not active.any() or not watch.going():
                     break
+                if self.functions.divisible and active.sum() <= FEW_LEFT * active.size:
+                    self._keep(active)
+                    active = self.status == 0
                 before = self.residual.copy()
                 self._step(active)
                 self._look()
@@ -90,14 +125,15 @@ class ManyNewton(Systems):
                 worse = self.residual > 0.9 * self.best
                 self.stalled = np.where(active & worse, self.stalled + 1, 0)
                 self.best = np.minimum(self.best, self.residual)
-                watch.did(np.where(active, self.residual, before)[None], 1)
+                self.residual = np.where(active, self.residual, before)
+                watch.did(self.whole("residual")[None].copy(), 1)
         self.status[self.status == 0] = watch.status or Status.STALLED
 
     def _look(self):
         """The unscaled residual, and what it is made of."""
         self.gL = self.g + transposed_product(self.J, self.lam)
         self.stationarity = self._largest(self.gL) / self.f_scale
-        self.violation = self._largest(self.c / self.functions.c_scale)
+        self.violation = self._largest(self.c / self.c_scale)
         self.residual = np.maximum(self.stationarity, self.violation)
 
     def _capped(self, lam):
@@ -117,7 +153,7 @@ class ManyNewton(Systems):
         self.status[met & self.convex] = Status.CONVERGED
         if doubtful.any():
             batch = self.x.shape[0]
-            H = self.functions.hessian(self.x, self.lam)
+            H = self.functions.hessian(self.x, self.lam, rows=self.rows)
             shift = 1e-8 * np.maximum(1e-8, self._host(abs(H).max(axis=2).max(axis=1)))
             inertia = self._factor(H, shift, np.full(batch, DUAL_SHIFT), doubtful)
             minimum = (inertia[:, 0] == self.n) & (inertia[:, 1] == self.m)
@@ -126,7 +162,7 @@ class ManyNewton(Systems):
     def _replace_multipliers(self):
         """By those of least squares, where these show a solution, or are far better where nothing else helps."""
         open_ = (self.status == 0) & (self.residual > self.tol)
-        wanted = open_ & ((self.violation <= self.tol) | (self.stalled >= 3))
+        wanted = open_ & ((self.residual <= NEAR * self.tol) & (self.violation <= self.tol) | (self.stalled >= 3))
         if not (self.m and wanted.any()):
             return
         lam = self._least_squares(wanted)
@@ -146,7 +182,7 @@ class ManyNewton(Systems):
         slow = active & ~newton & (c_size > 0.9 * self.lately[0])
         self.lately = np.concatenate([self.lately[1:], np.where(newton, np.inf, c_size)[None]])
         weights = self._mask(newton, self.lam, self.c)
-        H = self.functions.hessian(self.x, weights, self.xp.asarray(newton.astype(float)))
+        H = self.functions.hessian(self.x, weights, self.xp.asarray(newton.astype(float)), rows=self.rows)
         H = self.xp.ascontiguousarray(self._mask(newton | slow, H, self.xp.zeros_like(H)))
         shift, dual, lost = self._regularised(H, newton, slow, active, self.nu * c_size)
         top = self._mask(newton, -self.gL, self.xp.zeros_like(self.g))
@@ -183,115 +219,14 @@ class ManyNewton(Systems):
             pending &= ~hopeless
         return shift, dual, lost
 
-    def _aim(self, H, dx, dlam):
-        """Penalties of the merit function for which the direction is one of descent, as in `Merit.aim`."""
-        self.size2 = self._dot(self.gL, self.gL) + self._dot(self.c, self.c)
-        plain = self._dot(self.gL, dx) + self._dot(self.c, dlam)
-        violation = self._dot(self.c, product(self.J, dx))
-        stationarity = self._dot(product(H, self.gL), dx) + self._dot(product(self.J, self.gL), dlam)
-        eta1, eta2 = (np.full(plain.shape, value) for value in Merit.BEGIN)
-        while True:
-            slope = plain + eta1 * violation + eta2 * stationarity
-            more = ~(slope <= -0.5 * eta2 * self.size2) & (eta1 < ETA1_CAP)
-            if not more.any():
-                break
-            eta1, eta2 = np.where(more, 4 * eta1, eta1), np.where(more, eta2 / 2, eta2)
-        self.eta1, self.eta2, self.slope = eta1, eta2, slope
-        self.descent = self._dot(self.g, dx)
-        self.merit = self._merit(self.f, self.c, self.g, self.J, self.lam)
-
-    def _merit(self, f, c, g, J, lam):
-        gL = g + transposed_product(J, lam)
-        plain = f + self._dot(c, lam)
-        return plain + 0.5 * self.eta1 * self._dot(c, c) + 0.5 * self.eta2 * self._dot(gL, gL)
-
-    def _search(self, active, newton, H, dx, dlam):
-        """(a, what accepted it); moves those that something accepted."""
-        a, by = np.ones(active.size), np.full(active.size, "", dtype="U12")
-        at = (self.x, self.lam, self.f, self.c)
-        self._new = list(at)
-        pending = active.copy()
-        for halving in range(HALVINGS):
-            step = self.xp.asarray(np.where(pending, a, 0.0))[:, None]
-            x, lam = self.x + step * dx, self.lam + step * dlam
-            x = self._mask(pending, x, self._new[0])  # a step of 0 times NaN
-            f, c, theta = self._values(x)
-            if halving == 0:
-                self._restored(pending & ~newton, H, dx, x, f, c, theta, by)
-                pending &= newton
-            self._accept(pending, a, x, lam, f, c, theta, by)
-            pending &= by == ""
-            if halving == 0 and pending.any():
-                self._correct(pending & (theta >= self.theta), c, theta, by)
-                pending &= by == ""
-            if not pending.any():
-                break
-            a[pending] /= 2
-        a[pending | ~active] = 0.0
-        added = newton & (by != "") & (by != "objective")
-        self._block(added)
-        self.x, self.lam, self.f, self.c = self._new
-        self.theta = self._sizes(self.c)
-        self.g, self.J = self.functions.derivatives(self.x)
-        broken = (by != "") & ~np.isfinite(self._host(self.g.sum(axis=1) + self.J.sum(axis=2).sum(axis=1)))
-        self.status[broken] = Status.NAN_OR_INF
-        return a, by
-
-    def _values(self, x):
-        f, c = self.functions.values(x)
-        return self._host(f), c, self._sizes(c)
-
-    def _take(self, chosen, by, why, *values):
-        by[chosen] = why
-        for i, value in enumerate(values):
-            host = isinstance(value, np.ndarray) and value.ndim == 1
-            self._new[i] = np.where(chosen, value, self._new[i]) if host else self._mask(chosen, value, self._new[i])
-
-    def _blocked(self, theta, f):
-        return ((theta >= np.array(self.filter_theta)) & (f >= np.array(self.filter_f))).any(axis=0)
-
-    def _block(self, chosen):
-        if chosen.any():
-            self.filter_theta.append(np.where(chosen, (1 - 1e-5) * self.theta, np.inf))
-            self.filter_f.append(np.where(chosen, self.f - 1e-8 * self.theta, np.inf))
-
-    def _accept(self, pending, a, x, lam, f, c, theta, by):
-        """By the filter, else by the merit function; see `globalization`."""
-        fine = pending & np.isfinite(f) & np.isfinite(theta) & (theta <= self.largest)
-        free = fine & ~self._blocked(theta, f)
-        descent = np.where(self.descent < 0, -self.descent, 0.0)
-        switch = (self.theta <= self.small) & (descent > 0) & (a * descent**2.3 > self.theta**1.1)
-        enough = f <= self.f - 1e-8 * a * descent + ROUNDING * np.maximum(1, abs(self.f))
-        better = (theta <= (1 - 1e-5) * self.theta) | (f <= self.f - 1e-8 * self.theta)
-        self._take(free & switch & enough, by, "objective", x, lam, f, c)
-        self._take(free & ~switch & better, by, "filter", x, lam, f, c)
-        left = fine & (by == "") & (self.slope < 0) & (a >= LEAST_FOR_MERIT)
-        if left.any():
-            g, J = self.functions.derivatives(x)
-            merit = self._merit(f, c, g, J, lam)
-            aim = self.merit + ARMIJO * a * self.slope + ROUNDING * np.maximum(1, abs(self.merit))
-            self._take(left & (merit <= aim), by, "merit", x, lam, f, c)
-
-    def _correct(self, pending, c, theta, by):
-        """Second-order corrections of full steps."""
-        total = self.c
-        for _ in range(CORRECTIONS):
-            if not pending.any():
-                return
-            total = total + c
-            dx, dlam = self._solve(-self.gL, -total)
-            x, lam = self._mask(pending, self.x + dx, self._new[0]), self._mask(pending, self.lam + dlam, self._new[1])
-            before = theta
-            f, c, theta = self._values(x)
-            self._accept(pending, np.ones(theta.size), x, lam, f, c, theta, by)
-            pending = pending & (by == "") & (theta <= 0.99 * before)
-
     # ---- restoration ----------------------------------------------------------------------------------------------
 
-    def _restored(self, chosen, H, s, x, f, c, theta, by):
+    def _restored(self, chosen, H, s, by):
         """Take the steps (2) that lower |c| by a part of what the model says, and adapt nu."""
-        if not chosen.any():
-            return
+        places = np.flatnonzero(chosen)
+        at = self.xp.asarray(places)
+        x, f, theta, c = self.x[at] + s[at], np.full(chosen.size, np.nan), np.full(chosen.size, np.nan), self.c.copy()
+        f[places], c[at], theta[places] = self._values(x, places)
         Js = product(self.J, s)
         expected = -(self._dot(self.c, Js) + 0.5 * self._dot(Js, Js) + 0.5 * self._dot(product(H, s), s))
         got = 0.5 * (self._dot(self.c, self.c) - self._dot(c, c))
@@ -299,7 +234,9 @@ class ManyNewton(Systems):
         good = chosen & np.isfinite(f) & np.isfinite(theta) & (ratio > 1e-4) & (got > 0)
         nu = np.where(ratio > 0.75, np.maximum(self.nu / 6, 1e-12), np.where(ratio < 0.25, 3 * self.nu, self.nu))
         self.nu = np.where(good, nu, np.where(chosen, np.maximum(6 * self.nu, 1e-8), self.nu))
-        self._take(good, by, "restoration", x, self.lam, f, c)
+        by[good] = "restoration"
+        which = np.flatnonzero(good[places])
+        self._take(which, places, x, self.lam[at], f[places], c[at])
         small = self._largest(s) <= 1e-15 * np.maximum(1, self._largest(self.x))
         slope, size = self._largest(transposed_product(self.J, self.c)), np.sqrt(self._dot(self.c, self.c))
         stuck = chosen & ~good & (small | (self.nu > 1e30))
@@ -327,7 +264,7 @@ class ManyNewton(Systems):
             self.lam = self._mask(done, self._capped(self._least_squares(done)), self.lam)
             self.restoring &= ~done
             self.last_shift[done] = self.damping[done] = 0.0
-        violation = self._largest(self.c / self.functions.c_scale)
+        violation = self._largest(self.c / self.c_scale)
         refused = open_ & newton & ~moved & ~self.renewed
         restorable = (violation > self.tol) & (self.restorations < RESTORATIONS)
         begin = open_ & newton & restorable & (refused | (self.short >= SHORT_IN_A_ROW))
@@ -345,9 +282,9 @@ class ManyNewton(Systems):
         self.status[still & (self.damping > LARGEST_DAMPING)] = Status.NO_DESCENT
 
     def _note(self, a, by, left, shift, dual):
-        rows = np.zeros(a.size, dtype=TRACE)
+        rows = np.zeros(self.functions.batch, dtype=TRACE)
         margin = -self.slope / (0.5 * self.eta2 * np.maximum(self.size2, TINY))
         columns = left, margin, self.eta1, self.eta2, shift, dual, a, by
         for name, values in zip(TRACE.names or (), columns, strict=True):
-            rows[name] = values
-        self._rows.append(rows)
+            rows[name][self.rows] = values
+        self._notes.append(rows)

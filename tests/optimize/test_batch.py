@@ -222,6 +222,50 @@ def test_on_a_gpu_as_on_the_cpu():
     np.testing.assert_array_equal(device.nit, host.nit)
 
 
+def test_parameters_as_args_are_evaluated_for_open_problems_only():
+    """With the same answer as from functions that know their parameters, and far fewer rows evaluated."""
+    rng = np.random.default_rng(0)
+    p, radius2, rows = rng.standard_normal((300, 4)), rng.uniform(1, 3, 300), []
+
+    def fun(x, p):
+        rows.append(len(x))
+        return (x**4 / 4 - p * x).sum(-1)
+
+    def sphere(radius2, *args):
+        return {
+            "type": "eq",
+            "fun": lambda x, *a: ((x * x).sum(-1) - (*a, radius2)[0])[:, None],
+            "jac": lambda x, *a: 2 * x[:, None],
+            "hess": lambda x, v, *a: 2 * v[..., None] * np.eye(4),
+            "args": args,
+        }
+
+    derivatives = {"jac": lambda x, p: x**3 - p, "hess": lambda x, p: 3 * x[..., None] ** 2 * np.eye(4)}
+    cut = ntsolve.minimize(fun, np.ones((300, 4)), args=(p,), constraints=sphere(None, radius2), **derivatives)
+    few, rows = sum(rows), []
+    bound = {name: lambda x, f=f: f(x, p) for name, f in derivatives.items()}
+    all_ = ntsolve.minimize(lambda x: fun(x, p), np.ones((300, 4)), constraints=sphere(radius2), **bound)
+    assert cut.success.all()
+    assert all_.success.all()
+    np.testing.assert_allclose(cut.x, all_.x, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(cut.nit, all_.nit)
+    np.testing.assert_array_equal(cut.status, all_.status)
+    assert set(rows) <= {300, 150}  # half of them to see that these cannot be cut
+    assert few < 0.5 * sum(rows)
+
+
+def test_functions_that_depend_on_a_rows_place_are_called_for_all():
+    """Those that would give something else for some of the rows, without an error."""
+    place = np.arange(40.0)
+
+    def fun(x):
+        return ((x - np.arange(len(x))[:, None]) ** 2).sum(-1)
+
+    result = ntsolve.minimize(fun, np.zeros((40, 2)), jac=lambda x: 2 * (x - np.arange(len(x))[:, None]),
+                              hess=lambda x: 2 * np.eye(2))  # fmt: skip
+    np.testing.assert_allclose(result.x, np.stack([place, place], 1), atol=1e-9)
+
+
 def test_a_function_may_change_the_x_that_it_gets():
     arguments = quartic(5)
     plain = ntsolve.minimize(**arguments)
