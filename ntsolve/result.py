@@ -47,7 +47,7 @@ class Status(enum.IntEnum):
         "The violation of the constraints is least here among nearby points, and not zero: "
         "check that the constraints can all be met, or start elsewhere."
     )
-    UNBOUNDED = -13, "The objective falls without bound on points that meet the constraints: is one of them missing?"
+    UNBOUNDED = -13, "The objective falls without bound on points that meet the constraints: one may be missing."
     NOT_A_MINIMUM = -14, (
         "The first-order conditions hold, but the Hessian of the Lagrangian bends down along the constraints, "
         "and no lower point was found: start elsewhere."

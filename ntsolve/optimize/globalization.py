@@ -22,6 +22,7 @@ import numpy as np
 ARMIJO = 1e-4
 ROUNDING = 10 * np.finfo(float).eps
 ETA1_CAP = 1e6
+LARGEST = 10.0  # violation that is ever accepted, relative to that of the start
 
 
 class Merit:
@@ -90,11 +91,11 @@ class Filter:
     Parameters
     ----------
     theta : float
-        |c|_1 at the start; 1e4 times that is never accepted, and far below it steps are judged by f.
+        |c|_1 at the start; `LARGEST` times that is never accepted, and far below it steps are judged by f.
     """
 
     def __init__(self, theta):
-        self.largest, self.small = 1e4 * max(1.0, theta), 1e-4 * max(1.0, theta)
+        self.largest, self.small = LARGEST * max(1.0, theta), 1e-4 * max(1.0, theta)
         self._pairs = [(self.largest, -np.inf)]
 
     def blocks(self, theta, f):

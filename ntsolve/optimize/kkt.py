@@ -39,10 +39,11 @@ def shifts(floor, last):
     tau = floor
     while tau <= LARGEST_SHIFT:
         yield tau
-        tau = max(tau * (8.0 if last > 0 else 100.0), max(LEAST_SHIFT, last / 3) if last > 0 else 1e-4)
+        tau = max(tau * (8.0 if last > 0 else FIRST_GROWTH), max(LEAST_SHIFT, last / 3) if last > 0 else 1e-4)
 
 
 LEAST_SHIFT = 1e-20
+FIRST_GROWTH = 100.0
 
 
 class Inner:

@@ -5,6 +5,10 @@ convergence needs no full rank:
 
     s = argmin |J s + c|^2 + mu |s|^2.                                                                    (1)
 
+To it is added, where it is small, what follows the curve of c along s (Transtrum and Sethna, arXiv 1201.5885),
+
+    (1/2) argmin |J t + c''(s, s)|^2 + mu |t|^2.                                                          (2)
+
 Where that is slow the Hessian J'J + sum c_i H_i takes the place of J'J, shifted until it is positive. A point where
 J'c = 0 is left along a direction of negative curvature of |c|^2, and is infeasible where there is none.
 """
@@ -15,7 +19,10 @@ from .kkt import least_eigenpair
 
 FLAT = 1e-8  # |J'c| / |c| below which |c| is stationary
 INFEASIBLE_ABOVE = 1e-6
-CREEPING = 30  # iterations that have to lower |c| by a tenth
+CREEPING, CREEP = 10, 0.5  # so many iterations have to lower |c| by this factor
+PROBE = 0.1  # of s, for c'' by differences
+TURN = 0.5
+SLOW, FEW = 8, 0.9  # and here by this one, or second derivatives are made use of
 DENSE_LIMIT = 500
 
 
@@ -24,7 +31,7 @@ def restore(point, inner, *, done, budget, going, moved):
 
     `moved(point)` is told of every iteration, and no more than `budget` are made.
     """
-    nu, sizes = 1e-8, []
+    nu, sizes, slopes = 1e-8, [], []
     for _ in range(budget):
         if not going():
             return point, "stopped"
@@ -42,9 +49,11 @@ def restore(point, inner, *, done, budget, going, moved):
             moved(point)
             continue
         sizes.append(size)
-        if len(sizes) > CREEPING and size > 0.9 * sizes[-CREEPING]:
+        slopes.append(steepest / size)
+        settling = len(sizes) > CREEPING and slopes[-1] < 0.1 * slopes[-CREEPING]  # on a point that is infeasible
+        if len(sizes) > CREEPING and size > CREEP * sizes[-CREEPING] and not settling:
             return point, "stuck"
-        slow = len(sizes) > 8 and size > 0.9 * sizes[-8] and point.x.size <= DENSE_LIMIT
+        slow = len(sizes) > SLOW and size > FEW * sizes[-SLOW] and point.x.size <= DENSE_LIMIT
         model = _SecondOrder(point, G) if slow else _GaussNewton(point, inner)
         better, ratio, finite = None, 0.0, False
         for _ in range(40):
@@ -83,7 +92,14 @@ class _GaussNewton:
         c, J = self.point.c, self.point.J
         s = self.inner.normal_step(J, c, damping)
         Js = J @ s
-        return s, -float(c @ Js + 0.5 * (Js @ Js))
+        predicted = -float(c @ Js + 0.5 * (Js @ Js))
+        near = self.point.problem.at(self.point.x + PROBE * s)
+        if near.finite:
+            bend = (2 / PROBE) * ((near.c - c) / PROBE - Js)
+            turn = 0.5 * self.inner.normal_step(J, bend, damping)  # (2)
+            if np.linalg.norm(turn) <= TURN * np.linalg.norm(s):
+                s = s + turn
+        return s, predicted
 
 
 class _SecondOrder:
