@@ -1,4 +1,4 @@
-"""Sketches S X of a tall matrix X, of which (S X)'(S X) is X'X on average, and X' diag(d) X times a vector.
+"""Sketches S X of a tall matrix X, of which (S X)'(S X) is X'X on average; X' diag(d) X, and its products.
 
 Row sampling keeps some rows, CountSketch adds each row to one of few (Clarkson and Woodruff, J. ACM 63 (2017)), and the
 subsampled randomised Hadamard transform mixes all rows before it keeps some (Ailon and Chazelle, SIAM J. Comput. 39
@@ -6,6 +6,7 @@ subsampled randomised Hadamard transform mixes all rows before it keeps some (Ai
 """
 
 import numpy as np
+import scipy.sparse as sp
 
 from . import contract
 
@@ -81,3 +82,18 @@ def _gram_cases(rng, dtype):
 def gram_matvec(X, d, v, y, work):
     """y = X' diag(d) X v in one pass over X; X (N, n), d (N,), v and y (n,) float64, work of `gram_workspace`."""
     y[:] = X.astype(float).T @ (d * (X.astype(float) @ v))
+
+
+def _gram_csr_cases(rng, dtype):
+    for N, n, density in ((1, 1, 1.0), (40, 7, 0.3), (300, 70, 0.1), (20, 150, 0.4), (0, 3, 0.0), (90, 40, 0.0)):
+        X = sp.csr_array(sp.random_array((N, n), density=density, rng=rng), dtype=dtype)
+        for index in (np.int32, np.int64):
+            room = np.full((n, n), np.nan)
+            yield X.indptr.astype(index), X.indices.astype(index), X.data, rng.standard_normal(N), room
+
+
+@contract(cases=_gram_csr_cases, writes=("G",), rtol={"float32": 1e-11, "float64": 1e-11})
+def gram_csr(indptr, indices, data, d, G):
+    """G = X' diag(d) X for X in CSR, no column twice in a row; d (N,), G (n, n) float64."""
+    X = sp.csr_array((data.astype(float), indices, indptr), shape=(d.size, G.shape[0])).toarray()
+    G[:] = X.T @ (d[:, None] * X)

@@ -19,7 +19,7 @@ from .linalg import (  # noqa: F401
     norm,
 )
 from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
-from .sketch import gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
+from .sketch import gram_csr, gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cpu"

@@ -107,3 +107,37 @@ def _total(work, y):
 def gram_matvec(X, d, v, y, work):
     _in_turns(_gram_matvec, work.shape[0], 2 * GRAM_ROWS * X.shape[1], X, d, v, work)
     _total(work, y)
+
+
+@njit(**JIT)
+def _gram_csr(first, last, low, high, indptr, indices, data, d, G):
+    """The lower triangle, of rows first * _COLUMNS to last * _COLUMNS; adds the rows low to high of X."""
+    top, end = first * _COLUMNS, min(last * _COLUMNS, G.shape[0])
+    for r in range(low, high):
+        begin, stop = indptr[r], indptr[r + 1]
+        for a in range(begin, stop):
+            i = indices[a]
+            if not top <= i < end:
+                continue
+            weight, row = d[r] * np.float64(data[a]), G[i]
+            for b in range(begin, stop):
+                j = indices[b]
+                if j <= i:
+                    row[j] += weight * np.float64(data[b])
+
+
+@njit(**JIT)
+def _mirror(G):
+    for i in range(G.shape[0]):
+        for j in range(i):
+            G[j, i] = G[i, j]
+
+
+def gram_csr(indptr, indices, data, d, G):
+    G[:] = 0.0
+    operations = 1 + indices.size * indices.size // max(1, d.size) ** 2  # of a row, about
+    turn, blocks = max(1, _MOST // operations), -(-G.shape[0] // _COLUMNS)
+    grain = 1 + _WORTH * blocks // (1 + operations * d.size)
+    for low in range(0, d.size, turn):
+        over_blocks(_gram_csr, blocks, grain, low, min(low + turn, d.size), indptr, indices, data, d, G)
+    _mirror(G)

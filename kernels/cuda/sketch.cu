@@ -79,3 +79,24 @@ gram_total(const double* __restrict__ work, double* __restrict__ y, int blocks, 
   for (long long b = 0; b < blocks; b++) sum += work[b * n + j];
   y[j] = sum;
 }
+
+// A warp a row of G: it looks for its column in each row of X, and where it is there adds that row.
+template <typename T, typename I>
+__global__ void __launch_bounds__(THREADS)
+gram_csr(const I* __restrict__ indptr, const I* __restrict__ indices, const T* __restrict__ data,
+         const double* __restrict__ d, double* G, int N, int n) {
+  const int i = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (i >= n) return;  // whole warps leave together
+  double* row = G + (long long)i * n;
+  for (int j = lane; j < n; j += 32) row[j] = 0;
+  for (int r = 0; r < N; r++) {
+    const I end = indptr[r + 1];
+    double weight = 0;
+    for (I k = indptr[r] + lane; k < end; k += 32)
+      if (indices[k] == i) weight = double(data[k]);
+    weight = group_sum<32>(weight);  // one lane at most has it
+    if (weight == 0) continue;
+    __syncwarp();  // what other lanes have added is there
+    for (I k = indptr[r] + lane; k < end; k += 32) row[indices[k]] += d[r] * weight * double(data[k]);
+  }
+}

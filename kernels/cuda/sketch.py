@@ -11,6 +11,7 @@ INSTANCES[FILE] = [
     *(f"{name}<{t}>" for name in ("sample_rows", "sum_buckets", "gram_matvec") for t in REALS),
     *(f"hadamard<{t},{r}>" for t in REALS for r in RADICES),
     "gram_total",
+    *(f"gram_csr<{t},{i}>" for t in REALS for i in ("int", "long long")),
 ]
 
 
@@ -53,3 +54,10 @@ def gram_matvec(X, d, v, y, work):
     blocks = work.shape[0]
     launch(FILE, _instance("gram_matvec", X), (blocks,), THREADS, (X, d, v, work, np.int32(N), np.int32(n)))
     launch(FILE, "gram_total", (_blocks(n),), THREADS, (work, y, np.int32(blocks), np.int32(n)))
+
+
+def gram_csr(indptr, indices, data, d, G):
+    n = G.shape[0]
+    instance = f"gram_csr<{CTYPE[data.dtype.name]},{CTYPE[indptr.dtype.name]}>"
+    args = (indptr, indices, data, d, G, np.int32(d.size), np.int32(n))
+    launch(FILE, instance, (-(-n // (THREADS // 32)),), THREADS, args)
