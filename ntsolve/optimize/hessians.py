@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 
 from .. import validate
+from ..dispatch import kernels_for
+
+STRETCH = 8192  # rows of X that are multiplied at a time
 
 
 def is_sparse(matrix):
@@ -51,6 +54,8 @@ class FactoredHessian:
         self.s = float(s)
         if self.X.ndim != 2 or self.X.dtype.kind not in "fiub":
             raise TypeError(f"X must be a real matrix (N, n), not {self.X.dtype} of shape {self.X.shape}")
+        if self.X.dtype.name not in ("float32", "float64"):
+            self.X = self.X.astype(float)
         if self.d.shape != self.X.shape[:1]:
             raise ValueError(f"d has shape {self.d.shape}, X has {self.X.shape[0]} rows")
         if is_sparse(self.X):
@@ -70,12 +75,36 @@ class FactoredHessian:
     def toarray(self):
         """The matrix, formed: N n**2 multiplications."""
         if is_sparse(self.X):
-            formed = (self.X.T @ self.X.multiply(self.d[:, None])).toarray().astype(float)
+            formed = self._formed_from_rows()
+        elif (self.d >= 0).all():
+            formed = np.zeros(self.shape)
+            for low in range(0, self.d.size, STRETCH):
+                rows = slice(low, low + STRETCH)
+                formed += gram_of_rows(self.X[rows] * np.sqrt(self.d[rows, None]).astype(self.X.dtype))
         else:
             formed = np.asarray(self.X.T @ (self.X * self.d[:, None].astype(self.X.dtype)), dtype=float)
             formed = 0.5 * (formed + formed.T)
         formed.reshape(-1)[:: self.shape[0] + 1] += self.s
         return formed
+
+    def _formed_from_rows(self):
+        X, formed = self.X, np.empty(self.shape)
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        with kernels_for(X=X) as k:
+            k.gram_csr(X.indptr, X.indices, X.data, self.d, formed)
+        return formed
+
+
+def gram_of_rows(Y):
+    """Y'Y (n, n) in float64."""
+    if Y.dtype == np.float32:
+        from scipy.linalg.blas import ssyrk as syrk
+    else:
+        from scipy.linalg.blas import dsyrk as syrk
+    half = np.asarray(syrk(1.0, Y.T, lower=1), dtype=float)
+    return np.tril(half) + np.tril(half, -1).T
 
 
 class Hessian:

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..dispatch import kernels_for
 from ..kernels.contracts.sketch import gram_workspace
-from .hessians import is_sparse
+from .hessians import gram_of_rows, is_sparse
 from .kkt import Inner, shifts
 from .leastsquares import DEPENDENT
 
@@ -34,7 +34,6 @@ POOR = 15  # conjugate gradient iterations after which it is made anew
 MOST_ITERATIONS = 200
 ROUNDS = 4  # of refinement
 STRIP = 64  # columns of X that are transformed at a time
-STRETCH = 8192  # rows of X that are multiplied at a time
 
 
 def row_sizes(X):
@@ -184,9 +183,7 @@ class NullSpace(Inner):
         self._age, self._poor = 1, False
         X, d = factored.X, np.abs(weight * factored.d)
         if self._kind == "exact":
-            convex = _plain(X) and (weight * factored.d >= 0).all()
-            self._sketch = weight * factored.toarray() if not convex else self._gram_of_all(X, np.sqrt(d))
-            self._sketch.reshape(-1)[:: self.n + 1] += weight * factored.s if convex else 0.0
+            self._sketch = weight * factored.toarray()
             self._age = KEPT  # as good as H, for this iteration
             return
         if self._sizes is None or self._sizes[0] is not X:
@@ -194,15 +191,6 @@ class NullSpace(Inner):
         Y = sketched(X, np.sqrt(d), self._kind, self.rng, self._sizes[1])
         self._sketch = gram_of_rows(Y)
         self._sketch.reshape(-1)[:: self.n + 1] += weight * factored.s
-
-    @staticmethod
-    def _gram_of_all(X, weights):
-        """X' diag(weights)^2 X, some rows at a time."""
-        total = 0.0
-        for low in range(0, X.shape[0], STRETCH):
-            rows = slice(low, low + STRETCH)
-            total = total + gram_of_rows(X[rows] * weights[rows, None].astype(X.dtype))
-        return total
 
     def _factor(self):
         """The Cholesky factor of (3), with more on the diagonal until there is one."""
@@ -327,16 +315,6 @@ class NullSpace(Inner):
         self.iterations += count
         self._poor = self._poor or count > POOR
         return u, Hu, False
-
-
-def gram_of_rows(Y):
-    """Y'Y (n, n) in float64."""
-    if Y.dtype == np.float32:
-        from scipy.linalg.blas import ssyrk as syrk
-    else:
-        from scipy.linalg.blas import dsyrk as syrk
-    half = np.asarray(syrk(1.0, Y.T, lower=1), dtype=float)
-    return np.tril(half) + np.tril(half, -1).T
 
 
 def _plain(X):

@@ -6,9 +6,9 @@ import scipy.sparse as sp
 from scipy.optimize import LinearConstraint, NonlinearConstraint
 
 import ntsolve
-from ntsolve.optimize.hessians import Hessian
+from ntsolve.optimize.hessians import Hessian, gram_of_rows
 from ntsolve.optimize.kkt import LDL
-from ntsolve.optimize.sketch import ROWS, SKETCHES, NullSpace, gram_of_rows, sketched
+from ntsolve.optimize.sketch import ROWS, SKETCHES, NullSpace, sketched
 
 from .problems import load_all
 
@@ -103,6 +103,28 @@ def test_tiny_matrices(kind):
         assert Y.shape[1] == shape[1]
         assert np.isfinite(Y).all()
     assert not sketched(np.ones((4, 2)), np.zeros(4), kind, np.random.default_rng(0)).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("signs", [1, -1])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_factored_hessian_is_formed_exactly(sparse, signs, dtype):
+    """Also with columns twice in a row of a sparse X, and with negative weights."""
+    rng = np.random.default_rng(0)
+    X = np.round(3 * rng.standard_normal((300, 7)) * (rng.random((300, 7)) < 0.5)).astype(dtype)
+    d = rng.integers(0, 5, 300) * np.where(rng.random(300) < 0.5, 1.0, signs)
+    given = X
+    if sparse:
+        rows, columns = np.nonzero(X)
+        halves = np.concatenate([X[rows, columns] - 1, np.ones(rows.size, dtype)])
+        given = sp.coo_array((halves, (np.tile(rows, 2), np.tile(columns, 2))), shape=X.shape)
+        given = sp.csr_array((given.data[np.argsort(given.row, kind="stable")],
+                              given.col[np.argsort(given.row, kind="stable")],
+                              np.searchsorted(np.sort(given.row), np.arange(301))), shape=X.shape)  # fmt: skip
+        assert not given.has_canonical_format
+    formed = ntsolve.FactoredHessian(given, d, 0.5).toarray()
+    want = X.T.astype(float) @ (d[:, None] * X) + 0.5 * np.eye(7)
+    np.testing.assert_allclose(formed, want, rtol=1e-5 if dtype == "float32" else 1e-12, atol=1e-9)
 
 
 # ---- systems --------------------------------------------------------------------------------------------------------
