@@ -1,5 +1,6 @@
 """Problems for the bench of `ntsolve.minimize`."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ntsolve.demo.constrained_regression import Regression
 from ntsolve.demo.control import ALPHA, KAPPA, HeatedPlate
 
 from ._harness import HERE
+from ._optimize_peers import kkt_residual, trust_constr
 
 PLANES = 10  # linear constraints of the regressions
 
@@ -160,48 +162,73 @@ def plate_in_casadi(ca, plate):
 class Quartics:
     """`count` problems min sum x^4/4 - p'x + x'T x / 2 on a sphere and on two planes, in 10 variables.
 
-    All but T differ. The methods take x (count, n); `alone(i)` is one of them, for solvers of one.
+    p, the sphere and the planes differ. The functions take x (..., 10) and the parameters with the same leading axes.
     """
 
     n, planes = 10, 2
+    T = 0.5 * (np.eye(n, k=1) + np.eye(n, k=-1))
 
     def __init__(self, count):
         rng, n = np.random.default_rng(0), self.n
-        self.p, inside = rng.standard_normal((count, n)), rng.standard_normal((count, n))
-        self.A = rng.standard_normal((count, self.planes, n))
-        self.b, self.radius2 = (self.A @ inside[..., None])[..., 0], (inside**2).sum(axis=-1)
-        self.T = 0.5 * (np.eye(n, k=1) + np.eye(n, k=-1))
+        p, inside = rng.standard_normal((count, n)), rng.standard_normal((count, n))
+        A = rng.standard_normal((count, self.planes, n))
+        self.of_objective = (p,)
+        self.of_constraint = A, (A @ inside[..., None])[..., 0], (inside**2).sum(axis=-1)
         self.start = inside + 0.5 * rng.standard_normal((count, n))
 
     def alone(self, i):
         """One problem, without the leading axis."""
         one = object.__new__(Quartics)
-        one.T = self.T
-        for name in ("p", "A", "b", "radius2", "start"):
-            setattr(one, name, getattr(self, name)[i])
+        one.start = self.start[i]
+        one.of_objective = tuple(a[i] for a in self.of_objective)
+        one.of_constraint = tuple(a[i] for a in self.of_constraint)
         return one
 
-    def objective(self, x):
-        return (x**4 / 4 - self.p * x).sum(axis=-1) + 0.5 * (x * (x @ self.T)).sum(axis=-1)
+    @classmethod
+    def objective(cls, x, p):
+        return ((0.25 * x * x * x - p) * x).sum(axis=-1) + 0.5 * (x * (x @ cls.T)).sum(axis=-1)
 
-    def gradient(self, x):
-        return x**3 - self.p + x @ self.T
+    @classmethod
+    def gradient(cls, x, p):
+        return x * x * x - p + x @ cls.T
 
-    def hessian(self, x):
-        return 3 * x[..., None] ** 2 * np.eye(self.n) + self.T
+    @classmethod
+    def hessian(cls, x, p):
+        return (3 * x * x)[..., None] * np.eye(cls.n) + cls.T
 
-    def violation(self, x):
-        sphere = (x * x).sum(axis=-1) - self.radius2
-        return np.concatenate([np.asarray(sphere)[..., None], (self.A @ x[..., None])[..., 0] - self.b], axis=-1)
+    @staticmethod
+    def violation(x, A, b, radius2):
+        sphere = (x * x).sum(axis=-1) - radius2
+        return np.concatenate([sphere[..., None], (A @ x[..., None])[..., 0] - b], axis=-1)
 
-    def jacobian(self, x):
-        return np.concatenate([2 * x[..., None, :], self.A], axis=-2)
+    @staticmethod
+    def jacobian(x, A, b, radius2):
+        return np.concatenate([2 * x[..., None, :], A], axis=-2)
 
-    def constraint_hessian(self, x, v):
-        return 2 * v[..., :1, None] * np.eye(self.n)
+    @classmethod
+    def constraint_hessian(cls, x, v, A, b, radius2):
+        return 2 * v[..., :1, None] * np.eye(cls.n)
 
     @property
     def constraint(self):
-        return scipy.optimize.NonlinearConstraint(
-            self.violation, 0, 0, jac=self.jacobian, hess=self.constraint_hessian
+        """With its parameters, as ntsolve and SciPy take it."""
+        return {"type": "eq", "fun": self.violation, "jac": self.jacobian, "hess": self.constraint_hessian,
+                "args": self.of_constraint}  # fmt: skip
+
+    def by_trust_constr(self):
+        """(x, iterations) of one problem by SciPy, whose method takes no parameters with constraints."""
+        bound = [functools.partial(self._bound, f) for f in (self.violation, self.jacobian)]
+        (p,) = self.of_objective
+        constraint = scipy.optimize.NonlinearConstraint(
+            bound[0], 0, 0, jac=bound[1], hess=lambda x, v: self.constraint_hessian(x, v, *self.of_constraint)
         )
+        return trust_constr(lambda x: self.objective(x, p), self.start, lambda x: self.gradient(x, p),
+                            lambda x: self.hessian(x, p), constraint)  # fmt: skip
+
+    def _bound(self, function, x):
+        return function(x, *self.of_constraint)
+
+    def residual(self, x):
+        """Of one problem."""
+        return kkt_residual(self.gradient(x, *self.of_objective), self._bound(self.violation, x),
+                            self._bound(self.jacobian, x))  # fmt: skip

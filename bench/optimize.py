@@ -173,17 +173,15 @@ def batch_part(report, options, ca):
     """Many small problems in one call."""
     count, measured = (200, 5) if options.quick else (1000, 40)
     problems = Quartics(count)
-    ours = functools.partial(_minimize, problems, (problems.objective, problems.gradient, problems.hessian))
+    functions = problems.objective, problems.gradient, problems.hessian
+    ours = functools.partial(_minimize, problems, functions, args=problems.of_objective)
 
     def loop():
-        one = [problems.alone(i) for i in range(measured)]
-        found = [peers.trust_constr(p.objective, p.start, p.gradient, p.hessian, p.constraint) for p in one]
+        found = [problems.alone(i).by_trust_constr() for i in range(measured)]
         return np.stack([x for x, _ in found]), max(steps for _, steps in found)
 
     def worst(x):
-        one = [problems.alone(i) for i in range(len(x))]
-        return max(peers.kkt_residual(p.gradient(xi), p.violation(xi), p.jacobian(xi))
-                   for p, xi in zip(one, x, strict=True))  # fmt: skip
+        return max(problems.alone(i).residual(xi) for i, xi in enumerate(x))
 
     name, peer = "ntsolve.minimize, one call", f"loop over scipy trust-constr ({measured} of them, scaled to all)"
     table = contest(
