@@ -63,9 +63,11 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
     tol : float
         Solved when ``max(|grad f + J'v|, |c|) <= tol``, largest entries, nothing scaled. The multipliers v are the
         iteration's, or those of least squares where they are better.
-    inner : {"auto", "ldl", "splu", "minres", ...}
-        What solves the Newton systems. "ldl": a dense symmetric factorisation. "splu": a sparse one. "minres": an
-        iteration that needs products only. "auto" chooses, see `ntsolve.optimize.kkt.choose`.
+    inner : {"auto", "ldl", "splu", "nullspace", "reduced", "minres", "kaczmarz", "gaussian"}
+        What solves the Newton systems. "ldl": a dense symmetric factorisation. "splu": a sparse one. "nullspace":
+        conjugate gradients along the constraints, with a sketch of the Hessian as preconditioner. "reduced": the same
+        in the space of the controls, with solves for the state. "minres": an iteration that needs products only.
+        "kaczmarz" and "gaussian": those of the paper. "auto" chooses, see `ntsolve.optimize.kkt.choose`.
     method : {"newton", "adasketch"}
         "adasketch" is the algorithm of the paper as written.
     globalization : {"filter", "merit"}

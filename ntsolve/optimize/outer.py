@@ -83,7 +83,7 @@ class Newton:
 
     def _solved(self):
         """CONVERGED at a minimum within the tolerance, also if the multipliers of least squares show it to be one."""
-        if self.residual > self.tol:
+        if self.residual > self.tol and (self.stalled >= 3 or self.problem.violation(self.point) <= self.tol):
             better = self._least_squares()
             there = self.problem.residual(self.point, better)
             stationary = np.abs(self.point.g + self.point.J.T @ better).max(initial=0.0)
