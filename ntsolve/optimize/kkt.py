@@ -28,6 +28,7 @@ INNER = {
     "reduced": "reduced.Reduced",
 }
 DIRECT_LIMIT = 500  # order of K up to which it is factorised as a dense matrix
+SKETCHED_FROM = 1000  # variables from which sketching a dense factored Hessian pays
 FEW_PRODUCTS = 200  # variables up to which a Hessian that is an operator is formed, by a product for each
 LARGEST_SHIFT = 1e20
 DUAL_SHIFT = 1e-8
@@ -287,18 +288,21 @@ def choose(problem, start, lam, *, state_solve=None):
 
     A state solve is used where there is one. Else K is factorised: as a dense matrix up to order 500 or where H and J
     are dense, as a sparse one where both are sparse. A Hessian that is known by products is formed where there are at
-    most 200 variables; beyond that K is left to an iterative solver.
+    most 200 variables; beyond that K is left to an iterative solver. A `FactoredHessian` of order 1000 or more is
+    sketched where X is dense and has more than 16 n rows: there, to form it would take longest.
     """
     if state_solve is not None:
         return "reduced"
-    kind = start.hessian(lam).kind
+    H = start.hessian(lam)
+    kind = H.kind
     n, m = problem.n, problem.m
     if is_operator(start.J) or kind == "operator":
         return "ldl" if n + m <= FEW_PRODUCTS else "minres"
     if n + m <= DIRECT_LIMIT:
         return "ldl"
-    if is_sparse(start.J) and kind == "sparse":
+    if kind == "sparse" and (is_sparse(start.J) or not m):
         return "splu"
-    if not m and kind == "sparse":
-        return "splu"
+    if kind == "factored":
+        X = H.factored[1].X
+        return "nullspace" if not is_sparse(X) and n >= SKETCHED_FROM and X.shape[0] > 16 * n else "ldl"
     return "ldl"

@@ -288,3 +288,20 @@ def test_a_large_sparse_problem_is_factorised_as_one():
     assert result.inner == "splu"
     assert result.success
     assert np.allclose(result.x**3 + result.x, 1, atol=1e-7)
+
+
+def test_auto_chooses_by_size_and_form():
+    """No evaluation is needed to see it: one iteration of problems that are linear but for their Hessian's form."""
+
+    def chosen(n, hess, A):
+        target = np.zeros(A.shape[0])
+        return ntsolve.minimize(lambda x: x @ x / 2, np.ones(n), jac=lambda x: x, hess=hess,
+                                constraints=LinearConstraint(A, target, target)).inner  # fmt: skip
+
+    assert chosen(50, lambda x: sp.eye_array(50), sp.eye_array(2, 50, format="csr")) == "ldl"
+    assert chosen(600, lambda x: sp.eye_array(600), sp.eye_array(2, 600, format="csr")) == "splu"
+    assert chosen(600, lambda x: np.eye(600), sp.eye_array(2, 600, format="csr")) == "ldl"
+    assert chosen(100, lambda x: aslinearoperator(np.eye(100)), np.eye(2, 100)) == "ldl"
+    assert chosen(600, lambda x: aslinearoperator(sp.eye_array(600)), np.eye(2, 600)) == "minres"
+    thin = ntsolve.FactoredHessian(np.eye(600), np.ones(600))
+    assert chosen(600, lambda x: thin, np.eye(2, 600)) == "ldl"
