@@ -31,7 +31,7 @@ class PerConstraint(list):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MinimizeResult(Result):
-    """Result of `minimize`; `residual` is max(|grad L|, |c|), largest entries, with L = f + v'c.
+    """Result of `minimize`; `residual` is ``max(|grad L|, |c|)``, largest entries, with L = f + v'c.
 
     In a batch each field has a leading axis.
 
@@ -63,8 +63,8 @@ class MinimizeResult(Result):
         Of the Hessian with vectors; of Newton systems; of an iterative inner solver.
     rank_deficient : bool or None
         Whether the constraints' gradients are linearly dependent at x; None where that was not found out.
-    trace : structured array (nit,)
-        For every iteration `relative_residual` of the Newton system, `descent_margin` (1 or more where the direction
+    trace : structured array, a row for each iteration
+        The `relative_residual` of the Newton system, `descent_margin` (1 or more where the direction
         is one of sufficient descent for the merit function), its penalties `eta1` and `eta2`, the `shift` of the
         Hessian and the `dual_shift`, the `step` along the direction (0 where none was taken) and what it was
         `accepted_by`: "objective", "filter", "merit", "restoration", "curvature" or "".
@@ -92,7 +92,7 @@ class MinimizeResult(Result):
     trace: Any
 
     def verify(self, fun, *, jac=None, constraints=(), args=()):
-        """Recompute max(|grad L|, |c|) at `x` with the multipliers `v` from a problem.
+        """Recompute ``max(|grad L|, |c|)`` at `x` with the multipliers `v` from a problem.
 
         Parameters
         ----------
