@@ -9,6 +9,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 import ntsolve
 from ntsolve import Status
+from tests.backends import BACKENDS, to_device
 
 N = 6
 WEIGHTS = np.arange(1.0, N + 1)
@@ -305,3 +306,18 @@ def test_auto_chooses_by_size_and_form():
     assert chosen(600, lambda x: aslinearoperator(sp.eye_array(600)), np.eye(2, 600)) == "minres"
     thin = ntsolve.FactoredHessian(np.eye(600), np.ones(600))
     assert chosen(600, lambda x: thin, np.eye(2, 600)) == "ldl"
+
+
+@pytest.mark.skipif("cuda" not in BACKENDS, reason="no GPU backend, not even an emulated one")
+def test_a_single_problem_on_a_gpu_is_refused_not_copied():
+    with pytest.raises(TypeError, match="x0 lives on a GPU"):
+        ntsolve.minimize(fun, to_device(START, "cuda"), **EXACT)
+
+
+@pytest.mark.parametrize(
+    "option", [{"inner": "minres"}, {"globalization": "merit"}, {"method": "adasketch"}, {"hessp": lambda x, v, p: p}]
+)
+def test_what_a_batch_cannot_choose_is_refused(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        ntsolve.minimize(lambda x: (x * x).sum(-1), np.ones((3, 2)), jac=lambda x: 2 * x,
+                         hess=lambda x: 2 * np.eye(2) + 0 * x[..., None], **option)  # fmt: skip
