@@ -15,6 +15,7 @@ from .config import config  # noqa: E402  # at once, or the module of that name 
 _HOME = {
     "cg": "linalg.cg",
     "EmpiricalFisher": "curvature.fisher",
+    "FactoredHessian": "optimize.hessians",
     "ihvp": "curvature.ihvp",
     "influence": "curvature.influence",
     "MFAC": "curvature.mfac",
@@ -25,6 +26,8 @@ _HOME = {
     "IHVPResult": "result",
     "InfluenceResult": "result",
     "LinearResult": "result",
+    "minimize": "optimize.newton",
+    "MinimizeResult": "optimize.result",
     "PruneResult": "curvature.pruning",
     "OTResult": "transport.result",
     "OTBatchResult": "transport.batch",

@@ -13,6 +13,9 @@ from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
 from .linalg.cg import cg as cg
 from .monitor import progress as progress
+from .optimize.hessians import FactoredHessian as FactoredHessian
+from .optimize.newton import minimize as minimize
+from .optimize.result import MinimizeResult as MinimizeResult
 from .result import IHVPResult as IHVPResult
 from .result import InfluenceResult as InfluenceResult
 from .result import LinearResult as LinearResult

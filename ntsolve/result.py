@@ -43,6 +43,19 @@ class Status(enum.IntEnum):
     PRIMAL_INFEASIBLE = -9, "The problem has no feasible point; the result holds a certificate."
     DUAL_INFEASIBLE = -10, "The objective is unbounded on the feasible set; the result holds a certificate."
     RANK_DEFICIENT = -11, "The constraints are linearly dependent at the solution."
+    INFEASIBLE_STATIONARY = -12, (
+        "The violation of the constraints is least here among nearby points, and not zero: "
+        "check that the constraints can all be met, or start elsewhere."
+    )
+    UNBOUNDED = -13, "The objective falls without bound on points that meet the constraints: one may be missing."
+    NOT_A_MINIMUM = -14, (
+        "The first-order conditions hold, but the Hessian of the Lagrangian bends down along the constraints, "
+        "and no lower point was found: start elsewhere."
+    )
+    NO_DESCENT = -15, (
+        "No step is an improvement, though the residual is above the tolerance: check the derivatives against "
+        "differences; or the functions have a kink here."
+    )
 
 
 @dataclass(frozen=True, eq=False)

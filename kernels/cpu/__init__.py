@@ -18,6 +18,7 @@ from .gibbs import (  # noqa: F401
     rounded_value,
 )
 from .items import each  # noqa: F401
+from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,
@@ -44,6 +45,8 @@ from .scaling import (  # noqa: F401
 )
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
 from .spare import borrow, give_back, release  # noqa: F401
+from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .sketch import gram_csr, gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cpu"

@@ -17,6 +17,7 @@ from .gibbs import (  # noqa: F401
     points_gradient,
     rounded_value,
 )
+from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
     cg_update,
@@ -42,6 +43,8 @@ from .scaling import (  # noqa: F401
     sinkhorn_steps,
 )
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
+from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
+from .sketch import gram_csr, gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cuda"

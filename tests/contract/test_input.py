@@ -158,7 +158,10 @@ def test_options_are_keyword_only(solver):
 
 @pytest.mark.skipif("cuda" not in BACKENDS, reason="no GPU backend, not even an emulated one")
 def test_arrays_on_different_devices_are_refused(solver):
-    small = next(p for p in solver.problems if p.on_device and sum(map(is_array, p.make("float64").values())) > 1)
+    several = (p for p in solver.problems if p.on_device and sum(map(is_array, p.make("float64").values())) > 1)
+    small = next(several, None)
+    if small is None:
+        pytest.skip("one array, or none on a device")
     arguments = small.make("float64")
     places = [name for name, value in arguments.items() if is_array(value)]
     for name in places:

@@ -44,6 +44,10 @@ def test_the_answer_stands_where_a_status_is_positive():
         "PRIMAL_INFEASIBLE",
         "DUAL_INFEASIBLE",
         "RANK_DEFICIENT",
+        "INFEASIBLE_STATIONARY",
+        "UNBOUNDED",
+        "NOT_A_MINIMUM",
+        "NO_DESCENT",
     }
     assert {status.name for status in Status if status < 0} == names
 

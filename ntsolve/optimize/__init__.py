@@ -1,0 +1,1 @@
+"""Optimization under equality constraints."""

@@ -1,0 +1,112 @@
+"""What `minimize` returns: SciPy's names, as of method "trust-constr", and the record of the iteration."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..result import Result
+
+TRACE = np.dtype(
+    [
+        ("relative_residual", "f8"),
+        ("descent_margin", "f8"),
+        ("eta1", "f8"),
+        ("eta2", "f8"),
+        ("shift", "f8"),
+        ("dual_shift", "f8"),
+        ("step", "f8"),
+        ("accepted_by", "U12"),
+    ]
+)
+
+
+class PerConstraint(list):
+    """One value for each of the constraints passed in; a list that stays short when it is shown."""
+
+    def __repr__(self):
+        shown = (f"<{type(v).__name__} {tuple(np.shape(v))}>" if np.shape(v) else repr(v) for v in self)
+        return "[" + ", ".join(shown) + "]"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MinimizeResult(Result):
+    """Result of `minimize`; `residual` is ``max(|grad L|, |c|)``, largest entries, with L = f + v'c.
+
+    In a batch each field has a leading axis.
+
+    Attributes
+    ----------
+    fun : float
+        f(x).
+    grad : array (n,)
+        Gradient of f.
+    lagrangian_grad : array (n,)
+        Gradient of L with the multipliers `v`.
+    optimality : float
+        Its largest entry, by size.
+    constr_violation : float
+        The largest entry of c, by size.
+    constr : list of array
+        What each constraint's fun gave; of a `LinearConstraint`, A x.
+    jac : list of array, CSR matrix or LinearOperator
+        The Jacobian of each constraint.
+    v : list of array
+        The multipliers of each constraint.
+    nfev, njev, nhev : int
+        Evaluations of the objective, its gradient and the Hessian, or those that stood in for it.
+    constr_nfev, constr_njev, constr_nhev : list of int
+        And of each constraint.
+    inner : str
+        The solver of the Newton systems.
+    products, factorizations, inner_iterations : int
+        Of the Hessian with vectors; of Newton systems; of an iterative inner solver.
+    rank_deficient : bool or None
+        Whether the constraints' gradients are linearly dependent at x; None where that was not found out.
+    trace : structured array, a row for each iteration
+        The `relative_residual` of the Newton system, `descent_margin` (1 or more where the direction
+        is one of sufficient descent for the merit function), its penalties `eta1` and `eta2`, the `shift` of the
+        Hessian and the `dual_shift`, the `step` along the direction (0 where none was taken) and what it was
+        `accepted_by`: "objective", "filter", "merit", "restoration", "curvature" or "".
+    """
+
+    fun: Any
+    grad: Any
+    lagrangian_grad: Any
+    optimality: Any
+    constr_violation: Any
+    constr: Any
+    jac: Any
+    v: Any
+    nfev: int
+    njev: int
+    nhev: int
+    constr_nfev: Any
+    constr_njev: Any
+    constr_nhev: Any
+    inner: str
+    products: int
+    factorizations: int
+    inner_iterations: int
+    rank_deficient: Any
+    trace: Any
+
+    def verify(self, fun, *, jac=None, constraints=(), args=()):
+        """Recompute ``max(|grad L|, |c|)`` at `x` with the multipliers `v` from a problem.
+
+        Parameters
+        ----------
+        fun, jac, constraints, args
+            As of `minimize`.
+
+        Returns
+        -------
+        float
+        """
+        from .functions import Problem
+
+        problem = Problem(fun, np.asarray(self.x, dtype=float), jac=jac, constraints=constraints, args=args)
+        v = np.concatenate([np.zeros(0), *self.v])
+        if v.size != problem.m:
+            raise ValueError(f"the result has {v.size} multipliers, constraints have {problem.m} entries")
+        return problem.residual(problem.at(np.asarray(self.x, dtype=float)), v)
