@@ -42,9 +42,8 @@ from .scaling import (  # noqa: F401
     schur_cg_steps,
     sinkhorn_steps,
 )
-from .softmin import softmin_columns, softmin_rows  # noqa: F401
-from .loop import FLOPS_A_CALL, SMALL, Replay  # noqa: F401
 from .sketch import gram_csr, gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
+from .softmin import softmin_columns, softmin_rows  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 
 NAME = "cuda"

@@ -24,8 +24,8 @@ import numpy as np
 from .. import validate
 from ..dispatch import home, kernels_for
 from ..errors import PerformanceWarning
-from ..outcome import report
 from ..monitor import Monitor
+from ..outcome import report
 from ..result import Status
 from . import kkt
 from .functions import Problem
