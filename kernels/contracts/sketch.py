@@ -94,6 +94,6 @@ def _gram_csr_cases(rng, dtype):
 
 @contract(cases=_gram_csr_cases, writes=("G",), rtol={"float32": 1e-11, "float64": 1e-11})
 def gram_csr(indptr, indices, data, d, G):
-    """G = X' diag(d) X for X in CSR, no column twice in a row; d (N,), G (n, n) float64."""
+    """G = X' diag(d) X for X in CSR, columns ascending in each row; d (N,), G (n, n) float64."""
     X = sp.csr_array((data.astype(float), indices, indptr), shape=(d.size, G.shape[0])).toarray()
     G[:] = X.T @ (d[:, None] * X)

@@ -120,10 +120,8 @@ def _gram_csr(first, last, low, high, indptr, indices, data, d, G):
             if not top <= i < end:
                 continue
             weight, row = d[r] * np.float64(data[a]), G[i]
-            for b in range(begin, stop):
-                j = indices[b]
-                if j <= i:
-                    row[j] += weight * np.float64(data[b])
+            for b in range(begin, a + 1):
+                row[indices[b]] += weight * np.float64(data[b])
 
 
 @njit(**JIT)
