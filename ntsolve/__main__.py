@@ -73,21 +73,13 @@ def smallest_cases(contract):
     found: dict[tuple, tuple] = {}
     for dtype in ("float32", "float64"):
         for case in contract.cases(np.random.default_rng(0), np.dtype(dtype)):
-            arguments = contract.bind(case)
-            index = [n for n, v in arguments.items() if _is_index(v) and n not in contract.writes]
-            for wide in ("int32", "int64") if index else ("",):
-                variant = {name: v.astype(wide) if name in index else v for name, v in arguments.items()}
-                arrays = [v for v in variant.values() if isinstance(v, np.ndarray)]
-                key = tuple((v.dtype.name, v.ndim) if isinstance(v, np.ndarray) else type(v) for v in variant.values())
-                # an empty array may return before anything is compiled
-                size = (any(v.size == 0 for v in arrays), sum(v.size for v in arrays))
-                if key not in found or size < found[key][0]:
-                    found[key] = (size, tuple(variant.values()))
+            arrays = [v for v in case if isinstance(v, np.ndarray)]
+            key = tuple((v.dtype.name, v.ndim) if isinstance(v, np.ndarray) else type(v) for v in case)
+            # an empty array may return before anything is compiled
+            size = (any(v.size == 0 for v in arrays), sum(v.size for v in arrays))
+            if key not in found or size < found[key][0]:
+                found[key] = (size, case)
     return [case for _, case in found.values()]
-
-
-def _is_index(value):
-    return isinstance(value, np.ndarray) and value.dtype.kind == "i"
 
 
 def warmup(stream=None):

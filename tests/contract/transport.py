@@ -44,7 +44,7 @@ SOLVER = Solver(
         Problem("wide", problem(30, 50), {"reg": 1e-3, "tol": 1e-6}),
         Problem("relaxed", problem(30, 20), {"reg": 1e-2, "tol": 1e-6, "tau_a": 0.5}),
         Problem("sinkhorn", problem(12, 15), {"reg": 1e-1, "tol": 1e-6, "method": "sinkhorn"}, on_device=True),
-        Problem("sns-paper", problem(20, 15), {"reg": 2e-2, "tol": 1e-6, "method": "sns-paper"}),
+        Problem("sns-paper", problem(12, 10), {"reg": 1e-1, "tol": 1e-6, "method": "sns-paper"}),
     ),
     large=Problem("large", problem(2000, 2000), {"reg": 1e-2, "maxiter": 0, "on_failure": "ignore"}),
     endless=(
