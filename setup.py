@@ -52,7 +52,7 @@ setup(
     author="the ntsolve developers",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
-    keywords="numerical solvers, linear systems, conjugate gradients, batched, CUDA",
+    keywords="numerical solvers, linear systems, optimal transport, constrained optimization, curvature, batched, CUDA",
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: GPU :: NVIDIA CUDA",

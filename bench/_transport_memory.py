@@ -6,7 +6,6 @@ together with what it had before the solve, when everything was compiled.
 
 import argparse
 import json
-import resource
 import time
 import warnings
 from pathlib import Path
@@ -23,16 +22,18 @@ ROWS = 50  # of the plan, at a time
 
 
 def peak():
-    """Most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Most memory that this process has had, in bytes; not getrusage's, which begins with that of the parent."""
+    return _status("VmHWM")
 
 
 def present():
     """Memory of this process, in bytes."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return peak()
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS")) * 1024
+    return _status("VmRSS")
+
+
+def _status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
 
 def costs(X, Y):

@@ -26,7 +26,10 @@ class Status(enum.IntEnum):
 
     CONVERGED = 1, "Converged: the residual, recomputed from the problem, meets the tolerance."
     CALLBACK_STOP = 2, "Stopped by the callback; the residual says how good the answer is."
-    MAXITER = -1, "Stopped at maxiter before the tolerance was met: raise maxiter, or use a better preconditioner."
+    MAXITER = -1, (
+        "Stopped at maxiter before the tolerance was met: raise maxiter, or help the iteration "
+        "(a better start or preconditioner, or a better scaled problem)."
+    )
     TIME_LIMIT = -2, "Stopped at the time limit before the tolerance was met: this is the iterate reached by then."
     INTERRUPTED = -3, "Interrupted from the keyboard: this is the iterate reached by then."
     STALLED = -4, (
@@ -42,7 +45,10 @@ class Status(enum.IntEnum):
     BREAKDOWN = -8, "The residual grew without bound: A is singular, not symmetric, or not positive definite."
     PRIMAL_INFEASIBLE = -9, "The problem has no feasible point; the result holds a certificate."
     DUAL_INFEASIBLE = -10, "The objective is unbounded on the feasible set; the result holds a certificate."
-    RANK_DEFICIENT = -11, "The constraints are linearly dependent at the solution."
+    RANK_DEFICIENT = -11, (
+        "No progress where the constraints' gradients are linearly dependent: they may contradict each other, "
+        "or one may be superfluous; start elsewhere."
+    )
     INFEASIBLE_STATIONARY = -12, (
         "The violation of the constraints is least here among nearby points, and not zero: "
         "check that the constraints can all be met, or start elsewhere."

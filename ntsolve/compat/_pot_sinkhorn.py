@@ -62,7 +62,7 @@ def sinkhorn(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, ver
     Raises
     ------
     TypeError, ValueError
-        Naming the argument that does not fit.
+        Naming the argument as `ntsolve.solve_ot` calls it: C for M, tol for stopThr, maxiter for numItermax.
 
     Warns
     -----
@@ -84,7 +84,7 @@ def sinkhorn(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, ver
     """
     method = known("method", method.lower(), METHODS)
     options(kwargs)
-    a, b, M = weights(a), weights(b), validate.own_kind("M", M)[0]
+    a, b, M = weights(a), weights(b, 2), _matrix(M)
     if b is not None and b.ndim == 2:
         return _several(a, b, M, reg, method, numItermax, stopThr, verbose, log, warn, warmstart)
     result = run(a, b, M, reg, maxiter=numItermax, tol=stopThr, verbose=verbose, start=_start(method, reg, warmstart),
@@ -116,13 +116,20 @@ def sinkhorn2(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, ve
     """
     method = known("method", method.lower(), LOSS_METHODS)
     options(kwargs)
-    a, b, M = weights(a), weights(b), validate.own_kind("M", M)[0]
+    a, b, M = weights(a), weights(b, 2), _matrix(M)
     if b is not None and b.ndim == 2:
         return _several(a, b, M, reg, method, numItermax, stopThr, verbose, log, warn, warmstart)
     result = run(a, b, M, reg, maxiter=numItermax, tol=stopThr, verbose=verbose, start=_start(method, reg, warmstart),
                  warn=warn)  # fmt: skip
     cost = like(M, result.value_linear)
     return (cost, entries(method, reg, result)) if log else cost
+
+
+def _matrix(M):
+    M = validate.own_kind("M", M)[0]
+    if M.ndim != 2:
+        raise ValueError(f"M has shape {tuple(M.shape)}; one matrix of costs is needed")
+    return M
 
 
 # ---- what `solve` needs, too ----------------------------------------------------------------------------------------
@@ -142,11 +149,13 @@ def options(kwargs):
         raise TypeError(f"unexpected keyword {', '.join(unknown)}")
 
 
-def weights(values):
+def weights(values, axes=1):
     """An array, or None for an empty one."""
     if values is None:
         return None
     values = validate.own_kind("weights", values)[0]
+    if not 1 <= values.ndim <= axes:
+        raise ValueError(f"weights have shape {tuple(values.shape)}; one number a point is needed")
     return values if values.shape[0] else None
 
 

@@ -45,7 +45,7 @@ class LazyPlan:
 
 
 class TransportResult:
-    """What `solve` and `solve_sample` return: the attributes of POT's OTResult.
+    """What `solve` and `solve_sample` return: the attributes of POT's OTResult that entropic transport fills.
 
     Attributes
     ----------

@@ -288,7 +288,8 @@ class EmpiricalFisher:
         EmpiricalFisher
             A new one. Both may change afterwards without the other's noticing.
         """
-        other = copy.copy(self)
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other.damp = _positive("damp", damp)
         other._order, other._diagonal = list(self._order), None
         if isinstance(self._rows, InMemory):
@@ -298,6 +299,12 @@ class EmpiricalFisher:
             other._inverse = other._make(k, self._inverse.gram) if self.m else Empty(self.d, other.damp)
             other._inverse.factor()
         return other
+
+    def __copy__(self):
+        return self.with_damp(self.damp)
+
+    def __deepcopy__(self, memo):
+        return self.with_damp(self.damp)
 
     def as_linear_operator(self):
         """F^-1 as an operator: the `M` of `ntsolve.cg`, `ntsolve.ihvp` or one of SciPy's solvers.

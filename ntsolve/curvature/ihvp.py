@@ -159,7 +159,8 @@ def _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, 
     lowest = status = None
     if method == "nystrom" and M is None and maxiter and k.to_host(operators.norms(k, system.b)).any():
         sketch = Sketch(k, system.A, rank, rng, options)
-        lowest, status = sketch.lowest, sketch.status
+        status = sketch.status
+        lowest = sketch.lowest if status == Status.INDEFINITE_OPERATOR else None
         M = None if status else sketch.preconditioner()
     if status is None:
         if keep and comm is None and not isinstance(M, str):

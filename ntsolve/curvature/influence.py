@@ -100,12 +100,19 @@ def influence(G, g_test, *, hvp=None, fisher=None, n=None, damp=0.0, **options):
     g = validate.numeric("g_test", g)
     if g.dtype.kind == "c" or g.ndim == 0:
         raise ValueError(f"g_test must be real, with at least one axis, the last of length d, not {g.dtype} {g.shape}")
+    if fisher is not None and fisher.d != g.shape[-1]:
+        raise ValueError(f"fisher has d = {fisher.d}, g_test has {g.shape[-1]} entries along its last axis")
     parts = _parts(G, g.shape[-1])
     if hvp is not None:
-        solution = ihvp(hvp, g_test, damp=damp, M=fisher, on_failure="ignore", **options)
+        if fisher is not None and "M" in options:
+            raise ValueError("M: fisher is the preconditioner already")
+        solution = ihvp(hvp, g_test, damp=damp, on_failure="ignore", **{"M": fisher} | options)
     elif validate.nonnegative("damp", damp):
         raise ValueError("damp is that of the Fisher matrix: pass fisher=fisher.with_damp(damp)")
     else:
+        fixed = sorted({"method", "M", "keep"} & options.keys())
+        if fixed:
+            raise ValueError(f"{', '.join(fixed)}: only with hvp; without it the inverse of fisher is applied")
         solution = ihvp(fisher.matvec, g_test, method="cg", M=fisher, keep=0, on_failure="ignore", **options)
     s_test, _ = validate.own_kind("s_test", solution.x)
     with kernels_for(s_test=s_test) as k:

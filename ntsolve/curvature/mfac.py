@@ -197,7 +197,7 @@ class MFAC:
         if missing:
             raise ValueError(f"state has no {', '.join(sorted(missing))}")
         settings = {name: state[name].item() if hasattr(state[name], "item") else state[name] for name in _SETTINGS}
-        dtype = state["gradients"].dtype.name
+        dtype = validate.own_kind("gradients", state["gradients"])[0].dtype.name
         G, mean = (validate.numeric(name, validate.own_kind(name, state[name])[0]) for name in ("gradients", "mean"))
         if G.ndim != 2 or G.shape[1] != self.d or tuple(mean.shape) != (self.d,):
             raise ValueError(f"gradients {tuple(G.shape)}, mean {tuple(mean.shape)}: not those of {self.d} weights")

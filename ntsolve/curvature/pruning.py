@@ -41,7 +41,8 @@ class PruneResult:
     Attributes
     ----------
     weights : array (d,)
-        Zero where a weight was taken out, the others adapted; of the kind, device and dtype of the input.
+        Zero where a weight was taken out, the others adapted; of the kind and device of the input, and of its dtype
+        where that is float32 or float64.
     mask : bool array (d,)
         True where a weight is left.
     sparsity : float

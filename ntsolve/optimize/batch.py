@@ -16,7 +16,7 @@ with inner="ldl", see manynewton.py.
 import warnings
 
 import numpy as np
-from scipy.optimize import LinearConstraint, NonlinearConstraint
+from scipy.optimize import HessianUpdateStrategy, LinearConstraint, NonlinearConstraint
 
 from .. import validate
 from ..errors import PerformanceWarning
@@ -27,7 +27,9 @@ from .differences import FIRST
 from .functions import LARGEST_GRADIENT
 from .manykkt import transposed_product
 from .manynewton import ManyNewton
-from .result import MinimizeResult, PerConstraint
+from .result import ADVICE, MinimizeResult, PerConstraint
+
+CENTRAL = ("2-point", "3-point")  # what asks for differences, which are central ones
 
 
 def solve(k, fun, x0, *, own, jac, hess, constraints, args, lam0, tol, maxiter, options):
@@ -40,6 +42,8 @@ def solve(k, fun, x0, *, own, jac, hess, constraints, args, lam0, tol, maxiter, 
                       "evaluations", PerformanceWarning, stacklevel=3)  # fmt: skip
     lam = None
     if lam0 is not None:
+        if isinstance(lam0, PerConstraint):  # a result's v
+            lam0 = k.xp.concatenate(list(lam0), axis=-1)
         lam0 = validate.numeric("lam0", validate.own_kind("lam0", lam0)[0], check=options.check)
         lam = k.xp.asarray(lam0, dtype="float64")
         if lam.shape not in ((functions.m,), (*functions.shape, functions.m)):
@@ -74,7 +78,7 @@ def _result(k, functions, outer, x0, own, tol, watch):
     status[(status == Status.CONVERGED) & ~good] = Status.STALLED
     success = status == Status.CONVERGED
     worst = Status(int(status[~success].min())) if not success.all() else Status.CONVERGED
-    message = worst.advice
+    message = ADVICE.get(worst, worst.advice)
     if not success.all():
         message = f"{int((~success).sum())} of {success.size} problems failed. {message}"
     parts = lambda array: PerConstraint(array[..., low:high] for low, high in functions.spans)
@@ -140,8 +144,11 @@ class Functions:
         if fun is None:
             raise TypeError("fun must be callable, not NoneType")
         self._fun, self._both = validate.function("fun", fun), jac is True
-        self._jac = None if jac is True or isinstance(jac, str) else validate.function("jac", jac)
-        self._hess = None if isinstance(hess, str) else validate.function("hess", hess)
+        for name, given in (("jac", jac), ("hess", hess)):
+            if isinstance(given, str) and given not in CENTRAL:
+                raise ValueError(f"{name} must be callable, '2-point' or '3-point' for a batch, not {given!r}")
+        self._jac = None if isinstance(jac, (str, bool)) else validate.function("jac", jac)
+        self._hess = None if isinstance(hess, (str, HessianUpdateStrategy)) else validate.function("hess", hess)
         self.blocks = _blocks(constraints, xp, self.n)
         self.missing = [] if self._jac or self._both else ["jac"]
         self.missing += [] if self._hess else ["hess"]
@@ -365,10 +372,12 @@ def _block(name, constraint, xp, n):
         args = constraint.get("args", ())
         args = args if isinstance(args, tuple) else (args,)
         fun, jac, hess = (constraint.get(key) for key in ("fun", "jac", "hess"))
-        return name, _function(name, "fun", fun), None, _optional(jac), _optional(hess), args
+        of_jac, of_hess = _optional(f"{name}.jac", jac), _optional(f"{name}.hess", hess)
+        return name, _function(name, "fun", fun), None, of_jac, of_hess, args
     if isinstance(constraint, NonlinearConstraint):
         fun = _function(name, "fun", constraint.fun)
-        return name, fun, _target(name, constraint), _optional(constraint.jac), _optional(constraint.hess), ()
+        of_jac, of_hess = _optional(f"{name}.jac", constraint.jac), _optional(f"{name}.hess", constraint.hess)
+        return name, fun, _target(name, constraint), of_jac, of_hess, ()
     if isinstance(constraint, LinearConstraint):
         A = constraint.A.toarray() if hasattr(constraint.A, "toarray") else np.atleast_2d(constraint.A)
         A = xp.asarray(validate.numeric(f"{name}.A", A))
@@ -386,8 +395,11 @@ def _function(name, what, value):
     return validate.function(f"{name}.{what}", value)
 
 
-def _optional(value):
+def _optional(name, value):
     """A function, or None for what differences stand in for."""
+    named = isinstance(value, str) and value in CENTRAL
+    if not (callable(value) or value is None or named or isinstance(value, HessianUpdateStrategy)):
+        raise TypeError(f"{name} must be callable, '2-point' or '3-point' for a batch, not {value!r}")
     return value if callable(value) else None
 
 

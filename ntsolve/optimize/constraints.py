@@ -87,7 +87,7 @@ class Constraint:
             if J.dtype.kind not in "fiub":
                 raise TypeError(f"{self.name}.jac returned {J.dtype} where real numbers are needed")
             J = J.astype(float)
-            if J.ndim == 1 and self.m == 1:
+            if J.ndim <= 1 and self.m == 1:
                 J = J.reshape(1, -1)
             shape, wanted = tuple(J.shape), (self.m, x.size)
         if shape != wanted:

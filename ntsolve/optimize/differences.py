@@ -18,7 +18,10 @@ def jacobian(function, x, method):
         if method == "cs":
             moved = x.astype(complex)
             moved[j] += 1e-100j
-            columns.append(np.atleast_1d(function(moved)).imag / 1e-100)
+            value = np.atleast_1d(function(moved))
+            if value.dtype.kind != "c":
+                raise TypeError('"cs" needs functions that return complex numbers for complex x')
+            columns.append(value.imag / 1e-100)
             continue
         step = FIRST * max(1.0, abs(x[j]))
         above, below = x.copy(), x.copy()

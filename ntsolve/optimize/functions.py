@@ -108,8 +108,11 @@ class Problem:
         """f(x), and its gradient where one call gives both, else None."""
         self.nfev += 1
         with _quiet():
-            value = self._fun(x.copy(), *self.args)
-            value, gradient = value if self._jac is True else (value, None)
+            value, gradient = self._fun(x.copy(), *self.args), None
+            if self._jac is True:
+                if not (isinstance(value, (tuple, list)) and len(value) == 2):
+                    raise TypeError("with jac=True fun must return f(x) and its gradient")
+                value, gradient = value
         value = np.asarray(value)
         if value.size != 1 or value.dtype.kind not in "fiub":
             raise TypeError(f"fun returned {value.dtype} of shape {value.shape} where a real number is needed")

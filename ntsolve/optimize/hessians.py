@@ -67,7 +67,7 @@ class FactoredHessian:
     def matvec(self, v):
         """(X' diag(d) X + s I) v"""
         v = np.asarray(v)
-        inner = self.d * (self.X @ v.astype(self.X.dtype, copy=False))
+        inner = ((self.X @ v.astype(self.X.dtype, copy=False)).T * self.d).T
         return np.asarray(self.X.T @ inner.astype(self.X.dtype, copy=False), dtype=float) + self.s * v
 
     __matmul__ = matvec

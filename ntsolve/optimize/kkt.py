@@ -236,6 +236,7 @@ def refined(solve, product, b, rounds, target=1e-12):
 
 
 LANCZOS_STEPS = 60
+SURE = 8  # of them, before a positive value is believed
 
 
 def least_eigenpair(product, start):
@@ -260,6 +261,10 @@ def least_eigenpair(product, start):
             break
         below.append(left)
         basis.append(w / left)
+        if len(diagonal) >= SURE:  # of one that is positive, once it is known to a tenth
+            value, s = la.eigh_tridiagonal(diagonal, below[:-1], select="i", select_range=(0, 0))
+            if value[0] > 0 and left * abs(s[-1, 0]) < 0.1 * value[0]:
+                break
     count = len(diagonal)
     values, vectors = la.eigh_tridiagonal(diagonal, below[: count - 1], select="i", select_range=(0, 0))
     u = np.stack(basis[:count], axis=1) @ vectors[:, 0]

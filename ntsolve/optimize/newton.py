@@ -30,7 +30,7 @@ from ..result import Status
 from . import kkt
 from .functions import Problem
 from .outer import Newton
-from .result import MinimizeResult, PerConstraint
+from .result import ADVICE, MinimizeResult, PerConstraint
 
 
 def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds=None, args=(), tol=1e-8, inner="auto",
@@ -79,7 +79,8 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
         For ``inner="reduced"``: ``state_solve(x)`` returns an object with `matvec` and `rmatvec`, the inverse of the
         Jacobian of the constraints with respect to the first m variables, the state.
     precond : optional
-        For iterative inner solvers: an approximate inverse, positive definite, of order n or n + m.
+        For iterative inner solvers: an approximate inverse, positive definite, of order n or n + m for "minres", n for
+        "nullspace", n - m for "reduced". For "nullspace" also a sketch: "rows", "countsketch", "srht", "exact".
     maxiter : int
     time_limit : float, optional
         Seconds.
@@ -152,7 +153,7 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
                  "method": (method, ("newton",)), "hessp": (hessp, (None,)), "precond": (precond, (None,)),
                  "state_solve": (state_solve, (None,))}  # fmt: skip
         for name, (value, allowed) in fixed.items():
-            if not any(value is one or value == one for one in allowed):
+            if not any(value is one or (isinstance(value, str) and value == one) for one in allowed):
                 raise ValueError(f"{name} cannot be chosen for a batch: x0 has shape {tuple(x0.shape)}")
         with kernels_for(x0=x0) as k:
             result = batch.solve(k, fun, x0, own=own, jac=jac, hess=hess, constraints=constraints, args=args,
@@ -195,6 +196,10 @@ def _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, pre
         inner = validate.choice("inner", "kaczmarz" if inner == "auto" else inner, ("kaczmarz", "gaussian"))
     elif inner == "auto":
         inner = kkt.choose(problem, start, np.zeros(problem.m) if lam is None else lam, state_solve=state_solve)
+    if state_solve is not None and inner != "reduced":
+        raise ValueError(f'state_solve is for inner="reduced", not {inner!r}')
+    if precond is not None and inner not in ("minres", "nullspace", "reduced"):
+        raise ValueError(f"precond is for inner solvers that iterate, not {inner!r}")
     outer: Any
     solver = kkt.make(inner, problem, rng=rng, precond=precond, state_solve=state_solve)
     if method == "adasketch":
@@ -229,7 +234,7 @@ def _result(problem, outer, status, x0, tol, watch, inner, own, backend):
         status = Status.STALLED
     if status in (Status.STALLED, Status.NO_DESCENT) and rank_deficient:
         status = Status.RANK_DEFICIENT
-    message = status.advice
+    message = ADVICE.get(status, status.advice)
     if status == Status.CONVERGED and rank_deficient:
         message += " The constraints are linearly dependent there, so their multipliers are not unique."
     ends = np.cumsum([block.m for block in problem.blocks])[:-1]

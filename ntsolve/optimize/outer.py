@@ -120,7 +120,8 @@ class Newton:
 
     def _second_order(self):
         """CONVERGED, unless the Hessian bends down along the constraints; then away from there, if that can be."""
-        if self._rows and self._rows[-1][4] == 0 and self._rows[-1][6] > 0 and self.damping == 0:
+        convex = self._rows and self._rows[-1][4] == 0 and self._rows[-1][6] > 0 and self.damping == 0
+        if convex and self.inner.inertia_known:
             return Status.CONVERGED  # the last step was that of a convex model, and led here
         H = self.point.hessian(self.lam)
         if self.inner.prepare(H, self.point.J, 0.0, 0.0) and self.inner.shift == 0.0 and self.inner.inertia_known:

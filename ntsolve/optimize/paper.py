@@ -159,6 +159,8 @@ class AdaSketch:
     def _iterate(self, watch):
         point, lam, merit, inner = self.point, self.lam, self.merit, self.inner
         H = point.hessian(lam).dense()
+        if not np.isfinite(H).all():
+            return Status.NAN_OR_INF
         G = point.J.toarray() if hasattr(point.J, "toarray") else point.J @ np.eye(self.problem.n)
         values, rows = np.linalg.eigh(G @ G.T) if self.problem.m else (np.ones(1), np.zeros((0, 0)))
         if not values[0] > 1e-14 * values[-1]:

@@ -29,6 +29,8 @@ class Reduced(Inner):
 
     def __init__(self, n, m, **options):
         super().__init__(n, m, **options)
+        if not m:
+            raise ValueError('inner="reduced" and state_solve need constraints')
         validate.function("state_solve", self.state_solve)
         self._point: Any = None
         self._at: Any = None
@@ -41,9 +43,10 @@ class Reduced(Inner):
 
     def _state(self, J):
         """S at the point visited, for the scaled constraints."""
-        if self._at is None or self._at[0] is not J:
-            self._at = J, self._state_of(J)
-        return self._at[1]
+        x = self._point.x
+        if self._at is None or (self._at[0] is not J and not np.array_equal(self._at[1], x)):
+            self._at = J, x, self._state_of(J)
+        return self._at[2]
 
     def _state_of(self, J):
         if self.n < self.m:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..result import Result
+from ..result import Result, Status
 
 TRACE = np.dtype(
     [
@@ -19,6 +19,13 @@ TRACE = np.dtype(
         ("accepted_by", "U12"),
     ]
 )
+
+ADVICE = {
+    Status.NAN_OR_INF: (
+        "One of your functions or derivatives gave NaN or infinity at x: start elsewhere, or check them there."
+    ),
+}
+"""What is said of a status here, where it is not what is said of it elsewhere."""
 
 
 class PerConstraint(list):
@@ -105,6 +112,8 @@ class MinimizeResult(Result):
         """
         from .functions import Problem
 
+        if np.ndim(self.success):
+            raise TypeError("verify is for single problems, not for a batch")
         problem = Problem(fun, np.asarray(self.x, dtype=float), jac=jac, constraints=constraints, args=args)
         v = np.concatenate([np.zeros(0), *self.v])
         if v.size != problem.m:

@@ -96,6 +96,8 @@ class OTBatchResult(OTResult):
         """The marginal errors of all problems, recomputed; see `OTResult.verify`."""
         given = {"C": (C, 2), "a": (a, 1), "b": (b, 1)}
         _, items = split({name: (arrays(name, value, axes)[0], axes) for name, (value, axes) in given.items()})
+        if len(items) != len(self.results):
+            raise ValueError(f"C, a, b are {len(items)} problems; the result is of {len(self.results)}")
         return np.array(
             [result.verify(*each.values()) for result, each in zip(self.results, items, strict=True)]
         ).reshape(self._shape or (-1,))
@@ -149,8 +151,15 @@ def starts(init, count):
         return [None] * count
     if not isinstance(init, (tuple, list)) or len(init) != 2:
         raise TypeError("potentials_init must be a tuple (f, g), each with the batch in front, or a list")
-    f, g = (each if is_list(each, 1) else each.reshape(count, -1) for each in init)
-    return list(zip(f, g, strict=True))
+    sides = []
+    for each in init:
+        if not is_list(each, 1):
+            each = validate.own_kind("potentials_init", each)[0]
+            each = each.reshape(-1, each.shape[-1]) if each.ndim > 1 else each[None]
+        if len(each) != count:
+            raise ValueError(f"potentials_init has {len(each)} starts; there are {count} problems")
+        sides.append(each)
+    return list(zip(*sides, strict=True))
 
 
 def solve(k, one, shape, count, options, own):

@@ -101,7 +101,7 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
         f, g = _centred(problem, f, g)
         rows = relaxed(k.xp, a, f, tau[0])
         solution = Solution(problem, reg, f, g, rows, columns, own)
-        residual = solution.residual(error, tol)
+        residual = solution.residual(error)
         if not np.isfinite(residual):
             status = Status.NAN_OR_INF
         elif residual <= tol:

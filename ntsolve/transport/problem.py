@@ -20,7 +20,7 @@ NO_MASS = 1e-100  # relative to the largest weight: less than that is none, for 
 class Problem:
     """One transport problem; arrays are of the backend. `rows` and `columns` are None where all have mass."""
 
-    cost: Any  # Stored or Points, without the rows and columns that have no mass
+    cost: Any  # MatrixCost, PointCost or FunctionCost, without the rows and columns that have no mass
     a: Any  # (n,) float64, positive; of sum 1 where both marginals are to be met
     b: Any  # (m,)
     mass: float  # a and b in the user's units are mass * a and mass * b
@@ -51,6 +51,8 @@ def real(name, array):
 
 def cost_matrix(k, name, C):
     """A cost (n, m) as a C-contiguous float array."""
+    if C is None:
+        raise TypeError(f"{name} is None where an array is needed")
     if C.ndim != 2 or 0 in C.shape:
         raise ValueError(f"{name} has shape {tuple(C.shape)}; a matrix (n, m) of costs is needed")
     return k.xp.ascontiguousarray(real(name, C))

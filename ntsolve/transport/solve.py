@@ -32,7 +32,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     Parameters
     ----------
     C : array (n, m)
-        Costs, float32 or float64. +inf forbids a pair.
+        Costs, float32 or float64. +inf forbids a pair. (..., n, m), or a list of matrices, is a batch of problems.
     a, b : arrays (n,) and (m,), optional
         Weights, not negative and of equal sums. None or empty: uniform, of the mass of the other, or 1.
     reg : float
@@ -107,8 +107,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
         return one.solve(k, problem, reg, tol, method, init, options, own, stopped)
 
     result = _solve(solve, given, potentials_init, options)
-    if not result.success if isinstance(result.success, bool) else not result.success.all():
-        report("solve_ot", result, options.on_failure)
+    report("solve_ot", result, options.on_failure)
     return result
 
 
@@ -171,8 +170,7 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
         return one.solve(k, problem, reg, tol, "sns", init, options, own, stopped)
 
     result = _solve(solve, given, potentials_init, options)
-    if not result.success if isinstance(result.success, bool) else not result.success.all():
-        report("solve_ot_sample", result, options.on_failure)
+    report("solve_ot_sample", result, options.on_failure)
     return result
 
 

@@ -1,5 +1,7 @@
 """A window that moves is always the Fisher matrix of the gradients that are in it."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,16 @@ def test_it_lives_where_its_first_gradient_does(backend):
     got = F.solve(to_device(x, backend))
     assert type(got) is type(to_device(x, backend))
     assert error(to_host(got), np.linalg.solve(fisher(G[-4:], 0.1), x)) < 1e-6
+
+
+def test_copies_change_apart():
+    G, x = gradients(5, 12), gradients(1, 12, seed=1)[0]
+    F = ntsolve.EmpiricalFisher.window(4, 12, 0.1, start=G[:4], dtype="float64")
+    before = F.solve(x)
+    for made in (copy.copy(F), copy.deepcopy(F)):
+        made.append(G[4])
+        _same(made, list(G[1:]), 0.1)
+        np.testing.assert_array_equal(F.solve(x), before)
 
 
 def test_it_can_begin_with_gradients():

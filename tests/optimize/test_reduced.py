@@ -126,3 +126,24 @@ def test_more_constraints_than_variables_are_refused():
     with pytest.raises(ValueError, match="as many variables as constraints"):
         ntsolve.minimize(lambda x: 0.0, [1.0], jac=np.zeros_like, hess=lambda x: np.zeros((1, 1)), inner="reduced",
                          constraints=LinearConstraint([[1.0], [2.0]], 0, 0))  # fmt: skip
+
+
+def test_a_saddle_is_left():
+    """f = |x|^2 - 2 x_n^2 + x_n^4 has one where x_n = 0, and steps from there lead nowhere else."""
+    n = 60
+    f = lambda x: np.sum(x**2) - 2 * x[-1] ** 2 + x[-1] ** 4
+    g = lambda x: 2 * x + np.append(np.zeros(n - 1), -4 * x[-1] + 4 * x[-1] ** 3)
+    h = lambda x: sp.diags_array(np.append(np.full(n - 1, 2.0), -2 + 12 * x[-1] ** 2)).tocsr()
+    row = np.zeros((1, n))
+    row[0, :2] = 1.0
+    x0 = np.append(np.ones(n - 1), 0.0)
+    for inner in ("reduced", "minres", "ldl", "splu"):
+        constraint = LinearConstraint(sp.csr_array(row) if inner == "splu" else row, 2.0, 2.0)
+        result = ntsolve.minimize(f, x0, jac=g, hess=h, constraints=constraint, inner=inner)
+        assert result.success, inner
+        assert abs(abs(result.x[-1]) - np.sqrt(0.5)) < 1e-6, inner
+
+
+def test_without_constraints_there_is_no_state():
+    with pytest.raises(ValueError, match="need constraints"):
+        ntsolve.minimize(lambda x: x @ x, np.ones(3), jac=lambda x: 2 * x, hess=lambda x: np.eye(3), inner="reduced")
