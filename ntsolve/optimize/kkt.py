@@ -236,7 +236,7 @@ def refined(solve, product, b, rounds, target=1e-12):
 
 
 LANCZOS_STEPS = 60
-SURE = 8  # of them, before a positive value is believed
+SURE = 3  # of them, before a positive value is believed
 
 
 def least_eigenpair(product, start):
