@@ -35,6 +35,13 @@ def nonnegative(name, value, *, finite=True):
     return number
 
 
+def positive(name, value, *, finite=True):
+    """A real number > 0."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and value <= 0:
+        raise ValueError(f"{name} must be positive, not {value}")
+    return nonnegative(name, value, finite=finite)
+
+
 def choice(name, value, allowed):
     """One of a few strings."""
     if value not in allowed:

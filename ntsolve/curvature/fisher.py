@@ -24,7 +24,7 @@ import numpy as np
 from .. import validate
 from ..dispatch import kernels_for
 from .gradients import InMemory, gradients, stored
-from .inverse import Dual, Empty, Primal
+from .inverse import Dual, Empty, InverseOperator, Primal
 from .recursion import DynamicRecursion, StaticRecursion
 
 
@@ -97,7 +97,7 @@ class EmpiricalFisher:
     _dtype: np.dtype  # of the rows of a window that has none yet
 
     def _setup(self, damp, block_size, method):
-        self.damp = _positive("damp", damp)
+        self.damp = validate.positive("damp", damp)
         self.block_size = None if block_size is None else validate.count("block_size", block_size, least=1)
         self._method = validate.choice("method", method, ("cholesky", "recursion"))
         if method == "recursion" and block_size is not None:
@@ -290,7 +290,7 @@ class EmpiricalFisher:
         """
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.damp = _positive("damp", damp)
+        other.damp = validate.positive("damp", damp)
         other._order, other._diagonal = list(self._order), None
         if isinstance(self._rows, InMemory):
             self._rows.owned = False
@@ -315,7 +315,7 @@ class EmpiricalFisher:
             SciPy's, where the gradients are on the CPU; on a GPU an object with the same `shape`, `dtype`, `matvec` and
             `@`.
         """
-        operator = _Inverse(self)
+        operator = InverseOperator(self)
         if self._rows is not None and self._rows.on_device:
             return operator
         from scipy.sparse.linalg import aslinearoperator
@@ -439,30 +439,3 @@ class EmpiricalFisher:
         kept = self._dtype if self._rows is None else self._rows.array.dtype
         with np.errstate(over="ignore"):
             return validate.numeric(f"g as {kept}", g.astype(kept)).astype(kept)
-
-
-class _Inverse:
-    """F^-1 as the solvers know an operator."""
-
-    def __init__(self, fisher):
-        self.fisher, self.shape, self.dtype = fisher, fisher.shape, fisher.dtype
-
-    def matvec(self, x):
-        return self.fisher.solve(x.reshape(-1)).reshape(x.shape)
-
-    rmatvec = matvec
-
-    def matmat(self, X):
-        return self.fisher.solve(X.T).T
-
-    rmatmat = matmat
-
-    def __matmul__(self, x):
-        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
-
-
-def _positive(name, value):
-    number = validate.nonnegative(name, value)
-    if number == 0:
-        raise ValueError(f"{name} must be positive, not {value}")
-    return number

@@ -360,3 +360,23 @@ class Primal(Blocks):
         """log det F; what fills up the last block does not count."""
         filled = self.count * self.width - self.rows.d
         return self._log_det_A() - self.rows.d * np.log(self.rows.m) - filled * np.log(self.shift)
+
+
+class InverseOperator:
+    """F^-1 of an `EmpiricalFisher`, as the solvers know an operator."""
+
+    def __init__(self, fisher):
+        self.fisher, self.shape, self.dtype = fisher, fisher.shape, fisher.dtype
+
+    def matvec(self, x):
+        return self.fisher.solve(x.reshape(-1)).reshape(x.shape)
+
+    rmatvec = matvec
+
+    def matmat(self, X):
+        return self.fisher.solve(X.T).T
+
+    rmatmat = matmat
+
+    def __matmul__(self, x):
+        return self.matvec(x) if x.ndim == 1 else self.matmat(x)

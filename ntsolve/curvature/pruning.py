@@ -246,9 +246,7 @@ class _Source:
         else:
             if self.damp is None:
                 raise ValueError("damp is needed where fisher is, or returns, gradients")
-            damp = validate.nonnegative("damp", self.damp)
-            if damp == 0:
-                raise ValueError("damp must be positive, not 0")
+            damp = validate.positive("damp", self.damp)
             size = None if self.block_size is None else validate.count("block_size", self.block_size, least=1)
             try:
                 rows = gradients(found)

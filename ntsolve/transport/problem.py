@@ -58,17 +58,9 @@ def cost_matrix(k, name, C):
     return k.xp.ascontiguousarray(real(name, C))
 
 
-def positive(name, value, *, infinite=False):
-    """A real number > 0."""
-    number = validate.nonnegative(name, value, finite=not infinite)
-    if number == 0:
-        raise ValueError(f"{name} must be positive, not {value}")
-    return number
-
-
 def relaxation(name, value):
     """The price of missing a marginal; None is infinite: it has to be met."""
-    return np.inf if value is None else positive(name, value, infinite=True)
+    return np.inf if value is None else validate.positive(name, value, finite=False)
 
 
 def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C", "C"), check=True):

@@ -16,7 +16,7 @@ from ..outcome import report
 from . import batch, one
 from .costs import MatrixCost
 from .points import cost_of_points, metric_of
-from .problem import cost_matrix, pose, positive, relaxation
+from .problem import cost_matrix, pose, relaxation
 
 METHODS = ("sns", "sinkhorn", "sns-paper")
 MAXITER = {"sns": 10_000, "sinkhorn": 1_000_000, "sns-paper": 10_000}
@@ -93,7 +93,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     >>> bool(result.lower_bound <= 0 <= result.upper_bound)  # of the cost without entropy
     True
     """
-    reg, tol = positive("reg", reg), validate.nonnegative("tol", tol)
+    reg, tol = validate.positive("reg", reg), validate.nonnegative("tol", tol)
     method = validate.choice("method", method, METHODS)
     tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
     maxiter = MAXITER[method] if maxiter is None else maxiter
@@ -156,7 +156,7 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
     >>> result.status.name, result.sparse_plan(1e-9).shape
     ('CONVERGED', (300, 400))
     """
-    reg, tol, metric = positive("reg", reg), validate.nonnegative("tol", tol), metric_of(metric)
+    reg, tol, metric = validate.positive("reg", reg), validate.nonnegative("tol", tol), metric_of(metric)
     tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
     maxiter = MAXITER["sns"] if maxiter is None else maxiter
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,

@@ -60,6 +60,25 @@ def test_other_tolerances_are_refused(value, error):
         validate.nonnegative("rtol", value)
 
 
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (0, ValueError, "damp must be positive, not 0"),
+        (-1.5, ValueError, "damp must be positive, not -1.5"),
+        (-np.inf, ValueError, "damp must be positive"),
+        (np.nan, ValueError, "damp must be finite"),
+        (np.inf, ValueError, "damp must be finite"),
+        (False, TypeError, "damp must be a real number"),
+        ("1", TypeError, "damp must be a real number"),
+    ],
+)
+def test_what_is_not_positive_is_refused(value, error, words):
+    with pytest.raises(error, match=words):
+        validate.positive("damp", value)
+    assert validate.positive("damp", 1e-300) == 1e-300
+    assert validate.positive("tau_a", np.inf, finite=False) == np.inf
+
+
 def test_a_time_limit_may_be_infinite():
     assert validate.nonnegative("time_limit", np.inf, finite=False) == np.inf
 
