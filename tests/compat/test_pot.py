@@ -383,3 +383,11 @@ def test_the_examples_in_the_docstrings_run():
         for case in cases:
             runner.run(case)
     assert runner.failures == 0
+
+
+@pytest.mark.parametrize(("change", "word"), [({"a": np.ones((2, 3))}, "weights"), ({"a": np.float64(1)}, "weights"),
+                                              ({"M": np.ones((2, 3, 3))}, "M has shape")])  # fmt: skip
+def test_shapes_that_make_no_problem_are_named(change, word):
+    given = {"a": np.ones(3) / 3, "b": np.ones(3) / 3, "M": np.ones((3, 3))} | change
+    with pytest.raises(ValueError, match=word):
+        pot.sinkhorn(given["a"], given["b"], given["M"], 1.0)

@@ -184,3 +184,15 @@ def test_damp_belongs_to_the_fisher_matrix(model):
     fisher = ntsolve.EmpiricalFisher(np.ones((120, 8)), damp=1e-3)
     with pytest.raises(ValueError, match="with_damp"):
         ntsolve.influence(np.ones((120, 8)), np.ones(8), fisher=fisher, damp=0.1)
+
+
+def test_options_of_the_solve_are_for_a_hessian():
+    G, g = np.random.default_rng(0).standard_normal((2, 8, 5))[0], np.ones(5)
+    F, H = ntsolve.EmpiricalFisher(G, damp=0.1), np.eye(5)
+    with pytest.raises(ValueError, match="keep, method: only with hvp"):
+        ntsolve.influence(G, g, fisher=F, method="nystrom", keep=5)
+    with pytest.raises(ValueError, match="M: fisher is the preconditioner already"):
+        ntsolve.influence(G, g, hvp=H, fisher=F, M=H)
+    np.testing.assert_allclose(ntsolve.influence(G, g, hvp=H, M=H, rtol=1e-10).x, -G @ g / 8, rtol=1e-6)
+    with pytest.raises(ValueError, match="fisher has d = 5, g_test has 4"):
+        ntsolve.influence(G[:, :4], g[:4], fisher=F)

@@ -331,3 +331,29 @@ def test_an_exception_of_the_users_is_passed_on():
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         ntsolve.minimize(fun, np.zeros((2, 2)), jac=lambda x: x, hess=lambda x: np.eye(2))
+
+
+SQUARES = {"jac": lambda x: 2 * x, "hess": lambda x: 2 * np.eye(2) + 0 * x[..., None]}
+
+
+@pytest.mark.parametrize(("option", "kind"), [({"jac": "nonsense"}, ValueError), ({"hess": "cs"}, ValueError),
+                                              ({"precond": np.eye(2)}, ValueError)])  # fmt: skip
+def test_options_that_make_no_sense_for_a_batch_are_refused(option, kind):
+    with pytest.raises(kind, match=next(iter(option))):
+        ntsolve.minimize(lambda x: (x * x).sum(-1), np.ones((3, 2)), **SQUARES | option)
+
+
+def test_a_derivative_of_a_constraint_that_is_no_function_is_refused():
+    plane = {"type": "eq", "fun": lambda x: x.sum(-1, keepdims=True) - 1, "jac": np.ones((1, 2))}
+    with pytest.raises(TypeError, match="jac must be callable"):
+        ntsolve.minimize(lambda x: (x * x).sum(-1), np.ones((3, 2)), **SQUARES, constraints=plane)
+
+
+def test_a_batch_starts_from_the_multipliers_of_another():
+    plane = LinearConstraint([[1.0, 2.0]], 1, 1)
+    first = ntsolve.minimize(lambda x: (x * x).sum(-1), np.ones((3, 2)), **SQUARES, constraints=plane)
+    again = ntsolve.minimize(lambda x: (x * x).sum(-1), first.x, **SQUARES, constraints=plane, lam0=first.v)
+    assert again.success.all()
+    assert np.max(again.nit) == 0
+    with pytest.raises(TypeError, match="single problems"):
+        first.verify(lambda x: (x * x).sum(-1), jac=SQUARES["jac"], constraints=plane)

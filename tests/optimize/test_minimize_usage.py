@@ -321,3 +321,41 @@ def test_what_a_batch_cannot_choose_is_refused(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         ntsolve.minimize(lambda x: (x * x).sum(-1), np.ones((3, 2)), jac=lambda x: 2 * x,
                          hess=lambda x: 2 * np.eye(2) + 0 * x[..., None], **option)  # fmt: skip
+
+
+BOWL = {"jac": lambda x: 2 * x, "hess": lambda x: 2 * np.eye(x.size)}
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        ({"inner": "ldl", "precond": np.eye(2)}, "precond"),
+        ({"precond": "rows"}, "precond"),
+        ({"inner": "ldl", "state_solve": lambda x: None}, "state_solve"),
+    ],
+)
+def test_an_option_that_the_inner_solver_would_ignore_is_refused(option, word):
+    with pytest.raises(ValueError, match=word):
+        ntsolve.minimize(lambda x: x @ x, np.ones(2), **BOWL, **option)
+
+
+def test_the_complex_step_needs_complex_answers():
+    with pytest.raises(TypeError, match='"cs" needs functions that return complex numbers'):
+        ntsolve.minimize(lambda x: float(abs(x) @ abs(x)), np.ones(2), jac="cs", hess=BOWL["hess"])
+
+
+def test_a_function_that_has_no_gradient_to_give_is_named():
+    with pytest.raises(TypeError, match="with jac=True fun must return"):
+        ntsolve.minimize(lambda x: x @ x, np.ones(2), jac=True, hess=BOWL["hess"])
+
+
+def test_nan_is_blamed_on_the_functions():
+    result = ntsolve.minimize(lambda x: np.nan, np.ones(2), **BOWL, on_failure="ignore")
+    assert result.status == Status.NAN_OR_INF
+    assert "your functions" in result.message
+
+
+def test_one_constraint_of_one_variable_may_have_a_number_for_a_jacobian():
+    constraint = {"type": "eq", "fun": lambda x: x[0] - 2, "jac": lambda x: 1.0, "hess": lambda x, v: np.zeros((1, 1))}
+    result = ntsolve.minimize(lambda x: x @ x, np.ones(1), **BOWL, constraints=constraint)
+    assert result.x == pytest.approx([2.0])

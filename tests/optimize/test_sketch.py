@@ -253,3 +253,8 @@ def test_an_unknown_sketch_is_refused_by_name():
 def test_the_same_seed_gives_the_same_answer_bitwise():
     first, second = (ntsolve.minimize(**logistic(), inner="nullspace", rng=5) for _ in range(2))
     assert first.x.tobytes() == second.x.tobytes()
+
+
+def test_a_factored_hessian_times_a_matrix_is_that_of_its_columns():
+    H = ntsolve.FactoredHessian(np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([1.0, 2.0]), 0.5)
+    np.testing.assert_allclose(H @ np.eye(2), H.toarray())

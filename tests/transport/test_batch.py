@@ -168,3 +168,19 @@ def test_the_result_pickles():
 def test_what_does_not_fit_is_refused(change, match):
     with pytest.raises((TypeError, ValueError), match=match):
         ntsolve.solve_ot(*change(*batch()), reg=1e-2)
+
+
+@pytest.mark.parametrize("init", [(np.zeros((3, 4)), np.zeros((3, 5))), ([np.zeros(4)], [np.zeros(5)])])
+def test_starts_for_another_number_of_problems_are_refused(init):
+    C = np.random.default_rng(0).random((2, 4, 5))
+    with pytest.raises(ValueError, match=r"potentials_init has . starts; there are 2 problems"):
+        ntsolve.solve_ot(C, reg=0.5, potentials_init=init)
+    result = ntsolve.solve_ot(C, reg=0.5, potentials_init=([[0.0] * 4] * 2, [[0.0] * 5] * 2))
+    assert result.success.all()
+    with pytest.raises(ValueError, match="C, a, b are 3 problems; the result is of 2"):
+        result.verify(np.zeros((3, 4, 5)))
+
+
+def test_no_cost_at_all_is_named():
+    with pytest.raises(TypeError, match="C is None"):
+        ntsolve.solve_ot(None, reg=1.0)
