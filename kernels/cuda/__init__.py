@@ -31,6 +31,7 @@ from .linalg import (  # noqa: F401
     norm,
 )
 from .loop import FLOPS_A_CALL, PACKED_RUNS, SMALL, Replay, column_parts  # noqa: F401
+from .manyot import transport_items  # noqa: F401
 from .scaling import (  # noqa: F401
     scaling_anneal,
     scaling_column_max,

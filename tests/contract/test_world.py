@@ -79,7 +79,8 @@ def test_threads_do_not_accumulate(solver):
 def test_eight_threads_at_once_give_the_answer_of_one(case):
     want = case.answer(case.solve()).tobytes()
     with ThreadPoolExecutor(THREADS) as pool:
-        solves = [pool.submit(case.solve) for _ in range(3 * THREADS)]
+        rounds = 3 if case.backend == "cpu" else 1  # the stand-in for a GPU is slow
+        solves = [pool.submit(case.solve) for _ in range(rounds * THREADS)]
         assert {case.answer(solve.result()).tobytes() for solve in solves} == {want}
 
 
@@ -137,7 +138,7 @@ def solve_in_forks(name):
         assert process.exitcode == 0, "a child of multiprocessing failed, or hung"
 
 
-def test_a_thousand_solves_leave_no_memory_behind(solver):
+def test_hundreds_of_solves_leave_no_memory_behind(solver):
     """Neither Python objects and arrays, nor anything that only the system sees."""
     problems = [(problem, problem.make("float64")) for problem in solver.problems]
 
@@ -147,19 +148,19 @@ def test_a_thousand_solves_leave_no_memory_behind(solver):
             # every other one fails
             solver.solve(problem, arguments=arguments, on_failure="ignore", **{"maxiter": 3} if i % 2 else {})
 
-    solve(200)
+    solve(100)
     tracemalloc.start()
     gc.disable()  # a solve leaves no cycles, which would keep its arrays until the collector comes by
     try:
         solve(50)
         before, resident = tracemalloc.get_traced_memory()[0], resident_bytes()
-        solve(1000)
+        solve(600)
         grown, resident = tracemalloc.get_traced_memory()[0] - before, resident_bytes() - resident
     finally:
         gc.enable()
         tracemalloc.stop()
-    assert grown < 100_000, f"{grown} bytes of Python objects"  # one small vector of each would be 200,000
-    assert resident < 8_000_000, f"{resident} bytes of the process"
+    assert grown < 100_000, f"{grown} bytes of Python objects"  # one small vector of each would be 120,000
+    assert resident < 6_000_000, f"{resident} bytes of the process"
 
 
 def resident_bytes():

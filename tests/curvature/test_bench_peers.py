@@ -54,6 +54,7 @@ def test_the_problem_has_the_spectrum_that_it_says(rng):
     np.testing.assert_array_equal(twice[-3:], twice[:3])
 
 
+@pytest.mark.slow
 def test_the_file_has_the_gradients_and_the_process_reports(tmp_path):
     path = tmp_path / "G.f4"
     _disk.write(path, 500)

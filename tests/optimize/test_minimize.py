@@ -18,8 +18,14 @@ def known(problem, f):
     return any(abs(f - value) <= 1e-5 * max(1.0, abs(value)) for value in (problem.f_star, *problem.also))
 
 
-@pytest.mark.parametrize("globalization", ["filter", "merit"])
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize(
+    ("name", "globalization"),
+    [
+        pytest.param(name, way, marks=[pytest.mark.slow] * ((name, way) == ("ORTHREGA", "merit")))
+        for name in PROBLEMS
+        for way in ("filter", "merit")
+    ],
+)
 def test_every_problem_is_solved(name, globalization):
     problem = PROBLEMS[name]
     result = ntsolve.minimize(**problem.arguments(), tol=TOL, globalization=globalization)
