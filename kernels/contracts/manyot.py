@@ -47,14 +47,15 @@ def _cases(rng, dtype):
             outcome[1] = STALLED  # decided before: left alone
             C[places[4, 0]] = np.inf  # forbidden
         f, g, columns = (np.zeros(size) for size in (len(a), len(b), len(b)))
-        yield (C, a, b, places, np.stack([n, m], axis=1).astype(np.int32), reg, 1e-7, limit, r, f, g, columns,
-               np.full(count, 9.0), np.zeros(count, np.int32), outcome, np.full(begin[0][-1], np.nan),
+        shape = np.stack([n, m], axis=1).astype(np.int32)
+        yield (C, a, b, places, shape, reg, np.full(count, 1e-7), limit, r, f, g, columns, np.full(count, 9.0),
+               np.zeros(count, np.int32), outcome, np.full(begin[0][-1], np.nan),
                np.full((WIDE, len(b)), np.nan), np.full(len(a), np.nan))  # fmt: skip
     # the scaling of a column underflows
     C = np.array([0.0, 1.0, 0.0, 1.0], dtype)
-    yield (C, np.full(2, 0.5), np.full(2, 0.5), np.zeros((1, 4), np.int64), np.full((1, 2), 2, np.int32), 1e-4, 1e-7, 9,
-           np.full(1, 1e-4), np.zeros(2), np.zeros(2), np.zeros(2), np.full(1, 9.0), np.zeros(1, np.int32),
-           np.zeros(1, np.int32), np.full(4, np.nan), np.full((WIDE, 2), np.nan), np.full(2, np.nan))  # fmt: skip
+    yield (C, np.full(2, 0.5), np.full(2, 0.5), np.zeros((1, 4), np.int64), np.full((1, 2), 2, np.int32), 1e-4,
+           np.full(1, 1e-7), 9, np.full(1, 1e-4), np.zeros(2), np.zeros(2), np.zeros(2), np.full(1, 9.0),
+           np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(4, np.nan), np.full((WIDE, 2), np.nan), np.full(2, np.nan))  # fmt: skip
 
 
 def _masses(rng, lengths):
@@ -74,7 +75,8 @@ def transport_items(C, a, b, places, sizes, reg, tol, limit, r, f, g, columns, e
 
     C, a, b, f, g, columns and room hold those of all problems, one after the other: problem p has `sizes[p]` = (n, m)
     (int32), and starts at `places[p]` (int64) in C, in room, in what is over rows, and in what is over columns. Costs
-    may be +inf; weights are positive, of sum one. r (batch,) is reg times a power of four; it and g are where to start.
+    may be +inf; weights are positive, of sum one. r, tol (batch,): r is reg times a power of four; it and g are where
+    to start.
 
     On return f and g belong together at r, columns = P'1, error = |columns - b|_1; nit (int32) is raised by the steps
     taken. MET is: r = reg, and error <= tol / 2. wide (WIDE, columns), tall (rows,) and room are scratch; all float64.
@@ -85,7 +87,7 @@ def transport_items(C, a, b, places, sizes, reg, tol, limit, r, f, g, columns, e
         rows, cols = slice(row, row + n), slice(column, column + m)
         cost = C[at : at + n * m].reshape(n, m).astype(float)
         r[p], f[rows], g[cols], columns[cols], error[p], steps, outcome[p] = _one(
-            cost, a[rows], b[cols], reg, tol, limit, r[p], g[cols].copy()
+            cost, a[rows], b[cols], reg, tol[p], limit, r[p], g[cols].copy()
         )
         nit[p] += steps
 

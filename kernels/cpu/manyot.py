@@ -219,11 +219,11 @@ def _items(first, last, C, a, b, places, sizes, reg, tol, limit, r, f, g, column
         cost, P = C[at : at + n * m].reshape(n, m), room[to : to + n * m].reshape(n, m)
         wide = np.empty((WIDE, m))  # of its own: slices of a matrix's last axis do not vectorise
         r[item], error[item], steps, outcome[item] = _one(
-            cost, a[rows], b[cols], reg, tol, limit, r[item], f[rows], g[cols], columns[cols], P, wide
+            cost, a[rows], b[cols], reg, tol[item], limit, r[item], f[rows], g[cols], columns[cols], P, wide
         )
         nit[item] += steps
 
 
 def transport_items(C, a, b, places, sizes, reg, tol, limit, r, f, g, columns, error, nit, outcome, room, wide, tall):
-    over_blocks(_items, len(r), 1, C, a, b, places, sizes, float(reg), float(tol), limit, r, f, g, columns, error, nit,
+    over_blocks(_items, len(r), 1, C, a, b, places, sizes, float(reg), tol, limit, r, f, g, columns, error, nit,
                 outcome, room)  # fmt: skip

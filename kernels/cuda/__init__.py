@@ -30,7 +30,14 @@ from .linalg import (  # noqa: F401
     flexible_dots,
     norm,
 )
-from .loop import FLOPS_A_CALL, PACKED_RUNS, SMALL, Replay, column_parts  # noqa: F401
+from .loop import (  # noqa: F401
+    ENTRIES_A_PROBLEM,
+    FLOPS_A_CALL,
+    PACKED_RUNS,
+    SMALL,
+    Replay,
+    column_parts,
+)
 from .manyot import transport_items  # noqa: F401
 from .scaling import (  # noqa: F401
     scaling_anneal,

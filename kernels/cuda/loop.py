@@ -9,6 +9,7 @@ from ..contracts.gibbs import parts_of
 SMALL = 50_000  # reads and writes an iteration up to which one block does it sooner than several launches
 FLOPS_A_CALL = 1e12  # what one call of a batched kernel may take on: well under 100 ms of it
 WORTH_CAPTURING = 8  # steps
+ENTRIES_A_PROBLEM = 2**21  # of a transport problem that one block of threads takes; a larger one fills the device
 column_parts = functools.partial(parts_of, most=264, grain=4096)  # two blocks for each multiprocessor of an H200
 PACKED_RUNS = 2112  # of rows that an annealed or compacted kernel has next to each other: a warp each
 

@@ -224,7 +224,8 @@ struct Item {
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 transport_items(const T* __restrict__ C, const double* __restrict__ a, const double* __restrict__ b,
-                const long long* __restrict__ places, const int* __restrict__ sizes, double reg, double tol, int limit,
+                const long long* __restrict__ places, const int* __restrict__ sizes, double reg, const double* __restrict__ tol,
+                int limit,
                 double* __restrict__ r, double* __restrict__ f, double* __restrict__ g, double* __restrict__ columns,
                 double* __restrict__ error, int* __restrict__ nit, int* __restrict__ outcome, double* __restrict__ room,
                 double* __restrict__ wide, double* __restrict__ tall, long long all_columns) {
@@ -240,7 +241,7 @@ transport_items(const T* __restrict__ C, const double* __restrict__ a, const dou
               sizes[2 * item], sizes[2 * item + 1]};
   double at = r[item], left;
   int taken = 0;
-  const int end = one.solve(reg, tol, limit, at, left, taken);
+  const int end = one.solve(reg, tol[item], limit, at, left, taken);
   if (threadIdx.x == 0) {
     r[item] = at;
     error[item] = left;

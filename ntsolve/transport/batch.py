@@ -1,12 +1,13 @@
 """Many transport problems in one call: taken apart, solved side by side, and put together again.
 
-Problems of a batch have little in common but their form: each takes its own number of levels and steps. On the CPU a
-thread solves one after the other, with kernels that use that one thread, so that a problem is solved as it would be
-alone, bit by bit.
+Problems of a batch have little in common but their form: each takes its own number of levels and steps. Those that a
+core, or a block of a GPU, can solve by itself go into one kernel together (many.py). On the CPU, a thread solves the
+larger ones one after the other, with kernels that use that one thread, as each would be solved alone, bit by bit.
 """
 
 import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..dispatch import home
 from ..monitor import Monitor
 from ..outcome import worst
 from ..result import Status
+from . import many, one
 from .result import OTResult
 
 
@@ -162,24 +164,40 @@ def starts(init, count):
     return list(zip(*sides, strict=True))
 
 
-def solve(k, one, shape, count, options, own):
-    """The results of one(i, stopped) for all i < count; `stopped()` is a Status once all have to end."""
-    results: list = [None] * count
+@dataclass(frozen=True)
+class Task:
+    """One problem of a batch, not looked at yet."""
+
+    arguments: dict  # arrays by name
+    pose: Callable  # -> Problem
+    init: Any  # potentials to start from, or None
+    own: Any  # makes an array of the user's own kind; None: it is one
+
+
+def solve(k, tasks, shape, reg, tol, method, options, own):
+    """The result of the batch."""
+    results: list = [None] * len(tasks)
+    alone = method != "sns" or options.callback is not None
     with Monitor("solve_ot", maxiter=1, time_limit=None, began=options.began, start=[0.0]) as watch:
+        if not alone:
+            many.solve(k, tasks, reg, tol, options, results)
+        left = [i for i, result in enumerate(results) if result is None]
 
         def stopped():
             return None if watch.going() else watch.status
 
-        def run(i):
-            results[i] = found = one(i, stopped)
+        def run(number):
+            i = left[number]
+            task = tasks[i]
+            results[i] = found = one.solve(k, task.pose(), reg, tol, method, task.init, options, task.own, stopped)
             if found.status == Status.CALLBACK_STOP:
                 watch.status = Status.CALLBACK_STOP
 
         if options.callback is None:
-            k.each(run, count)
+            k.each(run, len(left))
         else:
-            for i in range(count):
-                run(i)
+            for number in range(len(left)):
+                run(number)
         return gather(results, shape, watch.elapsed, own)
 
 

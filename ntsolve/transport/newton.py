@@ -9,7 +9,7 @@ are small in their row and in their column are dropped on the way, so that R is 
         v: the problem at r on R, to a loose tolerance, at k = 0 to the one asked for    (level.py)
         g += r log v
         k > 0: R <- (kept R v)^4, r <- r / 4; v from the secant through the last two g
-    verify: an exp pass from the cost as it was passed in, rows exact, error in the columns
+    verify: an exp pass from the cost as it was passed in, rows exact, error in the columns (K = 0: R is that pass)
         if that is above the tolerance: R from an exp pass at g, and k = 0 again
 
 Newton on a stored, truncated kernel is the method of Tang et al., ICLR 2024, and Tang, Qiu, NeurIPS 2024: level.py.
@@ -107,7 +107,7 @@ class _Annealing:
             store.anneal(level.at.v, self.a / level.at.s, DROP)
             r = self.reg * 4.0 ** (k - 1)
             level.set(r, 0.0 if step is None else limited(xp, (step - xp.median(step)) / (4 * r), MOST_AHEAD))
-        return self._last()
+        return self._last(whole=not levels and g is None)
 
     def _level(self, r, tol):
         """Solve at r, building the kernel anew where v leaves the part of it that was kept; g takes up v."""
@@ -120,11 +120,13 @@ class _Annealing:
             self._build(r, KEEP)
         return verdict
 
-    def _last(self):
-        """Solve at reg until a pass over the cost confirms it."""
+    def _last(self, whole):
+        """Solve at reg until a pass over the cost confirms it; a kernel from that cost that is `whole` needs none."""
         level, best, before = self.level, None, math.inf
         for turn in range(ROUNDS):
             verdict = level.solve(0.5 * self.tol)
+            if whole and turn == 0 and verdict is Verdict.MET:
+                return self._of_kernel()
             absorb(self.k, self.g, self.reg, level.at.log_v)
             outcome = self._outcome()
             if best is None or not outcome.error >= best.error:
@@ -137,7 +139,6 @@ class _Annealing:
                 before = best.error
             self._build(self.reg, KEEP)
         return best
-
 
     def _build(self, r, delta):
         """R from the cost at g, and v = 1."""
@@ -168,6 +169,12 @@ class _Annealing:
             g[self.order] += step
         f = exact_rows(self.k, self.cost, self.a, self.b, level.r, g)[0]
         return f + level.r * math.log(level.mass), g
+
+    def _of_kernel(self):
+        """The outcome by the kernel itself: a_i / s_i R_ij v_j is the plan of the cost as it was passed in."""
+        at, level = self.level.at, self.level
+        f = self.reg * (self.k.xp.log(self.a / at.s) - self.log_sum)
+        return Outcome(f, self.g + self.reg * at.log_v, level.error, self.counts, at.col[: self.b.size].copy())
 
     def _outcome(self):
         """f from g by an exp pass over the cost as it was passed in, which makes the rows exact; the columns' error."""

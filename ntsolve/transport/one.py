@@ -71,7 +71,7 @@ def _with_settings(callback):
 def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
     cost, mass, tau = problem.cost, problem.mass, problem.tau
     a, b = problem.weights
-    start = _start(k, problem, init)
+    begin = start(k, problem, init)
     nothing = float(a.sum()) + float(b.sum())  # the error of a plan of zeros
 
     def show(f, g):
@@ -83,53 +83,58 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
         goal = tol - problem.mismatch
         if method == "sns" and problem.balanced:
             way = sparse if sparse.takes(cost) else newton
-            answer = way.solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, start[1], mass)
+            answer = way.solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, begin[1], mass)
             f, g, error, counts, columns = answer
             f, error, columns = f + reg * np.log(mass), mass * error, mass * columns
         elif method == "sns":
-            f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, start[1])
+            f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, begin[1])
         else:
             if method == "sinkhorn":
-                answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, start[0], start[1], tau)
+                answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *begin, tau)
             elif problem.balanced:
-                answer = paper.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *start)
+                answer = paper.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *begin)
             else:
                 raise ValueError("method='sns-paper' meets both marginals: tau_a and tau_b are not for it")
             f, g, _, counts = answer
             f, error, columns = newton.exact_rows(k, cost, a, b, reg, g, tau)
         watch.iterate = lambda: (f, g)  # which does not keep the method alive
-        f, g = _centred(problem, f, g)
-        rows = relaxed(k.xp, a, f, tau[0])
-        solution = Solution(problem, reg, f, g, rows, columns, own)
-        residual = solution.residual(error)
-        if not np.isfinite(residual):
-            status = Status.NAN_OR_INF
-        elif residual <= tol:
-            status = Status.CONVERGED
-        else:
-            status = watch.status or Status.STALLED
-        if status == Status.STALLED and cost.forbidden:
-            why = obstruction(cost.allowed(), k.to_host(problem.a), k.to_host(problem.b))
-            if why is not None:
-                raise ValueError(f"C forbids (+inf) too much, there is no plan: of what has mass, {why}")
-        return OTResult(
-            x=solution.x,
-            success=status == Status.CONVERGED,
-            status=status,
-            message=status.advice,
-            nit=watch.nit,
-            residual=residual,
-            history=watch.history,
-            elapsed=watch.elapsed,
-            backend=k.NAME,
-            tolerance=tol,
-            reg=reg,
-            passes=counts.get("passes", 0),
-            scaling_steps=counts.get("scalings", 0),
-            newton_steps=counts.get("newton", 0),
-            cg_steps=counts.get("cg", 0),
-            _solution=solution,
-        )
+        answer = newton.Outcome(f, g, error, counts, columns)
+        status = watch.status or Status.STALLED
+        return conclude(k, problem, reg, tol, answer, status, watch.nit, watch.history, watch.elapsed, own)
+
+
+def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
+    """The result for the potentials of an `Outcome`; `status` is for those that do not meet the tolerance."""
+    f, g = _centred(problem, answer.f, answer.g)
+    rows = relaxed(k.xp, problem.weights[0], f, problem.tau[0])
+    solution = Solution(problem, reg, f, g, rows, answer.columns, own)
+    residual, cost, counts = solution.residual(answer.error), problem.cost, answer.counts
+    if not np.isfinite(residual):
+        status = Status.NAN_OR_INF
+    elif residual <= tol:
+        status = Status.CONVERGED
+    if status == Status.STALLED and cost.forbidden:
+        why = obstruction(cost.allowed(), k.to_host(problem.a), k.to_host(problem.b))
+        if why is not None:
+            raise ValueError(f"C forbids (+inf) too much, there is no plan: of what has mass, {why}")
+    return OTResult(
+        x=solution.x,
+        success=status == Status.CONVERGED,
+        status=status,
+        message=status.advice,
+        nit=nit,
+        residual=residual,
+        history=history,
+        elapsed=elapsed,
+        backend=k.NAME,
+        tolerance=tol,
+        reg=reg,
+        passes=counts.get("passes", 0),
+        scaling_steps=counts.get("scalings", 0),
+        newton_steps=counts.get("newton", 0),
+        cg_steps=counts.get("cg", 0),
+        _solution=solution,
+    )
 
 
 def _centred(problem, f, g):
@@ -140,7 +145,7 @@ def _centred(problem, f, g):
     return f - shift, g + shift
 
 
-def _start(k, problem, init):
+def start(k, problem, init):
     """(f, g) to start from, without the rows and columns that have no mass; (None, None) if there is none."""
     if init is None:
         return None, None

@@ -10,6 +10,8 @@ Peyre, Cuturi, Computational Optimal Transport, 2019, chapter 4. The methods are
 points), unbalanced.py, sinkhorn.py and paper.py.
 """
 
+import functools
+
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
@@ -101,12 +103,11 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
                               on_failure=on_failure, rng=rng)  # fmt: skip
     given = {"C": (C, 2), "a": (a, 1), "b": (b, 1)}
 
-    def solve(k, names, own, init, stopped, C, a, b):
+    def posed(k, names, C, a, b):
         cost = MatrixCost(k, cost_matrix(k, names[0], C))
-        problem = pose(k, cost, a, b, tau=tau, names=names, sides=names[:1] * 2, check=options.check)
-        return one.solve(k, problem, reg, tol, method, init, options, own, stopped)
+        return pose(k, cost, a, b, tau=tau, names=names, sides=names[:1] * 2, check=options.check)
 
-    result = _solve(solve, given, potentials_init, options)
+    result = _solve(posed, given, potentials_init, (reg, tol, method), options)
     report("solve_ot", result, options.on_failure)
     return result
 
@@ -163,29 +164,31 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
                               on_failure=on_failure, rng=rng)  # fmt: skip
     given = {"X": (X, 2), "Y": (Y, 2), "a": (a, 1), "b": (b, 1)}
 
-    def solve(k, names, own, init, stopped, X, Y, a, b):
+    def posed(k, names, X, Y, a, b):
         cost = cost_of_points(k, X, Y, metric, names[:2])
         said = {"names": ("metric", *names[2:]), "sides": names[:2]}
-        problem = pose(k, cost, a, b, tau=tau, **said, check=options.check)
-        return one.solve(k, problem, reg, tol, "sns", init, options, own, stopped)
+        return pose(k, cost, a, b, tau=tau, **said, check=options.check)
 
-    result = _solve(solve, given, potentials_init, options)
+    result = _solve(posed, given, potentials_init, (reg, tol, "sns"), options)
     report("solve_ot_sample", result, options.on_failure)
     return result
 
 
-def _solve(solve, given, init, options):
-    """solve(...) of the one problem, or of each in a batch; `given` is {name: (value, axes of one problem)}."""
+def _solve(posed, given, init, settings, options):
+    """The result of the one problem, or of those in a batch.
+
+    `posed(k, names, **arguments)` is a problem; `given` is {name: (value, axes of one problem)}; `settings` are those
+    that all methods have: reg, tol, method.
+    """
     found = {name: batch.arrays(name, value, axes) for name, (value, axes) in given.items()}
     own = next(iter(found.values()))[1]
     shape, items = batch.split({name: (value, given[name][1]) for name, (value, _) in found.items()})
     with kernels_for(**batch.places({name: value for name, (value, _) in found.items()})) as k:
         if shape == ():
-            return solve(k, tuple(given), own, init, None, **items[0])
-        inits = batch.starts(init, len(items))
-
-        def run(i, stopped):
+            return one.solve(k, posed(k, tuple(given), **items[0]), *settings, init, options, own)
+        owns, inits = own if isinstance(own, list) else [None] * len(items), batch.starts(init, len(items))
+        tasks = []
+        for i, (item, start, kind) in enumerate(zip(items, inits, owns, strict=True)):
             names = tuple(f"{name}[{i}]" for name in given)
-            return solve(k, names, own[i] if isinstance(own, list) else None, inits[i], stopped, **items[i])
-
-        return batch.solve(k, run, shape, len(items), options, own)
+            tasks.append(batch.Task(item, functools.partial(posed, k, names, **item), start, kind))
+        return batch.solve(k, tasks, shape, *settings, options, own)

@@ -148,7 +148,7 @@ def test_hundreds_of_solves_leave_no_memory_behind(solver):
             # every other one fails
             solver.solve(problem, arguments=arguments, on_failure="ignore", **{"maxiter": 3} if i % 2 else {})
 
-    solve(100)
+    solve(200)
     tracemalloc.start()
     gc.disable()  # a solve leaves no cycles, which would keep its arrays until the collector comes by
     try:

@@ -21,9 +21,45 @@ def batch(count=5, n=20, m=30):
     return C, a, b
 
 
+@pytest.mark.parametrize("reg", [1.0, 1e-2, 1e-3])
+def test_small_problems_are_solved_as_they_would_be_alone(reg):
+    C, a, b = batch(7, 12, 30)
+    C[1, 3:6, 20:25] = np.inf
+    a[2, 5] = b[2, 7] = 0.0
+    a[2], b[2] = a[2] / a[2].sum(), b[2] / b[2].sum()
+    a[3], b[3] = 1e3 * a[3], 1e3 * b[3]
+    a[4], b[4] = 1e-6 * a[4], 1e-6 * b[4]
+    tol = 1e-12  # of masses from 1e-6 to 1e3
+    result = ntsolve.solve_ot(C, a, b, reg=reg, tol=1e-9)
+    alone = [ntsolve.solve_ot(*each, reg=reg, tol=tol, on_failure="ignore") for each in zip(C, a, b, strict=True)]
+    assert result.success.all()
+    for P, one, weights in zip(result.plan, alone, zip(a, b, strict=True), strict=True):
+        assert oracle.marginal_error(P, *weights) <= 1e-9
+        assert abs(P - one.plan).sum() <= 1e-7 * weights[0].sum() + 1e-7
+    np.testing.assert_allclose(result.value, [one.value for one in alone], rtol=1e-7, atol=1e-7)
+    assert (np.delete(result.gap, 1) <= 1e-6 * np.delete(a.sum(axis=1), 1) + 1e-8).all()  # rounding needs forbidden pairs
+    again = ntsolve.solve_ot(C, a, b, reg=reg, potentials_init=result.potentials)
+    assert (again.nit <= 1).all()
+
+
+def test_what_the_kernel_for_small_problems_cannot_do_is_done_all_the_same():
+    rng = np.random.default_rng(0)
+    C = np.stack([rng.random((20, 20)), 1e-3 * np.eye(20), np.zeros((20, 20))])
+    assert ntsolve.solve_ot(C, reg=1e-5, tol=1e-10).success.all()
+    stopped = ntsolve.solve_ot(C, reg=1e-5, maxiter=2, on_failure="ignore")
+    assert (stopped.nit <= 2).all()
+    assert stopped.status[0] == Status.MAXITER
+    assert np.allclose(stopped.plan[0].sum(axis=1), 1 / 20)
+    late = ntsolve.solve_ot(C, reg=1e-5, time_limit=0.0, on_failure="ignore")
+    assert late.status[0] == Status.TIME_LIMIT
+    with pytest.raises(ValueError, match=r"C\[1\]|forbids"):
+        C[1] = np.inf
+        ntsolve.solve_ot(C, reg=1e-2)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_batch_is_its_problems(threads):
-    C, a, b = batch()
+    C, a, b = batch(5, 50, 60)
     alone = [ntsolve.solve_ot(*each, reg=1e-3) for each in zip(C, a, b, strict=True)]
     with ntsolve.config(threads=threads):
         result = ntsolve.solve_ot(C, a, b, reg=1e-3)
@@ -60,7 +96,7 @@ def test_a_list_may_have_problems_of_any_size():
 
 
 def test_one_cost_may_serve_many_weights():
-    C, a, b = batch()
+    C, a, b = batch(4, 50, 60)
     result = ntsolve.solve_ot(C[0], a, b, reg=1e-2)
     assert result.plan.shape == C.shape
     assert np.array_equal(result.plan[3], ntsolve.solve_ot(C[0], a[3], b[3], reg=1e-2).plan)
@@ -71,9 +107,9 @@ def test_one_cost_may_serve_many_weights():
 
 
 def test_more_leading_axes_are_a_batch_too():
-    C, a, b = batch(6)
-    result = ntsolve.solve_ot(C.reshape(2, 3, 20, 30), a.reshape(2, 3, 20), b[0], reg=1e-2)
-    assert result.plan.shape == (2, 3, 20, 30)
+    C, a, b = batch(6, 50, 60)
+    result = ntsolve.solve_ot(C.reshape(2, 3, 50, 60), a.reshape(2, 3, 50), b[0], reg=1e-2)
+    assert result.plan.shape == (2, 3, 50, 60)
     assert result.status.shape == result.value.shape == (2, 3)
     assert result.history.shape[1:] == (2, 3)
     assert np.array_equal(result.plan[1, 2], ntsolve.solve_ot(C[5], a[5], b[0], reg=1e-2).plan)
