@@ -259,7 +259,7 @@ def _small(report, options):
     """Many small problems in one call, beside loops."""
     import ot
 
-    count, n, reg = (20 if options.quick else 1000), 32, 1e-2
+    count, n, reg = (20 if options.quick else 1000), 32, 5e-2
     C = np.random.default_rng(0).random((count, n, n))
     weights = np.full(n, 1 / n)
 

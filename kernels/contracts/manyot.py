@@ -55,7 +55,8 @@ def _cases(rng, dtype):
     C = np.array([0.0, 1.0, 0.0, 1.0], dtype)
     yield (C, np.full(2, 0.5), np.full(2, 0.5), np.zeros((1, 4), np.int64), np.full((1, 2), 2, np.int32), 1e-4,
            np.full(1, 1e-7), 9, np.full(1, 1e-4), np.zeros(2), np.zeros(2), np.zeros(2), np.full(1, 9.0),
-           np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(4, np.nan), np.full((WIDE, 2), np.nan), np.full(2, np.nan))  # fmt: skip
+           np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(4, np.nan), np.full((WIDE, 2), np.nan),
+           np.full(2, np.nan))  # fmt: skip
 
 
 def _masses(rng, lengths):

@@ -90,7 +90,7 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
             f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, begin[1])
         else:
             if method == "sinkhorn":
-                answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *begin, tau)
+                answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, begin[0], begin[1], tau)
             elif problem.balanced:
                 answer = paper.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, *begin)
             else:

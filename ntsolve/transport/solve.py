@@ -107,7 +107,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
         cost = MatrixCost(k, cost_matrix(k, names[0], C))
         return pose(k, cost, a, b, tau=tau, names=names, sides=names[:1] * 2, check=options.check)
 
-    result = _solve(posed, given, potentials_init, (reg, tol, method), options)
+    result = _solve(posed, given, potentials_init, reg, tol, method, options)
     report("solve_ot", result, options.on_failure)
     return result
 
@@ -169,26 +169,25 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
         said = {"names": ("metric", *names[2:]), "sides": names[:2]}
         return pose(k, cost, a, b, tau=tau, **said, check=options.check)
 
-    result = _solve(posed, given, potentials_init, (reg, tol, "sns"), options)
+    result = _solve(posed, given, potentials_init, reg, tol, "sns", options)
     report("solve_ot_sample", result, options.on_failure)
     return result
 
 
-def _solve(posed, given, init, settings, options):
+def _solve(posed, given, init, reg, tol, method, options):
     """The result of the one problem, or of those in a batch.
 
-    `posed(k, names, **arguments)` is a problem; `given` is {name: (value, axes of one problem)}; `settings` are those
-    that all methods have: reg, tol, method.
+    `posed(k, names, **arguments)` is a problem; `given` is {name: (value, axes of one problem)}.
     """
     found = {name: batch.arrays(name, value, axes) for name, (value, axes) in given.items()}
     own = next(iter(found.values()))[1]
     shape, items = batch.split({name: (value, given[name][1]) for name, (value, _) in found.items()})
     with kernels_for(**batch.places({name: value for name, (value, _) in found.items()})) as k:
         if shape == ():
-            return one.solve(k, posed(k, tuple(given), **items[0]), *settings, init, options, own)
+            return one.solve(k, posed(k, tuple(given), **items[0]), reg, tol, method, init, options, own)
         owns, inits = own if isinstance(own, list) else [None] * len(items), batch.starts(init, len(items))
         tasks = []
         for i, (item, start, kind) in enumerate(zip(items, inits, owns, strict=True)):
             names = tuple(f"{name}[{i}]" for name in given)
             tasks.append(batch.Task(item, functools.partial(posed, k, names, **item), start, kind))
-        return batch.solve(k, tasks, shape, *settings, options, own)
+        return batch.solve(k, tasks, shape, reg, tol, method, options, own)

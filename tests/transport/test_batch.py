@@ -37,7 +37,8 @@ def test_small_problems_are_solved_as_they_would_be_alone(reg):
         assert oracle.marginal_error(P, *weights) <= 1e-9
         assert abs(P - one.plan).sum() <= 1e-7 * weights[0].sum() + 1e-7
     np.testing.assert_allclose(result.value, [one.value for one in alone], rtol=1e-7, atol=1e-7)
-    assert (np.delete(result.gap, 1) <= 1e-6 * np.delete(a.sum(axis=1), 1) + 1e-8).all()  # rounding needs forbidden pairs
+    allowed = np.arange(7) != 1  # rounding the other takes forbidden pairs
+    assert (result.gap[allowed] <= 1e-6 * a.sum(axis=1)[allowed] + 1e-8).all()
     again = ntsolve.solve_ot(C, a, b, reg=reg, potentials_init=result.potentials)
     assert (again.nit <= 1).all()
 
@@ -52,8 +53,8 @@ def test_what_the_kernel_for_small_problems_cannot_do_is_done_all_the_same():
     assert np.allclose(stopped.plan[0].sum(axis=1), 1 / 20)
     late = ntsolve.solve_ot(C, reg=1e-5, time_limit=0.0, on_failure="ignore")
     assert late.status[0] == Status.TIME_LIMIT
-    with pytest.raises(ValueError, match=r"C\[1\]|forbids"):
-        C[1] = np.inf
+    C[1] = np.inf
+    with pytest.raises(ValueError, match=r"C\[1\] forbids all pairs"):
         ntsolve.solve_ot(C, reg=1e-2)
 
 
