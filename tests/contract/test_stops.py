@@ -156,21 +156,26 @@ def test_verbose_reports_to_the_log(case, caplog, capfd):
 # ---- the time limit -------------------------------------------------------------------------------------------------
 
 
-def timed(solver, problem, **options):
+TRIES = 4  # on a busy machine
+
+
+def timed(solver, problem, within, **options):
+    """(result, seconds), of the first solve that takes no longer than `within`, or of the last."""
     arguments = problem.make("float64")
     solver.solve(problem, arguments=arguments, **options | {"maxiter": 1, "time_limit": None})
-    began = time.perf_counter()
-    result = solver.solve(problem, arguments=arguments, **options)
-    return result, time.perf_counter() - began
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        result = solver.solve(problem, arguments=arguments, **options)
+        taken = time.perf_counter() - began
+        if taken < within:
+            break
+    return result, taken
 
 
 @pytest.mark.parametrize("seconds", [0.005, 0.04])
 def test_the_time_limit_is_kept_by_slow_iterations(solver, seconds):
     limit = 0.5
-    result, taken = min(
-        (timed(solver, solver.slow(seconds), time_limit=limit, on_failure="ignore") for _ in range(2)),
-        key=lambda pair: pair[1],
-    )
+    result, taken = timed(solver, solver.slow(seconds), 1.1 * limit, time_limit=limit, on_failure="ignore")
     assert result.status == Status.TIME_LIMIT
     assert not result.success
     assert 0.8 * limit < taken < 1.1 * limit
@@ -179,10 +184,10 @@ def test_the_time_limit_is_kept_by_slow_iterations(solver, seconds):
 
 def test_the_time_limit_is_kept_by_quick_iterations(solver, endless):
     limit = 0.4
-    result, taken = timed(solver, endless, time_limit=limit, on_failure="ignore")
+    result, taken = timed(solver, endless, 1.1 * limit, time_limit=limit, on_failure="ignore")
     assert np.all(np.asarray(result.status) == Status.TIME_LIMIT)
     assert not np.any(result.success)
-    assert 0.8 * limit < taken < 1.1 * limit + 0.05  # of a busy machine
+    assert 0.8 * limit < taken < 1.1 * limit
 
 
 def test_no_time_is_no_success(case):
@@ -201,10 +206,15 @@ def test_time_enough_changes_nothing(case):
 def test_an_interrupt_ends_the_solve_in_half_a_second(solver, endless, default_sigint):
     arguments = endless.make("float64")
     solver.solve(endless, arguments=arguments, maxiter=1, on_failure="ignore")
-    began = time.perf_counter()
-    with interrupts(0.3):
-        result = solver.solve(endless, arguments=arguments, time_limit=20, on_failure="ignore")
-    assert time.perf_counter() - began < 0.3 + 0.5
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        with interrupts(0.3):
+            result = solver.solve(endless, arguments=arguments, time_limit=20, on_failure="ignore")
+        taken = time.perf_counter() - began - 0.3
+        if taken < 0.5:
+            break
+        time.sleep(1.1)  # an interrupt within a second is a second one
+    assert taken < 0.5
     assert np.all(np.asarray(result.status) == Status.INTERRUPTED)
     assert not np.any(result.success)
     assert np.isfinite(solver.answer(result)).all()
