@@ -22,6 +22,8 @@ _HOME = {
     "prune": "curvature.pruning",
     "solve_ot": "transport.solve",
     "solve_ot_sample": "transport.solve",
+    "solve_batch": "parallel.batch",
+    "BatchResult": "parallel.batch",
     "progress": "monitor",
     "IHVPResult": "result",
     "InfluenceResult": "result",

@@ -16,6 +16,8 @@ from .monitor import progress as progress
 from .optimize.hessians import FactoredHessian as FactoredHessian
 from .optimize.newton import minimize as minimize
 from .optimize.result import MinimizeResult as MinimizeResult
+from .parallel.batch import BatchResult as BatchResult
+from .parallel.batch import solve_batch as solve_batch
 from .result import IHVPResult as IHVPResult
 from .result import InfluenceResult as InfluenceResult
 from .result import LinearResult as LinearResult

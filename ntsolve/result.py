@@ -62,6 +62,7 @@ class Status(enum.IntEnum):
         "No step is an improvement, though the residual is above the tolerance: check the derivatives against "
         "differences; or the functions have a kink here."
     )
+    RAISED = -16, "The solve raised an exception, which is kept in `errors`."
 
 
 @dataclass(frozen=True, eq=False)

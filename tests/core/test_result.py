@@ -48,6 +48,7 @@ def test_the_answer_stands_where_a_status_is_positive():
         "UNBOUNDED",
         "NOT_A_MINIMUM",
         "NO_DESCENT",
+        "RAISED",
     }
     assert {status.name for status in Status if status < 0} == names
 

@@ -1,0 +1,1 @@
+"""Many solves at once, on the engines that people already have."""

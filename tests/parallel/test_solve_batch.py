@@ -1,0 +1,182 @@
+"""A farm of solves: each problem gets what its solver gives it alone, in order, whatever becomes of the others."""
+
+import concurrent.futures
+import functools
+import os
+import pickle
+import signal
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import ntsolve
+from ntsolve import Status
+
+
+def spd(n, seed=0):
+    half = np.random.default_rng(seed).standard_normal((n, n))
+    return half @ half.T / n + np.eye(n)
+
+
+def systems(sizes=(5, 8, 5, 300, 8, 5)):
+    return [(spd(n, i), np.arange(1.0, n + 1)) for i, n in enumerate(sizes)]
+
+
+def costs(sizes=((5, 6), (60, 50), (5, 6), (60, 50), (7, 7))):
+    rng = np.random.default_rng(0)
+    return [(rng.random(size),) for size in sizes]
+
+
+EXECUTORS = {
+    "none": lambda: None,
+    "threads": lambda: concurrent.futures.ThreadPoolExecutor(3),
+    "processes": lambda: concurrent.futures.ProcessPoolExecutor(2),
+}
+
+
+@pytest.mark.parametrize("kind", ["none", "threads"])
+@pytest.mark.parametrize("how", ["name", "function"])
+def test_each_gets_what_it_gets_alone(kind, how):
+    executor = EXECUTORS[kind]()
+    for name, problems, settings in (("cg", systems(), {"rtol": 1e-10}), ("solve_ot", costs(), {"reg": 1e-2})):
+        function = getattr(ntsolve, name)
+        result = ntsolve.solve_batch(name if how == "name" else function, problems, executor=executor, **settings)
+        assert len(result) == len(problems)
+        assert result.success.all()
+        for one, problem in zip(result, problems, strict=True):
+            alone = function(*problem, **settings)
+            np.testing.assert_allclose(one.x, alone.x, rtol=1e-6, atol=1e-8)
+            assert type(one) is type(alone)
+            assert one.status is Status.CONVERGED
+            assert isinstance(one.success, (bool, np.bool_))
+            assert one.history.ndim == 1
+
+
+def test_processes_give_the_same():
+    problems = systems((300, 310, 320))
+    with EXECUTORS["processes"]() as executor:
+        result = ntsolve.solve_batch(ntsolve.cg, problems, executor=executor, rtol=1e-10)
+        failed = ntsolve.solve_batch("cg", [*problems, (np.eye(3), np.ones(2))], executor=executor, on_failure="ignore")
+    for one, (A, b) in zip(result, problems, strict=True):
+        assert one.x.tobytes() == ntsolve.cg(A, b, rtol=1e-10).x.tobytes()
+    assert list(failed.status) == [1, 1, 1, Status.RAISED]
+    assert "b has 2 entries" in str(failed.errors[3])
+    assert len(pickle.loads(pickle.dumps(failed))) == 4
+
+
+def test_equal_problems_are_one_call(monkeypatch):
+    seen = []
+    real = ntsolve.cg
+
+    @functools.wraps(real)
+    def counted(A, b, **options):
+        seen.append(np.shape(b))
+        return real(A, b, **options)
+
+    monkeypatch.setattr(ntsolve, "cg", counted)
+    result = ntsolve.solve_batch("cg", systems())
+    assert sorted(seen) == [(2, 8), (3, 5), (300,)]
+    assert result.success.all()
+    A = sp.diags_array(np.arange(1.0, 31), format="csr")
+    seen.clear()
+    result = ntsolve.solve_batch("cg", [(A, np.ones(30)), (A, np.arange(30.0))], M="jacobi", rtol=1e-12)
+    assert seen == [(2, 30)]
+    np.testing.assert_allclose(result.x[1], np.arange(30.0) / np.arange(1.0, 31), rtol=1e-10)
+
+
+def test_what_differs_in_settings_or_kind_is_not_one_call():
+    A, b = spd(6), np.ones(6)
+    problems = [
+        {"A": A, "b": b},
+        {"A": A, "b": b, "rtol": 1e-12},
+        {"A": A.astype(np.float32), "b": b.astype(np.float32)},
+        {"A": A, "b": b, "x0": b},
+        {"A": lambda v: A @ v, "b": b},
+        {"A": A, "b": np.ones((2, 6))},
+    ]
+    result = ntsolve.solve_batch(ntsolve.cg, problems)
+    assert result.success.all()
+    assert [one.x.dtype.name for one in result] == ["float64", "float64", *["float32"], *["float64"] * 3]
+    assert result[1].residual < 1e-11
+    assert result[5].x.shape == (2, 6)
+
+
+@pytest.mark.parametrize("kind", ["none", "threads"])
+def test_one_that_raises_loses_no_other(kind):
+    problems = [*systems((5, 5, 9)), (np.eye(4), np.ones(3)), (np.full((5, 5), np.nan), np.ones(5)), (np.eye(2),)]
+    with pytest.warns(ntsolve.ConvergenceWarning, match="3 of 6 problems failed; problem 3: b has 3"):
+        result = ntsolve.solve_batch("cg", problems, executor=EXECUTORS[kind]())
+    assert list(result.status) == [1, 1, 1, *[Status.RAISED] * 3]
+    assert [type(error) for error in result.errors] == [*[type(None)] * 3, ValueError, ValueError, TypeError]
+    assert result.x[3] is None
+    assert result[0].success
+    assert "3 CONVERGED" in repr(result)
+
+
+def test_failures_are_said_raised_or_left_alone():
+    problems = [(spd(40), np.ones(40)), (-np.eye(3), np.ones(3))]
+    with pytest.raises(ntsolve.ConvergenceError, match="1 of 2") as caught:
+        ntsolve.solve_batch("cg", problems, on_failure="raise")
+    assert list(caught.value.result.success) == [True, False]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = ntsolve.solve_batch("cg", problems, on_failure="ignore")
+    assert result.status[1] == Status.INDEFINITE_OPERATOR
+
+
+def test_any_function_that_returns_a_result():
+    def twice(*systems, **options):
+        return ntsolve.cg(systems[0], 2 * systems[1], **options)
+
+    result = ntsolve.solve_batch(twice, systems((4, 5)), rtol=1e-12)
+    np.testing.assert_allclose(result[0].x, 2 * np.linalg.solve(*systems((4,))[0]), rtol=1e-9)
+    assert ntsolve.solve_batch("cg", []).success.shape == (0,)
+    assert repr(ntsolve.solve_batch("cg", iter([]))) == "BatchResult of 0 problems: none"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "name"),
+    [
+        (("no_solver", []), ValueError, "solver"),
+        (("config", []), ValueError, "solver"),
+        ((3, []), TypeError, "solver"),
+        (("cg", 5), TypeError, "problems"),
+        (("cg", {"A": 1}), TypeError, "problems"),
+        (("cg", [np.eye(2)]), TypeError, r"problems\[0\]"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments, error, name):
+    with pytest.raises(error, match=name):
+        ntsolve.solve_batch(*arguments)
+
+
+def test_progress_is_told():
+    seen = []
+    ntsolve.solve_batch("cg", systems(), progress=lambda done, count: seen.append((done, count)))
+    assert seen == [(3, 6), (5, 6), (6, 6)]
+    ntsolve.solve_batch("cg", systems((3, 4)), progress=True)
+
+
+@pytest.mark.parametrize("kind", ["none", "threads"])
+def test_an_interrupt_returns_what_is_done(kind):
+    def slow(seconds):
+        time.sleep(seconds)
+        return ntsolve.cg(np.eye(3), np.ones(3))
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    executor = None if kind == "none" else concurrent.futures.ThreadPoolExecutor(1)
+    timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        result = ntsolve.solve_batch(slow, [(0.01,), (0.01,), (1.0,), (0.01,)], executor=executor, on_failure="ignore")
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+        if executor is not None:
+            executor.shutdown()
+    assert list(result.success) == [True, True, False, False]
+    assert list(result.status[2:]) == [Status.INTERRUPTED] * 2
