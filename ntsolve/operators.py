@@ -20,6 +20,7 @@ class Operator:
     """A square matrix of order n, or a stack of them, on vectors (batch, n) of one dtype."""
 
     capturable = True  # its matvec launches kernels and does nothing else
+    fixed = False  # as a preconditioner: known to be one symmetric positive definite matrix
 
     def __init__(self, k, n, dtype):
         self.k, self.n, self.dtype = k, n, np.dtype(dtype)

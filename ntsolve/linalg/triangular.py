@@ -1,14 +1,14 @@
 """Incomplete Cholesky and symmetric successive over-relaxation, as preconditioners of a sparse matrix.
 
-Both are z = B^-1 r with B = (D + S) D^-1 (D + S'), positive definite by construction, see kernels/contracts/triangular.py:
-IC(0) of Meijerink and van der Vorst, Math. Comp. 31 (1977), and SSOR, section 4.1.2 of Saad, Iterative Methods for Sparse
-Linear Systems, 2nd ed., with a relaxation omega,
+Both are z = B^-1 r with B = (D + S) D^-1 (D + S'), positive definite by construction, see
+kernels/contracts/triangular.py: IC(0) of Meijerink and van der Vorst, Math. Comp. 31 (1977), and SSOR, section 4.1.2
+of Saad, Iterative Methods for Sparse Linear Systems, 2nd ed., with a relaxation omega,
 
     B = (1 / (2 - omega)) (D/omega + N) (D/omega)^-1 (D/omega + N'),    A = N + D + N'.
 
-IC(0) exists for M-matrices; elsewhere d_i <= 0 may turn up. Then A + shift diag(A) is factorised instead, as by Manteuffel,
-Math. Comp. 34 (1980), with a shift that doubles from 0.001 on until there is a factor. The lower triangle of A is what is
-read, and what a factor is of.
+IC(0) exists for M-matrices; elsewhere d_i <= 0 may turn up. Then A + shift diag(A) is factorised instead, as by
+Manteuffel, Math. Comp. 34 (1980), with a shift that doubles from 0.001 on until there is a factor. The lower triangle
+of A is what is read, and what a factor is of.
 """
 
 import numpy as np
@@ -105,7 +105,7 @@ class _Factors:
 
     def for_system(self, k, system):
         """The operator for a solve with `system`; a TypeError or ValueError where it does not fit."""
-        if k.NAME != self._where:
+        if self._where != k.NAME:
             raise TypeError(f"arrays on different devices: M on {self._where}, b on {k.NAME}")
         if system.complex or self.shape[0] != system.A.n:
             order = "complex" if system.complex else f"of order {system.A.n}"
@@ -129,7 +129,7 @@ class _Factors:
         """
         r, own = validate.own_kind("r", r)
         with kernels_for(r=r) as k:
-            if k.NAME != self._where:
+            if self._where != k.NAME:
                 raise TypeError(f"arrays on different devices: M on {self._where}, r on {k.NAME}")
             r = validate.numeric("r", r, check=False)
             if r.ndim == 0 or r.shape[-1] != self.shape[0]:
@@ -177,7 +177,8 @@ class SSOR(_Factors):
     def __init__(self, pattern, where, k, omega):
         super().__init__(pattern, where)
         self.omega = omega
-        self._sweeps = TwoSweeps(k, pattern, pattern.data, pattern.diagonal / pattern.diagonal.dtype.type(omega), 2 - omega)
+        D = pattern.diagonal / pattern.diagonal.dtype.type(omega)
+        self._sweeps = TwoSweeps(k, pattern, pattern.data, D, 2 - omega)
 
     def with_omega(self, omega):
         """The same matrix with another relaxation; shares all but n numbers with this one."""
