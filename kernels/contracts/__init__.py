@@ -85,6 +85,7 @@ def workspace_shape(batch: int, n: int) -> tuple[int, int, int]:
 def load_all() -> dict[str, "Contract"]:
     """Import every family and return the registry."""
     from . import (  # noqa: F401
+        aggregation,
         batched,
         convolution,
         cycle,
@@ -98,6 +99,7 @@ def load_all() -> dict[str, "Contract"]:
         scaling,
         sketch,
         softmin,
+        split,
         steps,
         triangular,
     )

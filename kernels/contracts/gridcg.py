@@ -1,4 +1,4 @@
-"""The two passes of preconditioned conjugate gradients on a grid, in the layout of contracts/cycle.py.
+"""The two passes of preconditioned conjugate gradients on a grid, in the layout of contracts/split.py.
 
 With z = M r and rz = r.z already there, one iteration is two trips through memory; x is one step behind, so that it is
 updated while p is in the processor anyway, and A p is computed twice rather than stored once:
@@ -6,9 +6,9 @@ updated while p is in the processor anyway, and A p is computed twice rather tha
     x += alpha p,  p <- z + beta p,  pq = p.Ap           beta = rz / rz_old                                       (1)
     alpha = rz / pq,  r -= alpha A p,  rr = r.r                                                                   (2)
 
-x and r are float64, p and z float32. A = D - L: on a mask d = D in uint8 with fx = fy = fz = None; otherwise d = s, what
-couples to fixed values, and D = s + the sum of the faces, so that A p = s p + sum of f (p - p'). These, unlike the
-stencil of the cycle, are float64 where the matrix has entries that float32 has not.
+x and r are float64, p and z float32. A = D - L: on a mask d = D in uint8 with fx = fy = fz = None; otherwise d = s,
+what couples to fixed values, and D = s + the sum of the faces, so that A p = s p + sum of f (p - p'). These, unlike
+the stencil of the cycle, are float64 where the matrix has entries that float32 has not.
 
 `rr` carries the verdict on a system, as in contracts/linalg.py; alpha is 0 for a system that rests.
 """
@@ -16,8 +16,8 @@ stencil of the cycle, are float64 where the matrix has entries that float32 has 
 import numpy as np
 
 from . import contract
-from .cycle import _NEVER, _SHAPES, _pairs, natural, neighbours, put, some_faces, split_shape, stencil_split
 from .linalg import verdict
+from .split import NEVER, SHAPES, natural, neighbours, pairs, put, some_faces, split_shape, stencil_split
 
 RTOL = {"float32": 1e-6, "float64": 1e-6}
 
@@ -27,7 +27,7 @@ def product(d, fx, fy, fz, wrap, p):
     if fx is None:
         D = natural(d).astype(float)
         return np.where(D > 0, D * p - neighbours(p, None, wrap), 0)
-    faces = [natural(fx).astype(float), natural(fy).astype(float), _pairs(fz).astype(float)]
+    faces = [natural(fx).astype(float), natural(fy).astype(float), pairs(fz).astype(float)]
     if p.shape[-2] == 1 and not wrap[1]:
         faces[1] = np.zeros_like(p)
     whole = natural(d).astype(float) + sum(f + np.roll(f, 1, axis) for f, axis in zip(faces, (-3, -2, -1), strict=True))
@@ -36,7 +36,7 @@ def product(d, fx, fy, fz, wrap, p):
 
 def _operators(rng, dtype):
     """(split shape, batch, d, fx, fy, fz, wrap, active): of masks and with coefficients."""
-    for number, (shape, _, wrap) in enumerate(_SHAPES):
+    for number, (shape, _, wrap) in enumerate(SHAPES):
         batch, own = 1 + number % 2, 1 + number % 2 if number % 3 else 1
         split = split_shape(*shape)
         active = rng.random((own, *shape)) < 0.8
@@ -96,7 +96,7 @@ def _update_cases(rng, dtype):
     rr = np.array([1.0, 1e-12, 1.0, 1.0, np.nan, -1.0, 1.0])
     pq = np.array([1.0, 1.0, -1.0, np.nan, 1.0, 1.0, 1.0])
     rz = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
-    yield (d, None, None, None, _NEVER, p, rz, pq, rr, np.full(batch, 1e-10), r, r.astype(np.float32),
+    yield (d, None, None, None, NEVER, p, rz, pq, rr, np.full(batch, 1e-10), r, r.astype(np.float32),
            np.full(batch, np.nan), np.full(batch, np.nan), np.full((batch, split[1]), np.nan))  # fmt: skip
 
 
