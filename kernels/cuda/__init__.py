@@ -2,6 +2,15 @@
 
 import cupy as xp
 
+from .aggregation import (  # noqa: F401
+    add_aggregates,
+    coarse_cycle,
+    colour_sweep,
+    sparse_residual,
+    sparse_sweep,
+    stencil_residual,
+    sum_members,
+)
 from .batched import batched_cg  # noqa: F401
 from .convolution import convolve, pool_blocks, unpool_add  # noqa: F401
 from .factors import cholesky, cholesky_solve, shift_factor  # noqa: F401
