@@ -118,3 +118,39 @@ def grid_update(d, fx, fy, fz, wrap, p, rz, pq, rr_old, tol2, r, single, alpha, 
         put(r[s], new)
         put(single[s], new.astype(np.float32))
         rr[s] = (new**2).sum()
+
+
+def _take_cases(rng, dtype):
+    for number, (shape, _, _) in enumerate(SHAPES):
+        batch = 1 + number % 2
+        split = batch, *split_shape(*shape)
+        yield (rng.standard_normal((batch, *shape)).astype(dtype), 2.0 ** rng.integers(-3, 4, batch),
+               np.full(split, np.nan), np.full(split, np.nan, np.float32))  # fmt: skip
+
+
+@contract(cases=_take_cases, writes=("r", "single"), rtol=RTOL)
+def grid_take(a, factor, r, single):
+    """r = factor a, from the natural order to colours, and `single`, the same in float32; pads 0, ghosts kept.
+
+    a (batch, nx, ny, nz), factor (batch,) float64, r float64 and single float32 (batch, 2, X, Y, H).
+    """
+    put(r, factor[:, None, None, None] * a.astype(float))
+    put(single, (factor[:, None, None, None] * a.astype(float)).astype(np.float32))
+
+
+def _give_cases(rng, dtype):
+    for number, (shape, _, _) in enumerate(SHAPES):
+        batch = 1 + number % 2
+        split = batch, *split_shape(*shape)
+        yield (rng.standard_normal(split), rng.standard_normal(split).astype(np.float32), rng.standard_normal(batch),
+               2.0 ** rng.integers(-3, 4, batch), np.full((batch, *shape), np.nan, dtype))  # fmt: skip
+
+
+@contract(cases=_give_cases, writes=("a",), rtol=RTOL)
+def grid_give(x, p, alpha, factor, a):
+    """a = factor (x + alpha p), back to the natural order: x as it will be when the first pass has caught up.
+
+    x float64 and p float32 (batch, 2, X, Y, H), alpha, factor (batch,) float64, a (batch, nx, ny, nz).
+    """
+    whole = natural(x) + alpha[:, None, None, None] * natural(p).astype(float)
+    a[...] = factor[:, None, None, None] * whole[..., : a.shape[-1]]

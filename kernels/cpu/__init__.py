@@ -38,7 +38,7 @@ from .grid import (  # noqa: F401
     remove_means,
     scatter_cells,
 )
-from .gridcg import grid_direction, grid_update  # noqa: F401
+from .gridcg import grid_direction, grid_give, grid_take, grid_update  # noqa: F401
 from .items import each  # noqa: F401
 from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401

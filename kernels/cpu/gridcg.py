@@ -1,11 +1,11 @@
-"""Numba twins of contracts/gridcg.py: the two passes of conjugate gradients on a grid, in float64 where they add up.
+"""Numba twins of contracts/gridcg.py: the passes of conjugate gradients on a grid, in float64 where they add up.
 
 A thread marches through a slab of planes, as in cycle.py. The first pass keeps p in a ring, and computes it again in
 the planes next to the slab; the second reads neighbours from the array.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, uint64
 
 from ..contracts.linalg import verdict
 from .lanes import LANES_JIT, SMALL_JIT, above, fill, only, sum_of
@@ -187,3 +187,46 @@ def grid_update(d, fx, fy, fz, wrap, p, rz, pq, rr_old, tol2, r, single, alpha, 
         _over_planes(_update, shape, *own[s % len(own)], wrap, shape, p[s].reshape(-1), float(alpha[s]),
                      r[s].reshape(-1), single[s].reshape(-1), work[s])  # fmt: skip
         rr[s] = _plane_sums(work[s])
+
+
+# ---- between a caller's order and that of colours -------------------------------------------------------------------
+
+
+@njit(**LANES_JIT)
+def _take(first, last, a, factor, r, left):
+    count = a.shape[2]
+    for i in range(first, last):
+        for j in range(a.shape[1]):
+            colour, row = (i + 1 + j) & 1, a[i, j]
+            for parity in range(2):
+                out, single = r[colour ^ parity, i + 1, j], left[colour ^ parity, i + 1, j]
+                cells = (count + 1 - parity) // 2
+                for m in range(uint64(cells)):
+                    value = factor * row[uint64(2) * m + uint64(parity)]
+                    out[m] = value
+                    single[m] = value
+                for m in range(cells, out.size):
+                    out[m] = 0.0
+                    single[m] = 0.0
+
+
+def grid_take(a, factor, r, single):
+    for s in range(len(a)):
+        _over_planes(_take, r.shape[2:], a[s], float(factor[s]), r[s], single[s])
+
+
+@njit(**LANES_JIT)
+def _give(first, last, x, p, alpha, factor, a):
+    count = a.shape[2]
+    for i in range(first, last):
+        for j in range(a.shape[1]):
+            colour, row = (i + 1 + j) & 1, a[i, j]
+            for parity in range(2):
+                xs, ps = x[colour ^ parity, i + 1, j], p[colour ^ parity, i + 1, j]
+                for m in range(uint64((count + 1 - parity) // 2)):
+                    row[uint64(2) * m + uint64(parity)] = factor * (xs[m] + alpha * ps[m])
+
+
+def grid_give(x, p, alpha, factor, a):
+    for s in range(len(a)):
+        _over_planes(_give, x.shape[2:], x[s], p[s], float(alpha[s]), float(factor[s]), a[s])
