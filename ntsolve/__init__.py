@@ -20,6 +20,7 @@ _HOME = {
     "ssor": "linalg.triangular",
     "Recycler": "linalg.recycling",
     "RelaxationTuner": "linalg.relaxation",
+    "DeepConjugateDirection": "linalg.dcd",
     "EmpiricalFisher": "curvature.fisher",
     "FactoredHessian": "optimize.hessians",
     "GridOperator": "linalg.grid",

@@ -13,6 +13,7 @@ from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
 from .linalg.cg import cg as cg
 from .linalg.grid import GridOperator as GridOperator
+from .linalg.dcd import DeepConjugateDirection as DeepConjugateDirection
 from .linalg.multigrid import LearnedMultigrid as LearnedMultigrid
 from .linalg.training import train_multigrid as train_multigrid
 from .linalg.recycling import Recycler as Recycler

@@ -5,13 +5,14 @@ channels at a time are added up by passes over the line, which vectorise, and st
 """
 
 import numpy as np
-from numba import njit, uint64
+from numba import njit
 
+from .floats import WIDTH, fill_floats, item_times_plus, load_floats, store_floats
 from .pool import JIT, over_blocks
 
 _WORTH = 400_000  # multiplications that a thread is worth waking for
 _MOST = 40_000_000  # in one call, so that a Ctrl-C is seen
-_TOGETHER = 4  # output channels
+TOGETHER = 4  # output channels
 
 
 def _lines(body, count, work, *args):
@@ -22,16 +23,38 @@ def _lines(body, count, work, *args):
 
 
 @njit(**JIT)
-def _four(a, b, c, d, x, w0, w1, w2, w3, n):
-    """a, b, c, d += the 3-point convolutions of x (n + 2,) with the rows w0 .. w3."""
-    p0, p1, p2, q0, q1, q2 = w0[0], w0[1], w0[2], w1[0], w1[1], w1[2]
-    r0, r1, r2, s0, s1, s2 = w2[0], w2[1], w2[2], w3[0], w3[1], w3[2]
-    for t in range(n):
-        left, here, right = x[uint64(t)], x[uint64(t) + uint64(1)], x[uint64(t) + uint64(2)]
-        a[uint64(t)] += p0 * left + p1 * here + p2 * right
-        b[uint64(t)] += q0 * left + q1 * here + q2 * right
-        c[uint64(t)] += r0 * left + r1 * here + r2 * right
-        d[uint64(t)] += s0 * left + s1 * here + s2 * right
+def _four(near, place, wide, weights, first, at, rows, total, length):
+    """total (4, length) = for four output channels, the sum over `rows` lines of `near` and their 3 taps.
+
+    near: lines of `wide` floats, the first for the cell left of it, line place[row] the row's; its weights (3, 4) are
+    from first[row] + at on.
+    """
+    for t in range(0, length, 2 * WIDTH):
+        a0 = a1 = b0 = b1 = c0 = c1 = d0 = d1 = fill_floats(np.float32(0.0))
+        for row in range(rows):
+            line = place[row] * wide
+            for tap in range(3):
+                x0 = load_floats(near, line + t + tap)
+                x1 = load_floats(near, line + t + tap + WIDTH)
+                w = first[row] + at + 4 * tap
+                a0, a1 = item_times_plus(weights, w, x0, a0), item_times_plus(weights, w, x1, a1)
+                b0, b1 = item_times_plus(weights, w + 1, x0, b0), item_times_plus(weights, w + 1, x1, b1)
+                c0, c1 = item_times_plus(weights, w + 2, x0, c0), item_times_plus(weights, w + 2, x1, c1)
+                d0, d1 = item_times_plus(weights, w + 3, x0, d0), item_times_plus(weights, w + 3, x1, d1)
+        store_floats(total, t, a0)
+        store_floats(total, t + WIDTH, a1)
+        store_floats(total, length + t, b0)
+        store_floats(total, length + t + WIDTH, b1)
+        store_floats(total, 2 * length + t, c0)
+        store_floats(total, 2 * length + t + WIDTH, c1)
+        store_floats(total, 3 * length + t, d0)
+        store_floats(total, 3 * length + t + WIDTH, d1)
+
+
+@njit(**JIT)
+def _copy(source, target):
+    for t in range(source.size):
+        target[t] = source[t]
 
 
 @njit(**JIT)
@@ -45,37 +68,51 @@ def _finish(total, bias, gate, relu, x, residual, y):
 
 
 @njit(**JIT)
-def _convolve(first, last, offset, x, w, bias, gate, relu, residual, y):
-    channels, n0, n1, n2 = x.shape
-    outputs, K = y.shape[0], w.shape[2]
-    near = np.zeros((K * 3 * channels, n2 + 2), np.float32)
-    weights = np.zeros((K * 3 * channels, outputs + _TOGETHER, 3), np.float32)
-    total = np.zeros((_TOGETHER, n2), np.float32)
-    for k in range(K):
-        for i in range(3):
-            for c in range(channels):
-                for o in range(outputs):
+def _gather(w):
+    """The weights in the order that `_four` reads them: (K, 3, in, groups of four outputs, taps, 4), flat."""
+    outputs, channels, K = w.shape[:3]
+    groups = -(-outputs // TOGETHER)
+    flat = np.zeros(K * 3 * channels * groups * 3 * TOGETHER, np.float32)
+    for o in range(outputs):
+        for c in range(channels):
+            for k in range(K):
+                for i in range(3):
+                    row = ((k * 3 + i) * channels + c) * groups + o // TOGETHER
                     for j in range(3):
-                        weights[(k * 3 + i) * channels + c, o, j] = w[o, c, k, i, j]
+                        flat[(row * 3 + j) * TOGETHER + o % TOGETHER] = w[o, c, k, i, j]
+    return flat
+
+
+@njit(**JIT)
+def _convolve(first, last, offset, x, K, weights, bias, gate, relu, residual, y):
+    channels, n0, n1, n2 = x.shape
+    outputs = y.shape[0]
+    stride = -(-outputs // TOGETHER) * 3 * TOGETHER  # of the weights of an input line
+    length = -(-n2 // (2 * WIDTH)) * 2 * WIDTH
+    near = np.zeros((3 * K * channels, length + 2), np.float32)  # of three lines y1, that of y1 in part y1 % 3
+    total = np.empty((TOGETHER, length), np.float32)
+    place, begin = np.empty(3 * K * channels, np.int64), np.empty(3 * K * channels, np.int64)
     for line in range(offset + first, offset + last):
         z, y1 = line // n1, line % n1
+        new = y1 > 0 and line > offset + first  # two of the lines are there from the last time
         rows = 0
-        used = np.empty(K * 3 * channels, np.int64)
-        for k in range(K):
-            for i in range(3):
-                zz, yy = z + k - K // 2, y1 + i - 1
-                if zz < 0 or zz >= n0 or yy < 0 or yy >= n1:
+        for i in range(3):
+            yy = y1 + i - 1
+            if yy < 0 or yy >= n1:
+                continue
+            for k in range(K):
+                zz = z + k - K // 2
+                if zz < 0 or zz >= n0:
                     continue
                 for c in range(channels):
-                    near[rows, 1 : n2 + 1] = x[c, zz, yy]
-                    used[rows] = (k * 3 + i) * channels + c
+                    place[rows] = (yy % 3 * K + k) * channels + c
+                    begin[rows] = ((k * 3 + i) * channels + c) * stride
+                    if i == 2 or not new:
+                        _copy(x[c, zz, yy], near[place[rows], 1:])
                     rows += 1
-        for o in range(0, outputs, _TOGETHER):
-            total[:] = np.float32(0.0)
-            for row in range(rows):
-                ws = weights[used[row]]
-                _four(total[0], total[1], total[2], total[3], near[row], ws[o], ws[o + 1], ws[o + 2], ws[o + 3], n2)
-            for e in range(min(_TOGETHER, outputs - o)):
+        for o in range(0, outputs, TOGETHER):
+            _four(near, place, length + 2, weights, begin, 3 * o, rows, total, length)
+            for e in range(min(TOGETHER, outputs - o)):
                 g = gate[min(o + e, gate.shape[0] - 1), z, y1]
                 _finish(total[e], bias[o + e], g, relu, x[(o + e) % channels, z, y1], residual, y[o + e, z, y1])
 
@@ -83,7 +120,7 @@ def _convolve(first, last, offset, x, w, bias, gate, relu, residual, y):
 def convolve(x, w, bias, gate, relu, residual, y):
     _, n0, n1, n2 = x.shape
     work = w.size * n2
-    _lines(_convolve, n0 * n1, work, x, w, bias, gate, bool(relu), bool(residual), y)
+    _lines(_convolve, n0 * n1, work, x, w.shape[2], _gather(w), bias, gate, bool(relu), bool(residual), y)
 
 
 @njit(**JIT)

@@ -5,15 +5,16 @@ grid; 0, 1 and 2 have parameters of their own, those of 2 serve all deeper ones,
 and not another network. With * a convolution of 3 points an axis, g_l a field for each channel ("gate"), m_l whether a
 cell has unknowns in it, and relu(t) = max(t, 0):
 
-    g_l = m_l (W_g * relu(W_2 * relu(W_1 * (share, faces) + b_1) + b_2) + b_g)          once for an operator      (1)
+    g_l = m_l (W_g * relu(W_2 * relu(W_1 * (share, walls, zeros) + b_1) + b_2) + b_g)   once for an operator      (1)
     h = g_l (W_in * r_l)                                                                                          (2)
     h = h + g_l relu(W * h)                                  residual blocks, some before (3) and some after it   (3)
     r_{l+1} = mean of h over blocks of 2^dim cells,  h += m_l q_{l+1} of the block that a cell is in              (4)
     q_l = m_l (W_out * h)                                                                                         (5)
 
 (2), (3) and (5) are layers as in Kaneda et al. (2023), whose network has one pooled level and sees the residual only.
-That the network is told the domain, by the share of unknowns in a cell and of faces that are no walls, is after Lan et
-al. (2024). There are no biases on the way of r, so that q(c r) = c q(r) for c > 0.
+That the network is told the domain is after Lan et al. (2024): by the share of unknowns in a cell, and the shares of
+its faces to walls and to cells of value 0, which grow with a cell's surface where blocks are pooled, not with its
+volume. There are no biases on the way of r, so that q(c r) = c q(r) for c > 0.
 """
 
 import functools
@@ -27,7 +28,7 @@ import numpy as np
 
 from ..kernels.contracts.convolution import half
 
-OWN_LEVELS = 3
+OWN_LEVELS, FEATURES = 3, 3
 LARGEST = 2 << 20  # bytes of a file
 MOST_BLOCKS, MOST_CHANNELS, STEEPEST = 16, 256, 1e4
 _UNREADABLE = (ValueError, OSError, EOFError, LookupError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -103,7 +104,7 @@ def _expected(arrays, dim):
     for level in range(OWN_LEVELS):
         at = f"levels.{level}."
         channels, features = _leading(arrays, at + "enter.weight"), _leading(arrays, at + "feature1.weight")
-        for part, outer, inner in (("feature1", features, 2), ("feature2", features, features),
+        for part, outer, inner in (("feature1", features, FEATURES), ("feature2", features, features),
                                    ("gate", channels, features)):  # fmt: skip
             shapes[f"{at}{part}.weight"], shapes[f"{at}{part}.bias"] = (outer, inner, *taps), (outer,)
         shapes[at + "enter.weight"] = (channels, inputs, *taps)
@@ -144,9 +145,9 @@ class Network:
         value = value[:, :, None] if value.ndim == 4 else value
         return self.k.xp.asarray(np.ascontiguousarray(value))
 
-    def on(self, share, faces):
-        """The network for one domain: share and faces (n0, n1, n2) float32, the faces in units of 2 dim."""
-        return Domain(self, share, faces)
+    def on(self, share, walls, zeros):
+        """The network for one domain, of which these are fields (n0, n1, n2) float32; faces in units of 2 dim."""
+        return Domain(self, share, walls, zeros)
 
     def work(self, unknowns=1):
         """Multiplications that one application takes, for each of the cells of a large grid."""
@@ -159,20 +160,19 @@ class Network:
 class _Level:
     """Gate and memory of one level."""
 
-    def __init__(self, network, depth, share, faces):
+    def __init__(self, network, depth, features):
         k, xp = network.k, network.k.xp
         self.part = part = network.parts[min(depth, OWN_LEVELS - 1)]
-        grid, channels = share.shape[1:], part["enter.weight"].shape[0]
-        features = part["feature1.weight"].shape[0]
+        grid, channels = features.shape[1:], part["enter.weight"].shape[0]
+        hidden = part["feature1.weight"].shape[0]
 
         def field(n):
             return xp.empty((n, *grid), dtype="float32")
 
-        self.inside, self.zeros = (share > 0).astype("float32"), xp.zeros(channels, dtype="float32")
+        self.inside, self.zeros = (features[:1] > 0).astype("float32"), xp.zeros(channels, dtype="float32")
         self.gate, ones = field(channels), xp.ones((1, *grid), dtype="float32")
-        first, second = field(features), field(features)
-        k.convolve(xp.concatenate([share, faces]), part["feature1.weight"], part["feature1.bias"], ones, True, False,
-                   first)  # fmt: skip
+        first, second = field(hidden), field(hidden)
+        k.convolve(features, part["feature1.weight"], part["feature1.bias"], ones, True, False, first)
         k.convolve(first, part["feature2.weight"], part["feature2.bias"], ones, True, False, second)
         k.convolve(second, part["gate.weight"], part["gate.bias"], self.inside, False, False, self.gate)  # (1)
         inputs = part["leave.weight"].shape[0]
@@ -184,18 +184,16 @@ class _Level:
 class Domain:
     """The network with the gates of one domain, and the memory that an application needs."""
 
-    def __init__(self, network, share, faces):
+    def __init__(self, network, *features):
         self.k, xp = network.k, network.k.xp
-        share, faces = share[None], faces[None]
         self.scale = 0.25 if network.parts[0]["enter.weight"].shape[2] == 1 else 0.125
-        self.levels = [_Level(network, 0, share, faces)]
-        while max(share.shape) >= 4:
-            pooled = []
-            for fine in (share, faces):
-                pooled.append(xp.empty((1, *half(fine.shape[1:])), dtype="float32"))
-                self.k.pool_blocks(fine, self.scale, pooled[-1])
-            share, faces = pooled
-            self.levels.append(_Level(network, len(self.levels), share, faces))
+        fields = xp.stack(features)
+        self.levels = [_Level(network, 0, fields)]
+        while max(fields.shape[1:]) >= 4:
+            fine, fields = fields, xp.empty((FEATURES, *half(fields.shape[1:])), dtype="float32")
+            self.k.pool_blocks(fine, self.scale, fields)
+            fields[1:] *= 2  # of surfaces
+            self.levels.append(_Level(network, len(self.levels), fields))
         self.r = self.levels[0].r  # (1, n0, n1, n2): in goes the residual, out comes the direction
 
     def apply(self):

@@ -29,58 +29,62 @@ RITZ = 48
 
 
 def random_domain(rng, shape):
-    """A mask (True: unknown) and the diagonal of the Laplacian on it, whose walls are Dirichlet or Neumann at random."""
+    """(mask, solid, outside) as `GridOperator.poisson` takes them: boxes, obstacles, blobs, ellipsoids, tanks."""
     from scipy import ndimage
 
-    dim = len(shape)
+    dim, solid = len(shape), np.zeros(shape, dtype=bool)
     axes = np.meshgrid(*[(np.arange(n) + 0.5) / max(shape) for n in shape], indexing="ij")
     mask = np.ones(shape, dtype=bool)
-    kind = rng.integers(4)
-    if kind == 1:  # obstacles
-        for _ in range(rng.integers(1, 8)):
-            centre, size = rng.random(dim), rng.uniform(0.03, 0.2, dim)
-            away = [abs(a - c) / s for a, c, s in zip(axes, centre, size, strict=True)]
-            mask &= (np.max(away, axis=0) > 1) if rng.random() < 0.5 else (sum(a**2 for a in away) > 1)
-    elif kind == 2:  # a blob
+    outside = [["neumann" if rng.random() < 0.2 else "dirichlet" for _ in range(2)] for _ in range(dim)]
+    kind = rng.integers(5)
+    if kind == 2:  # a blob, mostly
         noise = ndimage.gaussian_filter(rng.standard_normal(shape), rng.uniform(0.03, 0.12) * max(shape))
         mask = noise > np.quantile(noise, rng.uniform(0.1, 0.6))
+        solid = ~mask if rng.random() < 0.4 else solid
     elif kind == 3:  # an ellipsoid, perhaps with a notch
         centre, size = rng.uniform(0.35, 0.65, dim), rng.uniform(0.2, 0.6, dim)
         mask = sum(((a - c) / s) ** 2 for a, c, s in zip(axes, centre, size, strict=True)) < 1
         if rng.random() < 0.5:
             mask &= ~np.all([a > c for a, c in zip(axes, centre, strict=True)], axis=0)
-    inner = "dirichlet" if rng.random() < 0.6 else "neumann"
-    sides = ["neumann" if rng.random() < 0.2 else "dirichlet" for _ in range(2 * dim)]
-    diagonal = np.full(shape, 2.0 * dim)
-    for axis in range(dim):
-        for side, step in ((0, 1), (1, -1)):
-            neighbour = np.roll(mask, step, axis)
-            edge = [slice(None)] * dim
-            edge[axis] = 0 if side == 0 else -1
-            if inner == "neumann":
-                closed = ~neighbour
-                closed[tuple(edge)] = False
-                diagonal -= closed
-            if sides[2 * axis + side] == "neumann":
-                diagonal[tuple(edge)] -= 1
-    parts, count = ndimage.label(mask)
-    inside = _neighbours(mask.astype(float))
-    held = np.unique(parts[mask & (diagonal > inside)])  # parts that touch a Dirichlet wall
-    mask &= np.isin(parts, held)
+        solid = ~mask if rng.random() < 0.2 else solid
+    elif kind == 4:  # a tank: walls around, air above a wavy surface
+        outside = [["neumann", "neumann"] for _ in range(dim)]
+        waves = sum(rng.uniform(-0.1, 0.1) * np.sin(2 * np.pi * (rng.uniform(0, 2) * a + rng.random())) for a in axes[1:])
+        mask = axes[0] < rng.uniform(0.5, 1.0) + waves
+        mask[-1] = False
+    if kind in (1, 4):
+        walls = rng.random() < 0.5 or kind == 4
+        for _ in range(rng.integers(1, 8)):
+            centre, size = rng.random(dim), rng.uniform(0.03, 0.2, dim)
+            away = [abs(a - c) / s for a, c, s in zip(axes, centre, size, strict=True)]
+            obstacle = (np.max(away, axis=0) < 1) if rng.random() < 0.5 else (sum(a**2 for a in away) < 1)
+            mask &= ~obstacle
+            solid |= obstacle & walls
+    parts, _ = ndimage.label(mask)
+    held = np.unique(parts[mask & (faces_of(mask, solid, outside)[1] > 0)])
+    solid |= mask & ~np.isin(parts, held)  # what touches no cell of value 0 is singular
+    mask &= ~solid
     if mask.sum() < 0.2 * mask.size:
         return random_domain(rng, shape)
-    return mask, np.where(mask, diagonal, 0.0)
+    return mask, solid, outside
 
 
-def _neighbours(x):
-    padded = np.pad(x, 1)
-    total = np.zeros_like(x)
-    for axis in range(x.ndim):
+def faces_of(mask, solid, outside):
+    """Numbers of each unknown's faces that are no walls, and of those to cells of value 0."""
+    code = np.where(mask, 0, np.where(solid, 2, 1))
+    for axis, (low, high) in enumerate(outside):
+        width = [(0, 0)] * mask.ndim
+        width[axis] = (1, 1)
+        ends = tuple(2 if end == "neumann" else 1 for end in (low, high))
+        code = np.pad(code, width, constant_values=[ends if n == axis else (1, 1) for n in range(mask.ndim)])
+    walls, zeros = np.zeros(mask.shape), np.zeros(mask.shape)
+    for axis in range(mask.ndim):
         for start in (0, 2):
-            window = [slice(1, -1)] * x.ndim
-            window[axis] = slice(start, start + x.shape[axis])
-            total += padded[tuple(window)]
-    return total
+            window = [slice(1, -1)] * mask.ndim
+            window[axis] = slice(start, start + mask.shape[axis])
+            walls += code[tuple(window)] == 2
+            zeros += code[tuple(window)] == 1
+    return np.where(mask, 2.0 * mask.ndim - walls, 0), np.where(mask, zeros, 0)
 
 
 def apply(mask, diagonal, x):
@@ -121,7 +125,7 @@ class Level(nn.Module):
     def __init__(self, dim, inputs, channels, features, before, after):
         super().__init__()
         conv = (nn.Conv2d, nn.Conv3d)[dim - 2]
-        self.feature1, self.feature2 = conv(2, features, 3, padding=1), conv(features, features, 3, padding=1)
+        self.feature1, self.feature2 = conv(3, features, 3, padding=1), conv(features, features, 3, padding=1)
         self.gate = conv(features, channels, 3, padding=1)
         self.enter = conv(inputs, channels, 3, padding=1, bias=False)
         self.before = nn.ModuleList(conv(channels, channels, 3, padding=1, bias=False) for _ in range(before))
@@ -136,38 +140,37 @@ class Level(nn.Module):
 class Network(nn.Module):
     """The torch twin of `dcd_network.Network`, whose docstring is the meaning."""
 
-    def __init__(self, dim, channels=(16, 16), features=8, before=1, after=2, relu=False):
+    def __init__(self, dim, channels=(16, 16), features=8, before=1, after=2):
         super().__init__()
-        self.dim, self.relu = dim, relu
+        self.dim = dim
         fine, coarse = channels
         made = [(1, fine), (fine, coarse), (coarse, coarse)]
         self.levels = nn.ModuleList(Level(dim, i, c, features, before, after) for i, c in made)
 
-    def prepare(self, mask, diagonal):
+    def prepare(self, mask, open_faces, sink):
         pool = (functional.avg_pool2d, functional.avg_pool3d)[self.dim - 2]
-        m, d = mask, diagonal / (2 * self.dim)
+        m, w, s = mask, mask - open_faces / (2 * self.dim), sink / (2 * self.dim)
         gates = []
         while True:
             level = self.levels[min(len(gates), 2)]
-            f = torch.relu(level.feature1(torch.cat([m, d], 1)))
+            f = torch.relu(level.feature1(torch.cat([m, w, s], 1)))
             f = torch.relu(level.feature2(f))
             inside = (m > 0).to(m.dtype)
             gates.append((level.gate(f) * inside, inside))
             if min(m.shape[2:]) < 4:
                 return gates
-            m, d = pool(m, 2, ceil_mode=True), pool(d, 2, ceil_mode=True)
+            m, w, s = pool(m, 2), 2 * pool(w, 2), 2 * pool(s, 2)
 
     def forward(self, gates, r, depth=0):
         pool = (functional.avg_pool2d, functional.avg_pool3d)[self.dim - 2]
         level, (gate, inside) = self.levels[min(depth, 2)], gates[depth]
-        act = torch.relu if self.relu else (lambda t: t)
         h = gate * level.enter(r)
         for layer in level.before:
-            h = h + gate * act(layer(h))
+            h = h + gate * torch.relu(layer(h))
         if depth + 1 < len(gates):
             h = h + inside * functional.interpolate(self(gates, pool(h, 2), depth + 1), scale_factor=2)
         for layer in level.after:
-            h = h + gate * act(layer(h))
+            h = h + gate * torch.relu(layer(h))
         return inside * level.leave(h) if depth == 0 else level.leave(h)
 
 
@@ -183,18 +186,24 @@ class Pool:
 
     def __init__(self, rng, generator, shape, domains, live, longest):
         self.rng, self.generator, self.longest = rng, generator, longest
-        pairs = [random_domain(rng, shape) for _ in range(domains)]
-        self.mask = torch.tensor(np.array([m for m, _ in pairs]), dtype=torch.float32)[:, None]
-        self.diagonal = torch.tensor(np.array([d for _, d in pairs]), dtype=torch.float32)[:, None]
+        masks, faces, sinks = [], [], []
+        for _ in range(domains):
+            domain = random_domain(rng, shape)
+            masks.append(domain[0])
+            for found, into in zip(faces_of(*domain), (faces, sinks), strict=True):
+                into.append(found)
+        stack = lambda fields: torch.tensor(np.array(fields), dtype=torch.float32)[:, None]
+        self.mask, self.diagonal, self.sink = stack(masks), stack(faces), stack(sinks)
         found = (ritz_vectors(m, d, generator)[1] for m, d in zip(self.mask, self.diagonal, strict=True))
         self.ritz = torch.stack([vectors[:, 0] for vectors in found])
         self.where = torch.tensor(rng.integers(domains, size=live))
         self.r = self.fresh(self.where)
         self.age = torch.tensor(rng.integers(longest, size=live))
         self.left = torch.ones(live)  # of the residual of each
+        self.past = [(torch.zeros_like(self.r),) * 2 for _ in range(2)]  # (p, A p)
 
     def fresh(self, where):
-        """Residuals of the paper's distribution on the domains `where`, of mean square 1."""
+        """Residuals of mean square 1 on the domains `where`: the paper's, white noise, or constant."""
         weights = torch.randn((len(where), RITZ), generator=self.generator)
         for row in weights:  # the lower modes, up to a random one about the middle, weighted
             row[: RITZ // 2 + int(self.rng.integers(-RITZ // 4, RITZ // 4))] *= BOOST
@@ -205,71 +214,99 @@ class Pool:
         return self.unit(torch.where(kind > 0.85, self.mask[where], r), where)
 
     def unit(self, r, where):
+        """r with mean square 1 over the unknowns."""
         return r * (inner(self.mask[where], self.mask[where]) / inner(r, r).clamp_min(1e-30)).sqrt()
 
-
-def train(dim, size, *, seed=0, steps=7000, batch=16, domains=192, longest=40, lr=3e-3, log=print, threads=1, start=None,
-          test=None, **network):  # fmt: skip
-    """Train a `Network` for `steps`, and return it. `log` is called with a line now and then."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    layout = (torch.channels_last, torch.channels_last_3d)[dim - 2]  # the quicker one on a CPU
-    net = Network(dim, **network).to(memory_format=layout)
-    if start is not None:
-        net.load_state_dict(start)
-    live = batch // 2
-    pool = Pool(rng, generator, (size,) * dim, domains, live, longest)
-    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    began, mean = time.process_time(), None
-    p = [torch.zeros_like(pool.r) for _ in range(2)]
-    ap = [torch.zeros_like(pool.r) for _ in range(2)]
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 100) * (0.5 * (1 + np.cos(np.pi * step / steps)) + 0.003)
-        fresh = torch.tensor(rng.integers(domains, size=batch - live))
-        where = torch.cat([pool.where, fresh])
-        r = torch.cat([pool.r, pool.fresh(fresh)])
-        mask, diagonal = pool.mask[where], pool.diagonal[where]
-        q = net(net.prepare(mask, diagonal), r.contiguous(memory_format=layout)).contiguous()
+    def step(self, net, batch, layout):
+        """The loss of a batch; the iterations in it go on by a step."""
+        live = len(self.where)
+        fresh = torch.tensor(self.rng.integers(len(self.mask), size=batch - live))
+        where, r = torch.cat([self.where, fresh]), torch.cat([self.r, self.fresh(fresh)])
+        mask, diagonal = self.mask[where], self.diagonal[where]
+        q = net(net.prepare(mask, diagonal, self.sink[where]), r.contiguous(memory_format=layout)).contiguous()
         aq = apply(mask, diagonal, q)
         left = r - aq * (inner(q, r) / inner(q, aq).clamp_min(1e-30))
         loss = inner(left, left) / inner(r, r)  # (1)
-        loss = 0.5 * torch.log(loss + 1e-6).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():  # the iterations go on by a step
-            q, aq, mask, r = q[:live].detach(), aq[:live].detach(), mask[:live], pool.r
-            for p1, ap1 in zip(p, ap, strict=True):
-                part = inner(q, ap1) / inner(p1, ap1).clamp_min(1e-30)
-                q, aq = q - part * p1, aq - part * ap1
-            part = inner(q, r) / inner(q, aq).clamp_min(1e-30)
-            r = r - part * aq
-            pool.age += 1
-            pool.left *= (inner(r, r) / inner(pool.r, pool.r)).sqrt().flatten()
-            over = (pool.age >= longest) | ~((pool.left > 1e-5) & (pool.left < 1e2))
-            if over.any():
-                n = int(over.sum())
-                pool.where[over] = torch.tensor(rng.integers(domains, size=n))
-                r[over] = pool.fresh(pool.where[over])
-                pool.age[over], pool.left[over] = 0, 1.0
-                q[over], aq[over] = 0, 0
-                for old in (*p, *ap):
-                    old[over] = 0
-            pool.r = pool.unit(r, pool.where)
-            p, ap = [p[1], q], [ap[1], aq]
-        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-        if step % 100 == 0:
-            log(f"{step} {time.process_time() - began:.0f}s loss {mean:.4f} {test(net) if test and step % 600 == 0 and step else ''}")
+        with torch.no_grad():
+            self._advance(q[:live].detach(), aq[:live].detach())
+        return 0.5 * torch.log(loss + 1e-6).mean()  # domains are not equally hard, and each counts
+
+    def _advance(self, q, aq):
+        """The step of the published iteration; what is solved, or has gone on for long, begins anew."""
+        for p, ap in self.past:
+            part = inner(q, ap) / inner(p, ap).clamp_min(1e-30)
+            q, aq = q - part * p, aq - part * ap
+        r = self.r - aq * (inner(q, self.r) / inner(q, aq).clamp_min(1e-30))
+        self.age += 1
+        self.left *= (inner(r, r) / inner(self.r, self.r)).sqrt().flatten()
+        over = (self.age >= self.longest) | ~((self.left > 1e-5) & (self.left < 1e2))
+        self.past = [self.past[1], (q, aq)]
+        if over.any():
+            self.where[over] = torch.tensor(self.rng.integers(len(self.mask), size=int(over.sum())))
+            r[over] = self.fresh(self.where[over])
+            self.age[over], self.left[over] = 0, 1.0
+            keep = (~over).reshape(-1, *[1] * (r.ndim - 1))
+            self.past = [(torch.where(keep, p, 0.0), torch.where(keep, ap, 0.0)) for p, ap in self.past]
+        self.r = self.unit(r, self.where)
+
+
+STAGES = {2: ((32, 5000, 16), (64, 1800, 16)), 3: ((16, 4500, 8), (32, 1100, 4))}
+"""(size, steps, batch): what deeper levels share is learned on small grids, which are cheap."""
+
+CHANNELS = {2: (16, 16), 3: (8, 16)}
+
+
+def train(dim, *, seed=0, stages=None, channels=None, domains=160, longest=40, lr=3e-3, log=print):
+    """Train a `Network` for 2 or 3 axes on the CPU, and return it.
+
+    `stages` and `channels` are the shipped networks' by default. `log` is called with a line every 100 steps.
+    """
+    stages, channels = stages or STAGES[dim], channels or CHANNELS[dim]
+    torch.manual_seed(seed)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    layout = (torch.channels_last, torch.channels_last_3d)[dim - 2]  # the quicker one on a CPU
+    net = Network(dim, channels).to(memory_format=layout)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    began, step, total = time.process_time(), 0, sum(steps for _, steps, _ in stages)
+    for size, steps, batch in stages:
+        pool, mean = Pool(rng, generator, (size,) * dim, domains, batch // 2, longest), None
+        for _ in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * min(1, (step + 1) / 100) * (0.5 * (1 + np.cos(np.pi * step / total)) + 0.003)
+            loss = pool.step(net, batch, layout)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+            if step % 100 == 0:
+                log(f"{step} of {total}, size {size}: {time.process_time() - began:.0f} s, loss {mean:.4f}", net)
+            step += 1
     return net
 
 
-def solve(net, mask, diagonal, b, rtol=1e-4, maxiter=100):
+def parameters(net, *, seed=1):
+    """The arrays of a trained network by name, as `DeepConjugateDirection(weights=...)` takes them.
+
+    The loss knows neither sign nor size of q: the last layer gets the factor by which q approximates A^-1 r best.
+    """
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    size = (64, 32)[net.dim - 2]
+    pool = Pool(rng, generator, (size,) * net.dim, 8, 8, 1)
+    where = torch.arange(8)
+    r, mask, diagonal = pool.fresh(where), pool.mask, pool.diagonal
+    with torch.no_grad():
+        q = net(net.prepare(mask, diagonal, pool.sink), r)
+        factors = inner(q, r) / inner(q, apply(mask, diagonal, q))
+        net = {name: value.detach().numpy().copy() for name, value in net.state_dict().items()}
+    net["levels.0.leave.weight"] *= np.median(factors.flatten().numpy())
+    return net
+
+
+def solve(net, mask, diagonal, sink, b, rtol=1e-4, maxiter=100):
     """The published iteration on stacks; iterations until each is solved."""
     with torch.no_grad():
-        gates = net.prepare(mask, diagonal)
+        gates = net.prepare(mask, diagonal, sink)
         r, past, first = b, [], inner(b, b)
         scale = inner(mask, mask)
         nit = torch.full((len(b),), maxiter)
