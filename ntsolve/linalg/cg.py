@@ -26,7 +26,7 @@ from ..dispatch import kernels_for
 from ..errors import PerformanceWarning
 from ..outcome import report
 from ..reductions import SERIAL
-from . import batched, multigrid, triangular
+from . import batched, gridcg, multigrid, triangular
 from .iteration import iterate
 from .recycling import Recycler
 from .watchdog import GIVEN_UP
@@ -131,7 +131,8 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
         raise ValueError("recycle is for one matrix A in one process")
     watched = not (M is None or isinstance(M, str) or hasattr(M, "for_system"))
     M, note = _preconditioner(k, M, system, options.check)
-    result = iterate("cg", k, system, M, rtol, atol, maxiter, options, comm, recycle=recycle, watched=watched)
+    kind = gridcg.State if gridcg.takes(system, M, comm, recycle) else None
+    result = iterate("cg", k, system, M, rtol, atol, maxiter, options, comm, recycle=recycle, watched=watched, kind=kind)
     return replace(result, message=f"{result.message} {note}") if note else result
 
 

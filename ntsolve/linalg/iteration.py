@@ -22,12 +22,12 @@ from .watchdog import Log, Watchdog
 _VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
 
 
-def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL, *, recycle=None, watched=False):
+def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL, *, recycle=None, watched=False, kind=None):
     """The solve of a `LinearSystem`, for whichever solver is called `name`; M is None, "jacobi" or an `Operator`.
 
-    Where M is `watched`, it is given up for Jacobi's when that makes more progress.
+    Where M is `watched`, it is given up for Jacobi's when that makes more progress. `kind` is the `State` to use.
     """
-    state = State(k, system, M, rtol, atol, comm, recycle=recycle, watched=watched)
+    state = (kind or State)(k, system, M, rtol, atol, comm, recycle=recycle, watched=watched)
     guard = None
     if watched:
         guard = Watchdog(state, lambda M: State(k, system, M, rtol, atol, comm, watched=True))
@@ -68,31 +68,11 @@ class State:
         self.M = None if isinstance(M, str) else M
         xp, b = k.xp, system.b
         batch, n = b.shape
-        b_norm = self.b_norm = comm.norm(k.to_host(operators.norms(k, b)))
-        with np.errstate(all="ignore"):
-            self.tolerance = np.maximum(rtol * b_norm, atol)
-            # A x, near b, is rounded: a residual is only known to that, and success must not be due to it
-            self.goal = self.tolerance - 0.5 * np.finfo(b.dtype).eps * b_norm
-        x, r = system.x0, b.copy()
-        if x is None:
-            x, self.residual = xp.zeros_like(b), b_norm.copy()
-        else:
-            x[xp.asarray(b_norm == 0)] = 0  # the solution, whatever the start
-            self.residual = comm.norm(k.to_host(operators.true_residual(k, system, x, r)))
-        size = np.maximum(b_norm, self.residual)
-        exponent = np.frexp(np.where(np.isfinite(size) & (size > 0), size, 1.0))[1] - 1
-        self.scale = np.ldexp(np.ones(batch), exponent)
+        x, r, exponent = self.measure(rtol, atol)
         self._up, self._down = xp.asarray(exponent)[:, None], xp.asarray(-exponent)[:, None]
         with np.errstate(all="ignore"):
-            self.x, self.r, self.p = xp.ldexp(x, self._down), xp.ldexp(r, self._down), xp.zeros_like(b)
-
-        self.start = self.seen = self.residual
-        self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
-        self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
-        self.nit = np.zeros(batch, dtype="int64")
-        self.active = np.zeros(batch, dtype=bool)
-        self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
-        self.tol2 = xp.zeros(batch)
+            self.r, self.p = xp.ldexp(r, self._down), xp.zeros_like(b)
+            self.x = xp.zeros_like(b) if x is None else xp.ldexp(x, self._down)
 
         self.dinv = None
         if isinstance(M, str):
@@ -103,13 +83,9 @@ class State:
             broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
             self.status[broken] = int(Status.INDEFINITE_OPERATOR)  # a diagonal entry is p.Ap for a unit vector p
         self.work = xp.empty(workspace_shape(batch, n))
-        # row 0 is what a block of iterations starts from, row j what its iteration j leaves
-        self.rr, self.rz = xp.zeros((LONGEST_BLOCK + 1, batch)), xp.zeros((LONGEST_BLOCK + 1, batch))
         self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros_like(self.rr), xp.zeros(batch)
         self.z = None if self.M is None else xp.zeros_like(b)
         self.rd = self.rz if self.M is None else xp.zeros_like(self.rr)
-        self.moved = False  # x is not where it was at the start, whatever nit says
-        self.collecting = False
         self.size = None  # power of two that M r is multiplied by, so that (M r, A M r) is in range
         if watched:
             diagonal = self._diagonal()
@@ -117,6 +93,39 @@ class State:
         self.space = recycle and recycle.space(k, system, self._diagonal())
         if self.space:
             self.space.prepare(batch, self.dinv if self.M is None else None)
+
+    def measure(self, rtol, atol):
+        """What is asked of each system, and where it starts: x0 or None, b - A x0, and the exponents of their sizes."""
+        k, xp, comm, b = self.k, self.k.xp, self.comm, self.system.b
+        batch = len(b)
+        b_norm = self.b_norm = comm.norm(k.to_host(operators.norms(k, b)))
+        with np.errstate(all="ignore"):
+            self.tolerance = np.maximum(rtol * b_norm, atol)
+            # A x, near b, is rounded: a residual is only known to that, and success must not be due to it
+            self.goal = self.tolerance - 0.5 * np.finfo(b.dtype).eps * b_norm
+        x, r = self.system.x0, b
+        if x is None:
+            self.residual = b_norm.copy()
+        else:
+            x[xp.asarray(b_norm == 0)] = 0  # the solution, whatever the start
+            r = xp.empty_like(b)
+            self.residual = comm.norm(k.to_host(operators.true_residual(k, self.system, x, r)))
+        size = np.maximum(b_norm, self.residual)
+        exponent = np.frexp(np.where(np.isfinite(size) & (size > 0), size, 1.0))[1] - 1
+        self.scale = np.ldexp(np.ones(batch), exponent)
+
+        self.start = self.seen = self.residual
+        self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
+        self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
+        self.nit = np.zeros(batch, dtype="int64")
+        self.active = np.zeros(batch, dtype=bool)
+        self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
+        self.tol2 = xp.zeros(batch)
+        self.moved = False  # x is not where it was at the start, whatever nit says
+        self.collecting = False
+        # row 0 is what a block of iterations starts from, row j what its iteration j leaves
+        self.rr, self.rz = xp.zeros((LONGEST_BLOCK + 1, batch)), xp.zeros((LONGEST_BLOCK + 1, batch))
+        return x, r, exponent
 
     def _diagonal(self):
         """Of A, (batch, n) or (1, n), or None where A does not give it, or it is not positive."""
@@ -133,8 +142,8 @@ class State:
             self.A.settle(x)
             return x
 
-    def begin(self):
-        """Start the iteration, anew or again, for systems that it can help; False where there is none.
+    def choose(self):
+        """Whether there are systems that an iteration, anew or again, can help; `active` is which.
 
         Taking up b - A x again is worth it while that halves it.
         """
@@ -146,9 +155,13 @@ class State:
             self.status[unsolved & ~self.active] = int(Status.STALLED)
             self._last = self.seen = self.residual
             # the recurrence aims a little lower than needed, and no lower than what rounding leaves of b - A x
-            floor = 0.1 * np.finfo(self.r.dtype).eps * np.maximum(self.b_norm, self.residual)
+            floor = 0.1 * np.finfo(self.system.b.dtype).eps * np.maximum(self.b_norm, self.residual)
             self.aim2 = (np.maximum(0.999 * self.goal, floor) / self.scale) ** 2  # infinite for a huge atol
-        if not self.active.any():
+        return bool(self.active.any())
+
+    def begin(self):
+        """Start the iteration where `choose` sees use in it."""
+        if not self.choose():
             return False
         k, (rr, rz) = self.k, (self.rr[0], self.rz[0])
         self.rest()
@@ -288,9 +301,13 @@ class State:
     def verify(self):
         """b - A x, computed from the problem as the caller gave it; it is what a next round starts from."""
         if self.moved or self.nit.any():
-            r = self.k.xp.empty_like(self.r)
+            r = self.k.xp.empty_like(self.system.b)
             norms = operators.true_residual(self.k, self.system, self.solution(), r)
             self.residual = self.comm.norm(self.k.to_host(norms))
             self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
-            with np.errstate(all="ignore"):
-                self.r[...] = self.k.xp.ldexp(r, self._down)
+            self.take_up(r)
+
+    def take_up(self, r):
+        """Let the next round start from b - A x."""
+        with np.errstate(all="ignore"):
+            self.r[...] = self.k.xp.ldexp(r, self._down)
