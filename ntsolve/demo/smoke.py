@@ -187,7 +187,7 @@ def draw(path, box, matrix, b, table):
     norm = np.linalg.norm(b)
     ours = ntsolve.cg(box.pressure, b, M="multigrid", rtol=RTOL).history / norm
     theirs = [1.0]
-    scipy_cg(matrix, b, lambda p: theirs.append(np.linalg.norm(b - matrix @ p) / norm))
+    scipy_cg(matrix, b, lambda p: theirs.append(float(np.linalg.norm(b - matrix @ p) / norm)))
 
     figure = Figure(figsize=(13, 5.2), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)  # no window, no global state

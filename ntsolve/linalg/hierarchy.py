@@ -10,10 +10,12 @@ nonsingular part, where the operator is singular).
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..kernels.contracts import cycle as layout
+from ..kernels.contracts import split as layout
+from ..kernels.contracts.cycle import small_levels
 
 STRONG = 0.4
 BOTTOM = 64  # cells of the coarsest level, about
@@ -56,7 +58,8 @@ def plan(sizes, strength, wrap=(0, 0, 0), alpha=0.5):
     sizes, strength = list(sizes), list(strength)
     if any(w and n % s for n, w, s in zip(sizes, wrap, PERIODIC, strict=True)):
         return None
-    all_sizes, factors = [tuple(sizes)], []
+    all_sizes: list[Any] = [tuple(sizes)]
+    factors: list[Any] = []
     while math.prod(sizes) > BOTTOM:
         able = [n > 2 and (not w or n % (2 * s) == 0) for n, w, s in zip(sizes, wrap, PERIODIC, strict=True)]
         most = max((c for c, a in zip(strength, able, strict=True) if a), default=None)
@@ -80,6 +83,15 @@ def strengths(k, A):
     return three(sums, 0.0)
 
 
+def contrasts(k, A):
+    """The largest face along each axis over the smallest open one."""
+    if A.kind == "mask":
+        return (1.0,) * A.ndim
+    tops = [float(f.max()) for f in A.faces]
+    least = [float(k.xp.where(f > 0, f, np.inf).min()) for f in A.faces]
+    return [top / low if top > 0 else 1.0 for top, low in zip(tops, least, strict=True)]
+
+
 class Levels:
     """The stencils of all levels of a GridOperator under given weights, and the inverse of the coarsest.
 
@@ -95,7 +107,8 @@ class Levels:
     """
 
     def __init__(self, k, A, layout_plan, weights):
-        self.k, self.plan, self.weights = k, layout_plan, weights
+        self.k, self.grid, self.plan, self.weights = k, A, layout_plan, weights
+        self.scale = coefficient_scale(k, A)
         self.batch = A.batch_shape[0] if A.batch_shape else 1
         sizes, factors, wrap = layout_plan.sizes, layout_plan.factors, layout_plan.wrap
         self.first_small = next((i for i, s in enumerate(sizes) if i and math.prod(s) <= SMALL), len(sizes) - 1)
@@ -137,22 +150,36 @@ class Levels:
 
     def _small(self, given, sizes, factors, wrap, stencils):
         xp = self.k.xp
-        levels, cells, self.room = layout.small_levels(sizes, factors, wrap)
+        levels, cells, self.room = small_levels(sizes, factors, wrap)
         weights = np.array([self.relaxation(self.first_small + i) for i in range(len(sizes))], dtype="float32")
         parts = [part.reshape(self.batch, -1) for stencil in stencils for part in stencil]
         stencil = xp.concatenate(parts, axis=1) if parts else xp.zeros((self.batch, 0), "float32")
         natural = [self.k.to_host(part) for part in (given[1:] if given[0] is None else _open(xp, given[0], wrap))]
-        inverse = xp.asarray(dense_inverse(*natural, wrap))
+        inverse = xp.asarray(dense_inverse(*natural))
         self.small = (xp.asarray(levels), xp.asarray(weights), stencil, inverse, xp.asarray(cells))
 
 
 class Hierarchy:
-    """A cycle ready to be applied to `batch` vectors at a time: the levels, and memory for the vectors on each."""
+    """A cycle ready to be applied to `batch` vectors at a time: the levels, and memory for the vectors on each.
+
+    Attributes
+    ----------
+    grid : GridOperator
+    scale : float
+        The cycle approximates the inverse of scale A.
+    layout : (nx, ny, nz)
+    split_shape : (2, X, Y, H)
+        Of its vectors, without the batch.
+    wrap : three of 0 or 1
+    stencil : (d, fx, fy, fz) or None
+        Of scale A on the finest level; None where that is the only one.
+    """
 
     def __init__(self, levels, batch):
         self.levels, self.k = levels, levels.k
         xp, sizes = self.k.xp, levels.plan.sizes
-        self.sizes = sizes[0]
+        self.batch, self.grid, self.scale, self.wrap = batch, levels.grid, levels.scale, levels.plan.wrap
+        self.layout, self.split_shape = sizes[0], layout.split_shape(*sizes[0])
         self.stencil = levels.stencils[0] if levels.stencils else None
         coarse = [(batch, *layout.split_shape(*s)) for s in sizes[1 : levels.first_small + 1]]
         self._coarse = [(xp.zeros(shape, "float32"), xp.zeros(shape, "float32")) for shape in coarse]
@@ -231,7 +258,7 @@ def _open(xp, d, wrap):
     return *faces, d - sum(face + xp.roll(face, 1, axis) for axis, face in zip((1, 2, 3), faces, strict=True))
 
 
-def dense_inverse(fx, fy, fz, s, wrap):
+def dense_inverse(fx, fy, fz, s):
     """(batch, n, n) float32: the inverses of small stencils, of their nonsingular parts where they are singular."""
     batch, *sizes = s.shape
     n = math.prod(sizes)

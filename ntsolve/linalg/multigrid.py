@@ -23,16 +23,16 @@ import threading
 
 import numpy as np
 
-from .. import validate
+from .. import operators, validate
 from ..dispatch import kernels_for
-from ..kernels.contracts import cycle as layout
+from ..kernels.contracts import split as layout
 from . import grid_rows, hierarchy
 from . import weights as weight_sets
-from .aggregation import Aggregation, contrast
+from .aggregation import Aggregation
 from .grid import GridOperator
 
 CONTRAST = 30.0  # of faces, above which cells are joined along strong faces
-MERGED = 0.1  # share of the pairs joined by a coarsening that walls part, above which the same is done
+MERGED = 0.06  # share of the pairs joined below the finest level that walls part, above which the same is done
 SLOW = 0.62  # fall of the residual an iteration, over the last few, that asks for a change
 LOOK = 3  # iterations from one look to the next
 _OTHERS = 4  # hierarchies kept for calls of matvec, at most
@@ -99,15 +99,15 @@ class LearnedMultigrid:
         with kernels_for(A=self.grid.mask) as k:
             self._plan = self._planned(k)
             self._scale = hierarchy.coefficient_scale(k, self.grid)
-            why = self._against_blocks() if coarsening == "auto" else None
+            why = self._against_blocks(k) if coarsening == "auto" else None
             if coarsening == "aggregation" or why:
                 self._aggregate(found, why or "asked for")
             else:
                 if self._plan is None:
                     raise ValueError('coarsening: a periodic axis of this length takes "auto" or "aggregation"')
-                self._block(k, found, "the family of the operator" if self._free[0] else "asked for")
-                if self._free[1] and max(self._levels.merged, default=0) > MERGED:
-                    self._aggregate(found, f"walls part {max(self._levels.merged):.0%} of the blocks of a level")
+                parted = self._block(k, found, "the family of the operator" if self._free[0] else "asked for")
+                if self._free[1] and sum(parted) > MERGED:
+                    self._aggregate(found, f"walls part {max(parted):.0%} of the blocks of a level")
 
     # ---- what is chosen ---------------------------------------------------------------------------------------------
 
@@ -116,19 +116,22 @@ class LearnedMultigrid:
         sizes, wrap = hierarchy.three(A.grid_shape), hierarchy.three(tuple(map(int, A.periodic)), 0)
         return hierarchy.plan(sizes, hierarchy.strengths(k, A), wrap)
 
-    def _against_blocks(self):
+    def _against_blocks(self, k):
         """Why not to join cells in blocks, or None."""
         if self._plan is None:
             return "a periodic axis cannot be halved often enough"
-        if self.grid.kind == "coefficient" and (found := contrast(self.grid)) > CONTRAST:
-            return f"contrast of {found:.1e}"
-        return None
+        found = max(hierarchy.contrasts(k, self.grid))
+        return f"contrast of {found:.1e} along an axis" if found > CONTRAST else None
 
     def _block(self, k, weights, why):
-        self._levels = hierarchy.Levels(k, self.grid, self._plan, weights)
-        self._aggregation, self._idle = None, []
+        """Join cells in blocks; the share of those that walls part, on the two levels below the finest."""
+        levels = hierarchy.Levels(k, self.grid, self._plan, weights)
+        self._levels: hierarchy.Levels | None = levels
+        self._aggregation: Aggregation | None = None
+        self._idle = []
         self.weights, self.why, self.coarsening = weights, why, "blocks"
         self.levels = list(self._plan.sizes)
+        return levels.merged[:2]
 
     def _aggregate(self, weights, why):
         self._aggregation = Aggregation(self.grid)
@@ -185,7 +188,7 @@ class LearnedMultigrid:
 
     def matvec_rows(self, k, r, z):
         """z = M r for rows (batch, cells) of whole grids, zero outside the mask."""
-        if self._levels is None:
+        if self._aggregation is not None:
             self._aggregation.matvec_rows(k, r, z)
             return
         batch, sizes = r.shape[0], self._plan.sizes[0]
@@ -204,6 +207,18 @@ class LearnedMultigrid:
         with self._lock:
             if cycle.levels is self._levels and len(self._idle) < _OTHERS:
                 self._idle.append(found)
+
+    def for_system(self, k, system):
+        """The operator for a solve with `system`; a TypeError or ValueError where it does not fit."""
+        if self.grid.backend != k.NAME:
+            raise TypeError(f"arrays on different devices: M on {self.grid.backend}, b on {k.NAME}")
+        if system.complex:
+            raise TypeError("M is a real multigrid cycle, A and b are complex")
+        on_grid = isinstance(system.A, grid_rows.Grid)
+        order = system.A.grid.shape[-1] if on_grid else system.A.n
+        if order != self.shape[-1] or (on_grid and system.A.grid.grid_shape != self.grid.grid_shape):
+            raise ValueError(f"M is a cycle for {self.grid!r}, A has order {order}")
+        return Applied(k, self, system.A.n, system.A.dtype, on_grid)
 
     def matvec(self, r):
         """M r.
@@ -245,6 +260,32 @@ class LearnedMultigrid:
         return f"LearnedMultigrid({sizes}; {self.coarsening}, weights {self.weights.name}: {self.why})"
 
 
+class Applied(operators.Operator):
+    """A LearnedMultigrid in one solve, on rows of cells or on vectors; it looks at how the residuals fall.
+
+    Not `fixed`, so that it may become another one on the way.
+    """
+
+    capturable = False
+
+    def __init__(self, k, M, n, dtype, on_grid):
+        super().__init__(k, n, dtype)
+        self.M, self.on_grid, self._norms = M, on_grid, []
+
+    def matvec(self, x, y):
+        if len(self._norms) <= self.M.watch_until:
+            self._norms.append(self.k.to_host(operators.norms(self.k, x)))
+            if len(self._norms) % LOOK == 1 and self.M.confirm(self._norms):
+                self._norms = self._norms[-1:]
+        if self.on_grid:
+            self.M.matvec_rows(self.k, x, y)
+        else:
+            y[...] = self.M.matvec(x)
+
+    def restart(self):
+        self._norms = []
+
+
 def recognised(A):
     """A as a GridOperator, if it is one, or a sparse matrix that is the stencil of one; else None."""
     if isinstance(A, GridOperator):
@@ -255,6 +296,20 @@ def recognised(A):
         return GridOperator.from_csr(A)
     except ValueError:
         return None
+
+
+def for_cg(A):
+    """(GridOperator, LearnedMultigrid) for `cg` with M="multigrid".
+
+    Raises
+    ------
+    ValueError
+        Where A is no grid operator.
+    """
+    grid = recognised(A)
+    if grid is None:
+        raise ValueError('M="multigrid" needs A to be a GridOperator, or a sparse matrix that is the stencil of a grid')
+    return grid, LearnedMultigrid(grid)
 
 
 def _grid(A):

@@ -121,7 +121,8 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
         options = {"seed": np.nan, "randn": lambda *shape: rng.standard_normal(shape), "popsize": POPULATION,
                    "verbose": -9, "maxiter": np.inf}  # fmt: skip
         search = cma.CMAEvolutionStrategy(start, SIGMA, options)
-        history, evaluations = [], 0
+        history: list = []
+        evaluations = 0
         for _ in range(generations):
             if time.perf_counter() - began >= time_limit:
                 break
@@ -138,8 +139,8 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
         if evaluations:
             finalists.append((judge(center, everything).mean(), center))
     best, found = min(finalists, key=lambda pair: pair[0])
-    history = np.array(history).reshape(-1, 3)
-    return Training(decode(found), history, float(untrained.mean()), float(best), evaluations)
+    curve = np.array(history).reshape(-1, 3)
+    return Training(decode(found), curve, float(untrained.mean()), float(best), evaluations)
 
 
 def decode(t):
@@ -184,7 +185,7 @@ class _Judge:
         def one(index):
             A, b = self.systems[index]
             with config(threads=1):
-                return fractional_iterations(A, b, LearnedMultigrid(A, weights=weights), self.rtol)
+                return fractional_iterations(A, b, LearnedMultigrid(A, weights=weights, coarsening="blocks"), self.rtol)
 
         return np.array(list(self.pool.map(one, which)))
 
@@ -194,6 +195,10 @@ def _problem(place, A):
         raise TypeError(f"problems[{place}] must be a GridOperator, not {type(A).__name__}")
     if A.batch_shape:
         raise ValueError(f"problems[{place}] is a batch of operators; pass them one by one")
+    try:
+        LearnedMultigrid(A, weights="untrained", coarsening="blocks")
+    except ValueError as error:
+        raise ValueError(f"problems[{place}] has no cycle with weights to train: {error}") from error
     return A
 
 

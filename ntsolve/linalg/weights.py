@@ -118,9 +118,9 @@ def shipped(family):
 
 def _parse(content, name):
     try:
+        if not content.startswith(b"PK"):
+            raise ValueError("not an archive")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise ValueError("a single array")
             if sum(entry.file_size for entry in archive.zip.infolist()) > _LARGEST:
                 raise ValueError("it unpacks to more than weights are")
             arrays = {key: archive[key] for key in archive.files}
