@@ -240,15 +240,16 @@ class State:
         """(1) - (3), `steps` times, in one kernel."""
         kernel(self.dinv, self.tol2, steps, self.x, self.r, self.p, self.q, self.rr, self.rz)
 
-    def rounds(self, watch, guard=None):
-        """Iterate until nothing is left that this can solve, or `watch` says so."""
+    def rounds(self, watch, guard=None, *, begun=False):
+        """Iterate until nothing is left that this can solve, or `watch` says so; the first round may have begun."""
         plain = (self.M is None or (self.M.fixed and self.M.capturable)) and self.comm is SERIAL and not self.space
         kernel = self.A.steps_kernel() if plain and self.M is None and not self.watched else None
         if kernel is not None:
             iterate = functools.partial(self.small_block, kernel)
         else:
             iterate = self.k.Replay(self.iteration, capturable=plain and self.A.capturable)
-        while self.begin():
+        while begun or self.begin():
+            begun = False
             while self.active.any() and watch.going():
                 self.advance(iterate, watch.block(exact=kernel is not None), watch)
                 if guard is not None:
@@ -267,7 +268,8 @@ class State:
         iterate(steps)
         if self.watched:
             after = slice(1, steps + 1)
-            self.log.note(*(self.k.to_host(v) for v in (self.rz[:steps], self.pq[after], self.rd[after])))
+            rows = self.rz[:steps], self.pq[after], self.rd[after], self.rr[after]
+            self.log.note(*(self.k.to_host(v) for v in rows))
         self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
         rows = self.k.to_host(self.rr[1 : steps + 1])
         running = ((rows > self.aim2) & (rows <= HOPELESS)).sum(0)
@@ -291,6 +293,19 @@ class State:
         # in exact arithmetic the residual grows by the square root of the condition number at most
         self.status[self.active & (self.status == 0) & (last > HOPELESS)] = int(Status.BREAKDOWN)
         self.active = self.active & (last > self.aim2) & (self.status == 0)
+
+    @property
+    def begun(self):
+        """Whether a round has been begun."""
+        return bool(np.isfinite(self._last).any())
+
+    def resume(self, systems):
+        """Go on with these systems of a round that has begun; whether there was one."""
+        if self.begun:
+            rr = self.k.to_host(self.rr[0])
+            self.active = systems & (self.status == 0) & (rr > self.aim2)
+            self.rest()
+        return self.begun
 
     def begin_at(self, other, systems):
         """Let the next round begin where another run of these systems is."""

@@ -25,6 +25,8 @@ from ..result import Status
 
 FIRST = 4  # iterations of either before they are compared
 SHARE = 8  # of M for one of the rival, later on
+LONG = 24  # iterations with M, from which it is seen whether it stands still
+STILL = 0.1  # of what was gained in all, in the second half: less is a reason to let the rival catch up
 MARGIN = 1.01  # that the rival must be ahead by
 NEAR = 8  # iterations from the end, at the present rate, M is left alone
 GIVEN_UP = "M was given up"
@@ -36,11 +38,11 @@ class Log:
     """The progress of each system (batch,): what each iteration gained, and what is in reach."""
 
     def __init__(self, batch):
-        self.gains, self.reach, self.alphas = np.zeros((0, batch)), np.zeros((0, batch)), np.zeros((0, batch))
+        self.gains, self.reach, self.alphas, self.residuals = np.zeros((4, 0, batch))
         self.head = np.zeros(batch)  # gained before the first iteration, by deflation
 
-    def note(self, rz, pq, rd):
-        """Rows of a block of iterations: (r, z) before each, (p, A p), and (r, D^-1 r) after it."""
+    def note(self, rz, pq, rd, rr):
+        """Rows of a block of iterations: (r, z) before each, (p, A p), and (r, D^-1 r) and (r, r) after it."""
         with np.errstate(all="ignore"):
             alphas = rz / pq
             gains = alphas * rz
@@ -48,10 +50,15 @@ class Log:
         self.gains = np.concatenate([self.gains, np.where(good, gains, 0.0)])
         self.alphas = np.concatenate([self.alphas, np.where(good, alphas, np.inf)])
         self.reach = np.concatenate([self.reach, np.where(np.isfinite(rd), rd, 0.0)])
+        self.residuals = np.concatenate([self.residuals, np.sqrt(abs(rr))])
 
     def gained(self, steps):
         """By the first iterations, or by all."""
         return self.head + self.gains[:steps].sum(axis=0)
+
+    def lately(self, steps):
+        """By the last iterations."""
+        return self.gains[-steps:].sum(axis=0)
 
 
 class Watchdog:
@@ -75,7 +82,7 @@ class Watchdog:
         self.next = m + max(1, m // 4)
         if self.rival is None and self._nearly_done(m):
             return
-        self._race(max(FIRST, m // SHARE), watch)
+        self._race(max(FIRST, m if self._stands_still(m) else m // SHARE), watch)
         j = len(self.rival.log.gains)
         if j:
             self._compare(j, m)
@@ -105,6 +112,14 @@ class Watchdog:
             left = m * np.log(wanted) / np.log(done)
         return bool(((left >= 0) & (left <= max(NEAR, m // 4)) | ~state.active).all())
 
+    def _stands_still(self, m):
+        """Whether a system has gained little, and its residual has not fallen, in the second half of the iterations."""
+        if m < LONG:
+            return False
+        log, half = self.state.log, m // 2
+        slow = log.lately(m - half) < STILL * log.gained(None)
+        return bool((slow & (log.residuals[-1] > 0.5 * log.residuals[:half].min(axis=0)) & self.state.active).any())
+
     def _race(self, steps, watch):
         """Let the rival do so many iterations in all."""
         if self.rival is None:
@@ -124,7 +139,7 @@ class Watchdog:
         ahead = rival.log.gained(j) > MARGIN * state.log.gained(j)
         window = max(FIRST, m // SHARE)
         least = 0.5 * rival.log.alphas.min(axis=0) * state.log.reach[-window:].sum(axis=0)
-        idle = state.log.gains[-window:].sum(axis=0) < least
+        idle = state.log.lately(window) < least
         solved = ~rival.active & (rival.status == 0)
         self._lose(state.active & (ahead | solved), 1)
         self._lose(state.active & idle, 2)
@@ -144,10 +159,14 @@ class Watchdog:
             self._call()
         rival = self.rival
         rival.status[~lost], rival.seen = int(Status.CONVERGED), np.where(lost, rival.seen, state.seen)
-        rival.begin_at(state, lost & (state.log.gained(None) > rival.log.gained(None)))
+        # a rival that has done half of M's iterations goes on as it is: a restart may lose more than M is ahead by
+        young = 2 * len(rival.log.gains) < len(state.log.gains)
+        further = lost & (state.log.gained(None) > rival.log.gained(None)) & young
+        if further.any():
+            rival.begin_at(state, further)
         rival.watched = False
         if watch.status is None:
-            rival.rounds(watch)
+            rival.rounds(watch, begun=not further.any() and rival.resume(lost))
 
     @property
     def given_up(self):
