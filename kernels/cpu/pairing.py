@@ -12,7 +12,9 @@ from .pool import JIT
 
 STRONG = 0.25  # of the strongest coupling of a row: weaker ones make no pair
 DOMINANT = 5.0  # a diagonal so many times the couplings of its row leaves nothing for coarser levels to do
-ALONE = -1
+CROWDED = 4  # of one pass in an aggregate: no more join it
+NARROW = 3  # couplings of a node of a corridor, at most
+FREE, ALONE = -2, -1
 
 
 @njit(**JIT)
@@ -53,34 +55,54 @@ def graph_of_faces(cells, number, cz, cy, cx, shape):
 def pair(indptr, indices, weights, diag):
     """(aggregate of each node, how many there are): pairs with the strongest free neighbour; what is left over joins.
 
-    ALONE is the aggregate of nodes that need no coarser level.
+    ALONE is the aggregate of nodes that need no coarser level. Nodes are taken in their order, but along corridors from
+    where a pair ends, so that few are left over there.
     """
     n = indptr.size - 1
-    aggregate = np.full(n, -2, np.int32)
-    count = 0
-    for i in range(n):
-        if aggregate[i] != -2:
+    aggregate, size = np.full(n, FREE, np.int32), np.zeros(n, np.int32)
+    queue, head, tail = np.empty(indices.size, np.int32), 0, 0
+    count = place = 0
+    while place < n or head < tail:
+        if head < tail:
+            i = queue[uint64(head)]
+            head += 1
+        else:
+            i = place
+            place += 1
+        if aggregate[uint64(i)] != FREE:
             continue
-        most = total = strength = 0.0
-        strongest = free = -1
+        most = total = strength = best = 0.0
+        mate = host = -1
         for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
-            j, w = indices[k], weights[k]
+            w = weights[k]
             total += w
-            if aggregate[uint64(j)] == ALONE:
+            a = aggregate[uint64(indices[k])]
+            if a == ALONE:
                 continue
-            if w > most:
-                most, strongest = w, j
-            if w > strength and aggregate[uint64(j)] == -2 and j != i:
-                strength, free = w, j
+            most = max(most, w)
+            if a == FREE:
+                if w > strength:
+                    strength, mate = w, indices[k]
+            elif w > best and size[a] < CROWDED:
+                best, host = w, a
         if total == 0.0 or diag[i] > DOMINANT * total:
             aggregate[i] = ALONE
-        elif free >= 0 and strength >= STRONG * most:
-            aggregate[i] = aggregate[free] = count
+        elif mate >= 0 and strength >= STRONG * most:
+            aggregate[i] = aggregate[mate] = count
+            size[count] = 2
             count += 1
-        elif strongest >= 0 and aggregate[strongest] >= 0:
-            aggregate[i] = aggregate[strongest]
+            for node in (i, mate):
+                for k in range(uint64(indptr[node]), uint64(indptr[node + 1])):
+                    j = indices[k]
+                    if aggregate[j] == FREE and indptr[j + 1] - indptr[j] <= NARROW and tail < queue.size:
+                        queue[tail] = j
+                        tail += 1
+        elif host >= 0 and best >= STRONG * most:
+            aggregate[i] = host
+            size[host] += 1
         else:
             aggregate[i] = count
+            size[count] = 1
             count += 1
     return aggregate, count
 

@@ -29,7 +29,7 @@ from . import grid_rows
 
 THETA = 0.6
 ONCE, TWICE = 2 / THETA - 1 / THETA**2, 1 / THETA**2  # (2), as a sum of what one and another cycle find
-BOTTOM = 160  # unknowns that are solved for directly
+BOTTOM = 256  # unknowns that are solved for directly
 SMALL = 4096  # unknowns of a level from which on one call does all the rest
 
 

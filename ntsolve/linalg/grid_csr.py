@@ -16,6 +16,7 @@ from . import grid_faces, grid_places
 ADVICE = (
     "a symmetric matrix is needed whose off-diagonal entries are <= 0 and lead to the next cells of a 2-D or 3-D grid"
 )
+UNKNOWN = f"A is not recognised as the matrix of a grid: {ADVICE}, in C order. Pass grid_shape (and mask) if it is one"
 
 
 def matrix(A):
@@ -57,7 +58,7 @@ def read(A, grid_shape=None, mask=None):
         raise ValueError(f"A must be square and not empty, not {tuple(A.shape)}")
     validate.sparse_parts("A", A)
     A = A.tocsr()
-    if not A.has_canonical_format:
+    if not getattr(A, "has_canonical_format", True):
         A = A.copy()
         A.sum_duplicates()
     data = validate.numeric("A.data", A.data)
@@ -68,6 +69,7 @@ def read(A, grid_shape=None, mask=None):
         indptr, indices = (part.astype("int64" if part.dtype == np.int64 else "int32") for part in (A.indptr, A.indices))
         parts = (k.xp.ascontiguousarray(indptr), k.xp.ascontiguousarray(indices), k.xp.ascontiguousarray(data))
         periodic = cells = None
+        told = mask is not None or grid_shape is not None
         if mask is not None:
             mask = grid_faces.booleans("mask", mask, like=grid_shape)
             grid_shape = mask.shape
@@ -86,15 +88,17 @@ def read(A, grid_shape=None, mask=None):
                 if options is not None:
                     return options
             placed = grid_places.place(*(k.to_host(part) for part in parts))
-            if placed is None:
-                raise ValueError(f"A is not recognised as the matrix of a grid: {ADVICE}, in C order. "
-                                 "Pass grid_shape (and mask) if it is one")  # fmt: skip
-            grid_shape, cells = placed
-            cells, periodic = k.xp.asarray(cells), (False,) * len(grid_shape)
+            if placed is not None:
+                grid_shape, cells = placed
+                cells, periodic = k.xp.asarray(cells), (False,) * len(grid_shape)
+        if grid_shape is None:
+            raise ValueError(UNKNOWN)
         if len(grid_shape) not in (2, 3):
             raise ValueError(f"grid_shape must have 2 or 3 extents, not {grid_shape}")
         periodic = (True,) * len(grid_shape) if periodic is None else periodic
         options = _take(k, parts, grid_shape, cells, periodic)
+        if options is None and not told:
+            raise ValueError(UNKNOWN)
         if options is None:
             raise ValueError(f"A is not the matrix of a grid of shape {tuple(grid_shape)}: {ADVICE}")
         return options
