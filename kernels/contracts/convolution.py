@@ -79,7 +79,7 @@ def _unpool_cases(rng, dtype):
 
 @contract(cases=_unpool_cases, writes=("y",), rtol=SINGLE)
 def unpool_add(x, inside, y):
-    """y += inside times the x of the block that a cell is in; x (channels, ...) of `half` of y's shape, inside (1, ...)."""
+    """y += inside times the x of a cell's block; x (channels, ...) of `half` of y's shape, inside (1, ...)."""
     spread = x
     for axis in (1, 2, 3):
         spread = np.repeat(spread, 2, axis=axis)

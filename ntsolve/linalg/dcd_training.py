@@ -11,7 +11,7 @@ it is, for they cost nothing: q, A q are there; and there are many domains rathe
 the domain (Lan et al., "A Neural-Preconditioned Poisson Solver for Mixed Dirichlet and Neumann Boundary Conditions",
 ICML 2024).
 
-`train` is seeded. ``python -m bench.train_dcd 2`` and ``... 3`` made the weights that are shipped.
+`train` is seeded. `bench/_train_dcd.py` made the weights that are shipped.
 """
 
 import time
@@ -49,7 +49,9 @@ def random_domain(rng, shape):
         solid = ~mask if rng.random() < 0.2 else solid
     elif kind == 4:  # a tank: walls around, air above a wavy surface
         outside = [["neumann", "neumann"] for _ in range(dim)]
-        waves = sum(rng.uniform(-0.1, 0.1) * np.sin(2 * np.pi * (rng.uniform(0, 2) * a + rng.random())) for a in axes[1:])
+        waves = 0.0
+        for a in axes[1:]:
+            waves = waves + rng.uniform(-0.1, 0.1) * np.sin(2 * np.pi * (rng.uniform(0, 2) * a + rng.random()))
         mask = axes[0] < rng.uniform(0.5, 1.0) + waves
         mask[-1] = False
     if kind in (1, 4):
@@ -93,7 +95,8 @@ def apply(mask, diagonal, x):
     for axis in range(2, x.ndim):
         n = x.shape[axis]
         zero = torch.zeros_like(x.narrow(axis, 0, 1))
-        total = total - torch.cat([x.narrow(axis, 1, n - 1), zero], axis) - torch.cat([zero, x.narrow(axis, 0, n - 1)], axis)
+        after, before = x.narrow(axis, 1, n - 1), x.narrow(axis, 0, n - 1)
+        total = total - torch.cat([after, zero], axis) - torch.cat([zero, before], axis)
     return mask * total
 
 
@@ -150,7 +153,7 @@ class Network(nn.Module):
     def prepare(self, mask, open_faces, sink):
         pool = (functional.avg_pool2d, functional.avg_pool3d)[self.dim - 2]
         m, w, s = mask, mask - open_faces / (2 * self.dim), sink / (2 * self.dim)
-        gates = []
+        gates: list[tuple] = []
         while True:
             level = self.levels[min(len(gates), 2)]
             f = torch.relu(level.feature1(torch.cat([m, w, s], 1)))
@@ -186,7 +189,7 @@ class Pool:
 
     def __init__(self, rng, generator, shape, domains, live, longest):
         self.rng, self.generator, self.longest = rng, generator, longest
-        masks, faces, sinks = [], [], []
+        masks, faces, sinks = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
         for _ in range(domains):
             domain = random_domain(rng, shape)
             masks.append(domain[0])
@@ -301,42 +304,3 @@ def parameters(net, *, seed=1):
         net = {name: value.detach().numpy().copy() for name, value in net.state_dict().items()}
     net["levels.0.leave.weight"] *= np.median(factors.flatten().numpy())
     return net
-
-
-def solve(net, mask, diagonal, sink, b, rtol=1e-4, maxiter=100):
-    """The published iteration on stacks; iterations until each is solved."""
-    with torch.no_grad():
-        gates = net.prepare(mask, diagonal, sink)
-        r, past, first = b, [], inner(b, b)
-        scale = inner(mask, mask)
-        nit = torch.full((len(b),), maxiter)
-        for j in range(maxiter):
-            q = net(gates, r * (scale / inner(r, r).clamp_min(1e-30)).sqrt())
-            aq = apply(mask, diagonal, q)
-            for p1, ap1 in past:
-                part = inner(q, ap1) / inner(p1, ap1).clamp_min(1e-30)
-                q, aq = q - part * p1, aq - part * ap1
-            r = r - aq * (inner(q, r) / inner(q, aq).clamp_min(1e-30))
-            past = [*past[-1:], (q, aq)]
-            done = (inner(r, r) <= rtol**2 * first).flatten()
-            nit[done & (nit == maxiter)] = j + 1
-            if done.all():
-                break
-    return nit
-
-
-def plain_cg(mask, diagonal, b, rtol=1e-4, maxiter=2000):
-    """Iterations of CG on each of a stack of systems."""
-    r, p, first = b.double(), b.double(), inner(b.double(), b.double())
-    mask, diagonal = mask.double(), diagonal.double()
-    rr, nit = first, torch.full((len(b),), maxiter)
-    for j in range(maxiter):
-        ap = apply(mask, diagonal, p)
-        r = r - ap * (rr / inner(p, ap).clamp_min(1e-300))
-        new = inner(r, r)
-        done = (new <= rtol**2 * first).flatten()
-        nit[done & (nit == maxiter)] = j + 1
-        if done.all():
-            break
-        p, rr = r + p * (new / rr.clamp_min(1e-300)), new
-    return nit
