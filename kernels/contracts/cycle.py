@@ -135,7 +135,7 @@ def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, xb, ec, z, rz, work):
     """(4), (5), and rz = r.z: z from x_b, made on the way down, and the coarse correction ec, in one trip.
 
     r, z (batch, 2, X, Y, H), xb (batch, X, Y, H), ec (batch, 2, X', Y', H') float32, rz (batch,) float64; work, float64
-    (batch, 2, X), has a sum a plane. Ghost planes of z are left alone.
+    (batch, 2, X), has sums of parts of planes. Ghost planes of z are left alone.
     """
     dinv, faces = _level(d, fx, fy, fz)
     both = np.zeros_like(r)

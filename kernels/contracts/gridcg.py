@@ -62,7 +62,7 @@ def _direction_cases(rng, dtype):
         alpha[-1] *= batch > 1
         rz_old[0] *= split[1] != 3  # beta is not finite: p = z
         yield (*operator, z, before, alpha, rz, rz_old, x, np.zeros_like(before), np.full(batch, np.nan),
-               np.full((batch, split[1]), np.nan))  # fmt: skip
+               np.full((batch, 2, split[1]), np.nan))  # fmt: skip
 
 
 @contract(cases=_direction_cases, writes=("x", "p", "pq"), scratch=("work",), rtol=RTOL)
@@ -70,7 +70,7 @@ def grid_direction(d, fx, fy, fz, wrap, z, before, alpha, rz, rz_old, x, p, pq, 
     """(1): x += alpha before, p = z + beta before, with beta = 0 where rz / rz_old is not finite, and pq = p.Ap.
 
     z, before, p float32 and x float64 (batch, 2, X, Y, H), with zero ghosts, which stay; d, fx, fy, fz with 1 or batch
-    in front; alpha, rz, rz_old, pq (batch,) float64; work (batch, X) float64 has a sum a plane.
+    in front; alpha, rz, rz_old, pq (batch,) float64; work (batch, 2, X) float64 has sums of parts of planes.
     """
     with np.errstate(all="ignore"):
         beta = rz / rz_old
@@ -88,7 +88,7 @@ def _update_cases(rng, dtype):
         rz, pq = rng.uniform(0.5, 2, (2, batch))
         rr = np.full(batch, 2.0)
         yield (*operator, p, rz, pq, rr, np.full(batch, 1e-10), r, r.astype(np.float32), np.full(batch, np.nan),
-               np.full(batch, np.nan), np.full((batch, split[1]), np.nan))  # fmt: skip
+               np.full(batch, np.nan), np.full((batch, 2, split[1]), np.nan))  # fmt: skip
     split, batch, active = split_shape(3, 2, 5), 7, np.ones((1, 3, 2, 5), bool)
     d = np.zeros((1, *split), np.uint8)
     put(d, 6 * active.astype(np.uint8))
@@ -97,7 +97,7 @@ def _update_cases(rng, dtype):
     pq = np.array([1.0, 1.0, -1.0, np.nan, 1.0, 1.0, 1.0])
     rz = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
     yield (d, None, None, None, NEVER, p, rz, pq, rr, np.full(batch, 1e-10), r, r.astype(np.float32),
-           np.full(batch, np.nan), np.full(batch, np.nan), np.full((batch, split[1]), np.nan))  # fmt: skip
+           np.full(batch, np.nan), np.full(batch, np.nan), np.full((batch, 2, split[1]), np.nan))  # fmt: skip
 
 
 @contract(cases=_update_cases, writes=("r", "single", "alpha", "rr"), scratch=("work",), rtol=RTOL)
@@ -105,7 +105,7 @@ def grid_update(d, fx, fy, fz, wrap, p, rz, pq, rr_old, tol2, r, single, alpha, 
     """(2), and `single`, the new r in float32; a system that does not go on keeps r and single, and alpha is 0.
 
     p, single float32 and r float64 (batch, 2, X, Y, H), with zero ghosts, which stay; d, fx, fy, fz with 1 or batch in
-    front; rz, pq, rr_old, tol2, alpha, rr (batch,) float64; work (batch, X) float64 has a sum a plane.
+    front; rz, pq, rr_old, tol2, alpha, rr (batch,) float64; work (batch, 2, X) float64 has sums of parts of planes.
     """
     for s in range(len(r)):
         stop = verdict(rr_old[s], rz[s], pq[s], tol2[s])

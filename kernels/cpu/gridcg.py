@@ -142,8 +142,8 @@ def grid_direction(d, fx, fy, fz, wrap, z, before, alpha, rz, rz_old, x, p, pq, 
             beta = rz[s] / rz_old[s]
         beta = float(beta) if np.isfinite(beta) else 0.0
         _over_planes(_direction, shape, *own[s % len(own)], wrap, shape, z[s].reshape(-1), before[s].reshape(-1),
-                     float(alpha[s]), beta, x[s].reshape(-1), p[s].reshape(-1), work[s])  # fmt: skip
-        pq[s] = _plane_sums(work[s])
+                     float(alpha[s]), beta, x[s].reshape(-1), p[s].reshape(-1), work[s, 0])  # fmt: skip
+        pq[s] = _plane_sums(work[s, 0])
 
 
 @njit(**LANES_JIT)
@@ -185,8 +185,8 @@ def grid_update(d, fx, fy, fz, wrap, p, rz, pq, rr_old, tol2, r, single, alpha, 
             continue
         alpha[s] = rz[s] / pq[s]
         _over_planes(_update, shape, *own[s % len(own)], wrap, shape, p[s].reshape(-1), float(alpha[s]),
-                     r[s].reshape(-1), single[s].reshape(-1), work[s])  # fmt: skip
-        rr[s] = _plane_sums(work[s])
+                     r[s].reshape(-1), single[s].reshape(-1), work[s, 0])  # fmt: skip
+        rr[s] = _plane_sums(work[s, 0])
 
 
 # ---- between a caller's order and that of colours -------------------------------------------------------------------

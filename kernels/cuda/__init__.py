@@ -13,6 +13,7 @@ from .aggregation import (  # noqa: F401
 )
 from .batched import batched_cg  # noqa: F401
 from .convolution import convolve, pool_blocks, unpool_add  # noqa: F401
+from .cycle import cycle_down, cycle_small, cycle_up  # noqa: F401
 from .factors import cholesky, cholesky_solve, shift_factor  # noqa: F401
 from .fisher import combine_rows, gram, gram_columns, leverage, row_dots  # noqa: F401
 from .gibbs import (  # noqa: F401
@@ -37,6 +38,7 @@ from .grid import (  # noqa: F401
     remove_means,
     scatter_cells,
 )
+from .gridcg import grid_direction, grid_give, grid_take, grid_update  # noqa: F401
 from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
@@ -64,6 +66,7 @@ from .scaling import (  # noqa: F401
 )
 from .sketch import gram_csr, gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
+from .split import grid_join, grid_split, stencil_coarsen, stencil_split  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 from .triangular import ic0_factor, row_levels, two_sweeps  # noqa: F401
 

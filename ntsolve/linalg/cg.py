@@ -132,7 +132,8 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     watched = not (M is None or isinstance(M, str) or hasattr(M, "for_system"))
     M, note = _preconditioner(k, M, system, options.check)
     kind = gridcg.State if gridcg.takes(system, M, comm, recycle) else None
-    result = iterate("cg", k, system, M, rtol, atol, maxiter, options, comm, recycle=recycle, watched=watched, kind=kind)
+    result = iterate("cg", k, system, M, rtol, atol, maxiter, options, comm, recycle=recycle, watched=watched,
+                     kind=kind)  # fmt: skip
     return replace(result, message=f"{result.message} {note}") if note else result
 
 

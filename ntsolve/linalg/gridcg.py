@@ -79,7 +79,7 @@ class State(iteration.State):
         shape = (batch, *layout.split_shape(*self.sizes))
         self.x, self.r = xp.zeros(shape), xp.zeros(shape)
         self.single, self.z, self.p, self.before = (xp.zeros(shape, "float32") for _ in range(4))
-        self.pq, self.alpha, self.work = xp.zeros(batch), xp.zeros(batch), xp.zeros((batch, shape[2]))
+        self.pq, self.alpha, self.work = xp.zeros(batch), xp.zeros(batch), xp.zeros((batch, 2, shape[2]))
         if x is not None:
             k.grid_take(x.reshape(batch, *self.sizes), xp.asarray(1 / (self.scale * unit)), self.x, self.single)
         self._found = None
