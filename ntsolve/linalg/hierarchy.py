@@ -83,13 +83,24 @@ def strengths(k, A):
     return three(sums, 0.0)
 
 
-def contrasts(k, A):
-    """The largest face along each axis over the smallest open one."""
+def jumps(A, size):
+    """How many neighbours on a line of cells, on average, have diagonals that differ by more than a factor of `size`.
+
+    Of the axis that has the most of them. Every other line is looked at where there are many.
+    """
     if A.kind == "mask":
-        return (1.0,) * A.ndim
-    tops = [float(f.max()) for f in A.faces]
-    least = [float(k.xp.where(f > 0, f, np.inf).min()) for f in A.faces]
-    return [top / low if top > 0 else 1.0 for top, low in zip(tops, least, strict=True)]
+        return 0.0
+    most = 0.0
+    for axis in range(1, A.ndim + 1):
+        step = 2 if A.size > 100_000 else 1
+        lines = tuple(slice(None) if other in (0, axis) else slice(None, None, step) for other in range(A.ndim + 1))
+        d = A.diag.reshape(-1, *A.grid_shape)[lines]
+        here = d[(slice(None),) * axis + (slice(None, -1),)]
+        there = d[(slice(None),) * axis + (slice(1, None),)]
+        both = (here > 0) & (there > 0)
+        count = int((both & ((here > size * there) | (there > size * here))).sum())
+        most = max(most, count / max(1, int(both.sum())) * (A.grid_shape[axis - 1] - 1))
+    return most
 
 
 class Levels:

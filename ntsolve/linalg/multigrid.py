@@ -31,9 +31,10 @@ from . import weights as weight_sets
 from .aggregation import Aggregation
 from .grid import GridOperator
 
-CONTRAST = 30.0  # of faces, above which cells are joined along strong faces
+JUMP = {2: 1000.0, 3: 100.0}  # factor between the diagonals of neighbours, by dimension, that makes a jump
+JUMPS = 0.5  # of them on a line of cells, above which cells are joined along strong faces
 MERGED = 0.06  # share of the pairs joined below the finest level that walls part, above which the same is done
-SLOW = 0.62  # fall of the residual an iteration, over the last few, that asks for a change
+SLOW = 0.78  # fall of the residual an iteration, over the last few, that asks for a change
 LOOK = 3  # iterations from one look to the next
 _OTHERS = 4  # hierarchies kept for calls of matvec, at most
 
@@ -99,7 +100,7 @@ class LearnedMultigrid:
         with kernels_for(A=self.grid.mask) as k:
             self._plan = self._planned(k)
             self._scale = hierarchy.coefficient_scale(k, self.grid)
-            why = self._against_blocks(k) if coarsening == "auto" else None
+            why = self._against_blocks() if coarsening == "auto" else None
             if coarsening == "aggregation" or why:
                 self._aggregate(found, why or "asked for")
             else:
@@ -116,12 +117,13 @@ class LearnedMultigrid:
         sizes, wrap = hierarchy.three(A.grid_shape), hierarchy.three(tuple(map(int, A.periodic)), 0)
         return hierarchy.plan(sizes, hierarchy.strengths(k, A), wrap)
 
-    def _against_blocks(self, k):
+    def _against_blocks(self):
         """Why not to join cells in blocks, or None."""
         if self._plan is None:
             return "a periodic axis cannot be halved often enough"
-        found = max(hierarchy.contrasts(k, self.grid))
-        return f"contrast of {found:.1e} along an axis" if found > CONTRAST else None
+        size = JUMP[self.grid.ndim]
+        found = hierarchy.jumps(self.grid, size)
+        return f"{found:.2g} jumps by more than {size:g} on a line of cells" if found > JUMPS else None
 
     def _block(self, k, weights, why):
         """Join cells in blocks; the share of those that walls part, on the two levels below the finest."""

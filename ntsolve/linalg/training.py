@@ -145,9 +145,9 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
 
 def decode(t):
     """Weights from a point (4 LEVELS,) of the search space."""
-    t = np.asarray(t, dtype=float)
+    t = np.clip(np.asarray(t, dtype=float), -10, 10)
     relaxation = (2 / (1 + np.exp(-t[: 2 * LEVELS]))).reshape(LEVELS, 2)
-    faces, sink = 0.5 * np.exp(np.clip(t[2 * LEVELS :].reshape(2, LEVELS), -5, 5))
+    faces, sink = 0.5 * np.exp(t[2 * LEVELS :].reshape(2, LEVELS))
     return Weights(np.clip(relaxation, *RELAXATION), np.clip(faces, *OVERCORRECTION), np.clip(sink, *OVERCORRECTION),
                    "trained")  # fmt: skip
 
@@ -156,10 +156,12 @@ def fractional_iterations(A, b, M, rtol=1e-6, cap=CAP):
     """Iterations of cg until ||r|| <= rtol ||b||, where log ||r|| is linear between two; `cap` where it takes more."""
     result = cg(A, b, M=M, rtol=rtol, maxiter=cap, on_failure="ignore")
     norms = np.asarray(result.history, dtype=float)
-    fallen = np.log10(np.maximum(norms, 1e-300) / norms[0])
+    if norms[0] == 0:
+        return 0.0
+    fallen = np.log10(np.maximum(norms / norms[0], 1e-300))
     reached = np.flatnonzero(fallen <= np.log10(rtol))
-    if not reached.size or reached[0] == 0:
-        return float(cap) if norms[0] > 0 else 0.0
+    if not reached.size:
+        return float(cap)
     last = reached[0]
     before, after = fallen[last - 1], fallen[last]
     return float(last - 1 + (before - np.log10(rtol)) / (before - after))

@@ -27,10 +27,10 @@ def small(name, dtype="float64"):
     if name == "coefficients 2-D":
         return problems.white(rng, (15, 16), decades=1.0)
     if name == "unequal sides":
-        return problems.box((6, 7, 10), spacing=(1.0, 1.0, 0.1))
+        return problems.box((4, 5, 12), spacing=(1.0, 1.0, 0.1))
     if name == "periodic":
         return ntsolve.GridOperator.diffusion(rng.uniform(1, 3, (8, 16)), periodic=(True, False))
-    return problems.box((5, 5, 12), outside="neumann")
+    return problems.box((4, 5, 9), outside="neumann")
 
 
 NAMES = ("mask 3-D", "mask 2-D", "coefficients 3-D", "coefficients 2-D", "unequal sides", "periodic", "neumann")
@@ -112,11 +112,12 @@ def test_few_iterations_suffice(make, most):
 
 
 def families():
-    for shape in ((16, 16, 16), (40, 40)):
-        for number in range(4):
+    """Operator, shape, seed and options; on smaller grids fixed blocks do well whatever the coefficients."""
+    for shape in ((20, 20, 20), (72, 72)):
+        for number in range(3):
             yield problems.pressure, shape, number, {}
         for number, (make, decades) in enumerate(
-            (make, decades) for make in problems.COEFFICIENTS.values() for decades in (0.3, 1.0, 2.0, 5.0)
+            (make, decades) for make in problems.COEFFICIENTS.values() for decades in (0.5, 2.0, 5.0)
         ):
             yield make, shape, 10 + number, {"decades": decades}
 
