@@ -15,6 +15,9 @@ column numbers, members and aggregates count from the first row of all. It runs 
     BOTTOM  x = inverse r, dense, on the last level
 """
 
+import itertools
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -153,8 +156,8 @@ def _sparse_residual_cases(rng, dtype):
 @contract(cases=_sparse_residual_cases, writes=("t",))
 def sparse_residual(indptr, indices, weights, diag, x, r, t):
     """t = r - A x; t may be r."""
-    around = [(weights[low:high].astype(float) * x[indices[low:high]]).sum()
-              for low, high in zip(indptr[:-1], indptr[1:], strict=True)]  # fmt: skip
+    rows = [slice(low, high) for low, high in itertools.pairwise(indptr)]
+    around = [(weights[row].astype(float) * x[indices[row]]).sum() for row in rows]
     t[:] = r - (diag * x.astype(float) - np.array(around))
 
 
@@ -182,11 +185,12 @@ def _cycle_cases(rng, dtype):
         indices = np.concatenate([graph[1] + at for graph, at in zip(graphs, first[:-1], strict=True)])
         colours = np.concatenate([[0], np.cumsum([graph[4].size for graph in graphs])]).astype("int32")
         bounds = np.concatenate([graph[4] + at for graph, at in zip(graphs, first[:-1], strict=True)])
-        aggregate, starts, members = np.full(first[-1], -1), [np.zeros(sizes[0] + 1)], []
+        aggregate, starts = np.full(first[-1], -1), [np.zeros(sizes[0] + 1)]
+        members: list[Any] = []
         for level, n in enumerate(sizes[:-1]):
             mine, begin, rows = _joined(rng, n, sizes[level + 1])
             aggregate[first[level] : first[level + 1]] = np.where(mine >= 0, mine + first[level + 1], -1)
-            starts.append(begin[1:] + sum(map(len, members)))
+            starts.append(begin[1:] + sum(rows.size for rows in members))
             members.append(rows + first[level])
         diag = np.concatenate([graph[3] for graph in graphs])
         half = rng.standard_normal((sizes[-1], sizes[-1])) / sizes[-1]
@@ -204,7 +208,7 @@ def coarse_cycle(program, first, indptr, indices, weights, diag, dinv, colours, 
                  inverse, once, twice, x, r, y, t):  # fmt: skip
     """Run a program on small levels: r of the first level to x of the first level; x, r, y, t (rows of all,).
 
-    colours (levels + 1,) says which of `bounds` are those of a level; starts (rows + 1,) is of the level above each row.
+    colours (levels + 1,) says which of `bounds` are those of a level; starts (rows + 1,) is for the level above a row.
     """
     def sweep(level, backward):
         mine = bounds[colours[level] : colours[level + 1]]

@@ -178,7 +178,8 @@ def open_residual(open_faces, scale, wraps, x, b, r):
 def _face_residual_cases(rng, dtype):
     for unknown, operator in _small(_face_operators(rng, dtype)):
         for x in _vectors(rng, dtype, unknown):
-            for b in _right_sides(rng, _sum_faces(*operator, x), unknown, x):
+            cz, cy, cx, diag = operator
+            for b in _right_sides(rng, _sum_faces(cz, cy, cx, diag, x), unknown, x):
                 yield *operator, x, b, np.full_like(b, np.nan)
 
 
@@ -293,8 +294,8 @@ def csr_to_faces(indptr, indices, data, cells, wraps, match, cz, cy, cx, diag, f
     """The faces and the diagonal of a CSR matrix of order N whose unknown i is the cell at flat place cells[i].
 
     cz, cy, cx, diag (nz, ny, nx) are zero before. flaws (N,) uint8 is 1 for a row with an entry that is no face of its
-    cell, positive, not finite, or off its mirror image by more than `match` of it; balance (N,) int8 is the number of its
-    non-zero entries that lead forward less that of those that lead back: they add up to 0 if the matrix is symmetric.
+    cell, positive, not finite, or off its mirror image by more than `match` of it; balance (N,) int8 is the number of
+    its non-zero entries that lead forward less that of those that lead back: their sum is 0 if the matrix is symmetric.
     """
     faces = (cz, cy, cx)
     flaws[:], balance[:] = 0, 0

@@ -4,6 +4,8 @@ A sweep over one colour of a line is done over the whole line, with weight 0 on 
 of one colour of a sparse level have no couplings among themselves, so threads may share them.
 """
 
+import itertools
+
 import numpy as np
 from numba import njit, uint64
 
@@ -137,8 +139,7 @@ def _sweep_colour(first, last, low, high, indptr, indices, weights, dinv, r, x):
 
 
 def sparse_sweep(indptr, indices, weights, dinv, bounds, backward, r, x):
-    cuts = bounds.tolist()
-    pairs = list(zip(cuts[:-1], cuts[1:], strict=True))
+    pairs = list(itertools.pairwise(bounds.tolist()))
     for low, high in reversed(pairs) if backward else pairs:
         over_blocks(_sweep_colour, -(-(high - low) // _ROWS), _GRAIN, low, high, indptr, indices, weights, dinv, r, x)
 

@@ -1,8 +1,8 @@
 """Setup of an aggregation hierarchy, on the host for either backend: one pass each over a graph, sequential by nature.
 
-A matrix here is a graph: `weights` > 0 are the off-diagonal entries with their signs turned, in CSR without the diagonal,
-and `diag`. Aggregation follows Notay, "An aggregation-based algebraic multigrid method", Electron. Trans. Numer. Anal. 37
-(2010), with pairs formed by the strongest coupling in natural order.
+A matrix here is a graph: `weights` > 0 are the off-diagonal entries with their signs turned, in CSR without the
+diagonal, and `diag`. Aggregation follows Notay, "An aggregation-based algebraic multigrid method", Electron. Trans.
+Numer. Anal. 37 (2010), with pairs formed by the strongest coupling in natural order.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
 """CUDA twins of contracts/aggregation.py: launch geometry and typed arguments."""
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -37,8 +38,8 @@ def add_aggregates(aggregate, e, x):
 
 
 def sparse_sweep(indptr, indices, weights, dinv, bounds, backward, r, x):
-    cuts = [int(cut) for cut in (bounds.get() if hasattr(bounds, "get") else bounds)]
-    pairs = list(zip(cuts[:-1], cuts[1:], strict=True))
+    # a solver keeps them on the host, where they are needed
+    pairs = list(itertools.pairwise((bounds.get() if hasattr(bounds, "get") else bounds).tolist()))
     for low, high in reversed(pairs) if backward else pairs:
         args = (indptr, indices, weights, dinv, r, x, _int(low), _int(high))
         _over("sparse_sweep", x, high - low, args)

@@ -9,8 +9,8 @@ from .launch import CTYPE, INSTANCES, launch
 FILE = "grid.cu"
 THREADS = 256
 REALS, INTEGERS = ("float", "double"), ("int", "long long")
-_OVER_REALS = ("open_matvec_dot", "faces_matvec_dot", "open_residual", "faces_residual", "gather_cells", "scatter_cells",
-               "remove_means")  # fmt: skip
+_OVER_REALS = ("open_matvec_dot", "faces_matvec_dot", "open_residual", "faces_residual", "gather_cells",
+               "scatter_cells", "remove_means")  # fmt: skip
 INSTANCES[FILE] = [
     *(f"{name}<{t}>" for name in _OVER_REALS for t in REALS),
     *(f"{name}<{t},{i}>" for name in ("read_faces", "match_faces") for t in REALS for i in INTEGERS),

@@ -1,17 +1,18 @@
 """Multigrid by aggregation along strong couplings, for coefficients of high contrast, mazes and thin walls.
 
 Blocks of 2 x 2 x 2 cells lump together what a wall or a jump of the coefficient keeps apart. Here coarse unknowns are
-made of cells that hang together (Notay, "An aggregation-based algebraic multigrid method", Electron. Trans. Numer. Anal.
-37, 2010): two passes, in each of which an unknown forms a pair with its strongest free neighbour (of at least a quarter
-of its strongest coupling), or else joins its strongest neighbour's. With P their indicator, A_c = P'AP, and
+made of cells that hang together (Notay, "An aggregation-based algebraic multigrid method", Electron. Trans. Numer.
+Anal. 37, 2010): two passes, in each of which an unknown forms a pair with its strongest free neighbour (of at least a
+quarter of its strongest coupling), or else joins its strongest neighbour's. With P their indicator, A_c = P'AP, and
 
     M = S'(2 D/w - D) S + (I - S'A) P T P' (I - A S),   S = (D/w + L)^-1                                 (1)
     T = (2/theta) M_c - M_c A_c M_c / theta^2                                                            (2)
 
 S is a red-black sweep on the grid (w of each colour), and one of Gauss-Seidel by colours (w = 1) on the sparse levels.
-Aggregates without overlap approximate smooth errors too stiffly, level by level; (2) is the next level's cycle M_c applied
-twice, as a polynomial of it: 1 - (1 - l/theta)^2 > 0 for every eigenvalue l < 2 theta of M_c A_c, where l <= 1, so that M
-is symmetric positive definite for any w in (0, 2) and theta > 1/2. The last level is solved.
+Aggregates without overlap approximate smooth errors too stiffly, level by level; (2) is the next level's cycle M_c
+applied twice, as a polynomial of it: 1 - (1 - l/theta)^2 lies in (0, 1] for every eigenvalue l in (0, 2 theta) of
+M_c A_c. With theta > 1/2 this holds level by level, l being at most 1, so that M is symmetric positive definite for any
+w in (0, 2). The last level is solved.
 """
 
 import functools
@@ -119,15 +120,13 @@ class _Fixed(grid_rows.OnRows):
 
 
 def contrast(A):
-    """The largest c_f of a GridOperator over the smallest that is not 0."""
+    """The largest c_f between unknowns of a GridOperator over the smallest that is not 0."""
     if A.kind == "mask":
         return 1.0
     with kernels_for(mask=A.mask) as k:
-        parts = [part for part in (*A.faces, A.sink) if bool((part > 0).any())]
-        if not parts:
-            return 1.0
-        least = min(float(k.xp.where(part > 0, part, np.inf).min()) for part in parts)
-        return max(float(part.max()) for part in parts) / least
+        most = max(float(face.max()) for face in A.faces)
+        least = min(float(k.xp.where(face > 0, face, np.inf).min()) for face in A.faces)
+        return most / least if most > 0 else 1.0
 
 
 # ---- setup ----------------------------------------------------------------------------------------------------------
@@ -184,7 +183,8 @@ class _Graph:
     def _paired(self):
         parts = (self.indptr, self.indices, self.weights, self.diag)
         aggregate, count = pairing.pair(*parts)
-        return _Graph(*pairing.galerkin(*parts, aggregate, *pairing.members_of(aggregate, count))), aggregate
+        starts, members = pairing.members_of(aggregate, count)
+        return _Graph(*pairing.galerkin(*parts, aggregate, starts, members)), aggregate
 
     def by_colours(self):
         """(the graph in the order of its colours, their bounds, where each node went)"""
@@ -193,8 +193,8 @@ class _Graph:
         place = np.empty(self.size, dtype="int32")
         place[order] = np.arange(self.size, dtype="int32")
         bounds = np.concatenate([[0], np.cumsum(np.bincount(colours, minlength=count))]).astype("int64")
-        parts = pairing.reorder(self.indptr, self.indices, self.weights, order, place)
-        return _Graph(*parts, self.diag[order]), bounds, place
+        indptr, indices, weights = pairing.reorder(self.indptr, self.indices, self.weights, order, place)
+        return _Graph(indptr, indices, weights, self.diag[order]), bounds, place
 
 
 def _hierarchy(k, A, dtype):
@@ -210,9 +210,11 @@ def _hierarchy(k, A, dtype):
     number = np.full(A.mask.size, -1, dtype="int32")
     number[cells] = np.arange(cells.size, dtype="int32")
     *faces, diag = (np.ascontiguousarray(k.to_host(part).reshape(-1), dtype="float64") for part in parts)
-    graph = _Graph(*pairing.graph_of_faces(cells, number, *faces, parts[-1].shape), diag[cells])
+    indptr, indices, values = pairing.graph_of_faces(cells, number, *faces, parts[-1].shape)
+    graph = _Graph(indptr, indices, values, diag[cells])
 
-    levels, joins = [], []  # graphs in the order of their colours, and the aggregates of each in the next
+    joins: list = []
+    levels: list = []  # graphs in the order of their colours, and the aggregates of each in the next
     fine, bounds, place = (graph, None, None) if coloured else graph.by_colours()
     levels.append((fine, bounds))
     order_of_first = place
@@ -246,9 +248,9 @@ def _hierarchy(k, A, dtype):
     else:
         top = join(order_of_first, sizes[0], cells)
     begin = 1 if coloured else 0
-    ends_small = joins[-1] is not None or len(joins) < len(levels)
-    whole = ends_small and sizes[-1] <= BOTTOM and len(levels) > begin
-    split = next((at for at in range(begin, len(levels)) if sizes[at] <= SMALL), len(levels)) if whole else len(levels)
+    split = len(levels)
+    if len(joins) < len(levels) > 1:  # the last one is to be solved
+        split = next((at for at in range(1, split) if sizes[at] <= SMALL), split - 1)
     large = []
     for at in range(begin, split):
         level, bounds = levels[at]

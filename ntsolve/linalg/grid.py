@@ -151,8 +151,8 @@ class GridOperator:
         ----------
         kappa : array of float, 2-D or 3-D
             What each cell conducts: positive in unknowns; at least 0 in cells of value 0, whose faces conduct the
-            harmonic mean too, so that a mask cuts rows and columns out of the matrix; anything in walls. Beyond the array
-            lies what lies at its border.
+            harmonic mean too, so that a mask cuts rows and columns out of the matrix; anything in walls. Beyond the
+            array lies what lies at its border.
         mask, solid, spacing, outside, periodic, ndim
             As for `poisson`; the default mask is True everywhere.
 
@@ -223,7 +223,7 @@ class GridOperator:
         """
         return cls(**grid_csr.read(A, grid_shape, mask))
 
-    # ---- what it is ---------------------------------------------------------------------------------------------------
+    # ---- what it is -------------------------------------------------------------------------------------------------
 
     @property
     def size(self):
@@ -306,7 +306,7 @@ class GridOperator:
         batch = f"{self.batch_shape[0]} of " if self.batch_shape else ""
         return f"<GridOperator: {batch}{max(self.counts, default=0)} unknowns on {extents} cells, {self.kind}>"
 
-    # ---- what it does ------------------------------------------------------------------------------------------------
+    # ---- what it does -----------------------------------------------------------------------------------------------
 
     def matvec(self, x):
         """A x, in x's form: (..., N) or (..., *grid_shape)."""

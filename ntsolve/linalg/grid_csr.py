@@ -66,8 +66,9 @@ def read(A, grid_shape=None, mask=None):
         raise TypeError("A is complex; a GridOperator is real")
     with kernels_for(A=A, mask=mask) as k:
         n = A.shape[0]
-        indptr, indices = (part.astype("int64" if part.dtype == np.int64 else "int32") for part in (A.indptr, A.indices))
-        parts = (k.xp.ascontiguousarray(indptr), k.xp.ascontiguousarray(indices), k.xp.ascontiguousarray(data))
+        wide = np.result_type(A.indptr.dtype, A.indices.dtype, "int32")
+        parts = (A.indptr.astype(wide, copy=False), A.indices.astype(wide, copy=False), data)
+        parts = tuple(map(k.xp.ascontiguousarray, parts))
         periodic = cells = None
         told = mask is not None or grid_shape is not None
         if mask is not None:

@@ -1,7 +1,7 @@
 """The faces of the cells of a grid: which of them lead to a wall, and what the others conduct.
 
-Arrays end in the axes of the grid; `low`, `high` and `wrap` say, for each of these axes, whether what lies beyond its two
-ends is a cell of value 0 (rather than a wall), and whether the axis is periodic.
+Arrays end in the axes of the grid; `low`, `high` and `wrap` say, for each of these axes, whether what lies beyond its
+two ends is a cell of value 0 (rather than a wall), and whether the axis is periodic.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ class NullSpace:
     grid_shape: tuple
 
     def project(self, k, rows):
-        """Take from rows (batch, cells) the mean over each set; (sums, sums of absolute values) as they were, (., C)."""
+        """Take from rows (batch, cells) the mean over each set; (sums, sums of absolute values) before, (., C)."""
         rows = rows.reshape(-1, self.whole)
         sets = self.starts.size - 1
         sums, sizes = k.xp.empty((len(rows), sets)), k.xp.empty((len(rows), sets))
@@ -41,8 +41,8 @@ class NullSpace:
             place = int(k.to_host(self.members[self.starts[which] :][:1])[0])
             cell = tuple(int(one) for one in np.unravel_index(place % np.prod(self.grid_shape), self.grid_shape))
             raise ValueError(
-                f"{name} must add up to 0 over the unknowns around cell {cell}, which walls close in (no cell of value 0 "
-                f"in reach: the system has no solution otherwise); it adds up to {sums[row, which]:.3g}, "
+                f"{name} must add up to 0 over the unknowns around cell {cell}, which walls close in (no cell of value "
+                f"0 in reach: the system has no solution otherwise); it adds up to {sums[row, which]:.3g}, "
                 f"{sizes[row, which]:.3g} without signs. Subtract its mean there, or open a way to a cell of value 0"
             )
 
@@ -93,7 +93,8 @@ def _components(k, A, unknown):
         pairs = []
         for axis in range(A.ndim):
             if A.periodic[axis]:
-                first, last = (grid_faces.part(labels, axis, A.ndim, side) for side in (grid_faces.FIRST, grid_faces.LAST))
+                first = grid_faces.part(labels, axis, A.ndim, grid_faces.FIRST)
+                last = grid_faces.part(labels, axis, A.ndim, grid_faces.LAST)
                 met = (first > 0) & (last > 0)
                 pairs.append(np.stack([first[met], last[met]]))
         if pairs:

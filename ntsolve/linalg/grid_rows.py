@@ -1,6 +1,6 @@
 """A solve on a grid: between the vectors of a caller and rows of cells, and the operator on such rows.
 
-A row has an entry for each cell of the grid, zero in cells that are no unknowns, so that neighbours have fixed distances.
+A row has an entry for each cell of the grid, zero in cells that are no unknowns: neighbours have fixed distances.
 """
 
 import dataclasses
