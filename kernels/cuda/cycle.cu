@@ -138,7 +138,7 @@ down_coarse(const float* __restrict__ r, LEVEL_ARGUMENTS, const float* __restric
       restricted(l, coarse, r + 2 * half * blockIdx.z, xb + half * blockIdx.z, c, int(plane), at / ch, at % ch);
 }
 
-// blockIdx.x is half a plane of black cells; its sum of r.z goes to `work`.
+// A thread a black cell.
 template <bool MASK>
 __global__ void __launch_bounds__(SUM_THREADS)
 up_black(const float* __restrict__ r, LEVEL_ARGUMENTS, const float* __restrict__ xb, const float* __restrict__ ec,
@@ -203,7 +203,7 @@ struct Entry {  // a row of `levels`
 };
 
 // A block a system, all of its levels down and up; `levels` is the same for all.
-__global__ void __launch_bounds__(SMALL_THREADS)
+__global__ void __launch_bounds__(SMALL_THREADS, 1)
 cycle_small(const float* __restrict__ r, float* __restrict__ z, const int* __restrict__ levels,
             const float* __restrict__ weights, const float* __restrict__ stencils, const float* __restrict__ inverses,
             const int* __restrict__ cells, float* __restrict__ rooms, int depth, int count, long long stencil_size,
