@@ -290,6 +290,9 @@ class State:
                 seen = np.where(self.active & (rows >= 0), np.sqrt(abs(rows)) * self.scale, self.seen)
             self.seen = seen[-1]  # what rests is shown as it was last
             watch.did(seen[:most], most)
+        if self.space and self.space.lost(np.where(self.active & (last >= 0), last, np.nan)):
+            self.active[:], self._last = False, np.full_like(self._last, np.inf)  # begin anew, without
+            return
         # in exact arithmetic the residual grows by the square root of the condition number at most
         self.status[self.active & (self.status == 0) & (last > HOPELESS)] = int(Status.BREAKDOWN)
         self.active = self.active & (last > self.aim2) & (self.status == 0)

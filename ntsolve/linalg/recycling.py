@@ -1,11 +1,11 @@
 """Deflation carried from solve to solve: conjugate gradients that get better on slowly changing systems.
 
-With W (k, n) whose rows are A-orthonormal, W A W' = I, deflated CG (Saad, Yeung, Erhel, Guyomarc'h, "A Deflated
-Version of the Conjugate Gradient Algorithm", SIAM J. Sci. Comput. 21 (2000), algorithm 3.5) starts at and keeps
-directions in the A-orthogonal complement of W,
+With W (k, n) and C = W A W', deflated CG (Saad, Yeung, Erhel, Guyomarc'h, "A Deflated Version of the Conjugate Gradient
+Algorithm", SIAM J. Sci. Comput. 21 (2000), algorithm 3.5) starts at and keeps directions in the A-orthogonal complement
+of W,
 
-    x += W' W r,                                                                                         (1)
-    p = z + beta p - W' (A W') z,                                                                        (2)
+    x += W' C^-1 W r,                                                                                    (1)
+    p = z + beta p - W' C^-1 (W A) z,                                                                    (2)
 
 and converges as if the eigenvalues that W stands for were not there. For W the lowest Ritz vectors are taken.
 Directions of CG are A-orthogonal to each other and to W, so no product is needed to find them: with S (m, n) the rows
@@ -26,6 +26,7 @@ from ..operators import norms
 
 FRESH = 30  # directions between two compressions, and of a later solve
 SAFE = 1e18  # sizes of vectors up to which float32 holds them, and down to its inverse
+LOST = 1e8  # growth of a squared residual at which deflation is given up
 LONGER = 1.25  # times the iterations of the last solve, from which a solve collects again
 
 
@@ -42,8 +43,8 @@ class Recycler:
     size : int
         Vectors held at present, at most k.
     nbytes : int
-        Memory of them: 4 k n bytes for n unknowns, 8 k n where float32 would not hold them. During a solve another
-        copy of that is there, and, while directions are collected, (2 k + 30) n numbers of the working dtype.
+        Memory of them: 4 k n bytes for n unknowns, 8 k n where float32 would not hold them. During a solve there are
+        k n numbers of the working dtype beside them, and, for directions, another (2 k + 30) n.
 
     Notes
     -----
@@ -107,39 +108,40 @@ class Space:
         n, dtype, xp = system.A.n, system.b.dtype, k.xp
         self.n, self.dtype, self.keep = n, dtype, min(recycler.k, n // 4)
         self.weight = xp.ones(n, dtype=dtype) if diagonal is None else xp.sqrt(diagonal[0]).astype(dtype, copy=False)
-        self.W = self.AW = None
-        self._load()
-        size = 0 if self.W is None else self.W.shape[0]
         self.S = xp.empty((2 * self.keep + FRESH, n), dtype=dtype) if self.keep else None
+        self.W = self.WA = None
+        size = self._load()
         self.scale = np.ones(size)  # of the rows of S, A-orthonormal when divided by it
-        if size:
-            xp.multiply(self.W, self.weight, out=self.S[:size])
-        self.count, self.nit, self.fresh = size, 0, 0
+        self.count, self.nit, self.fresh, self.least = size, 0, 0, np.inf
 
     # ---- W ----
 
     def _load(self):
-        """(A-orthonormal W, A W) of what is carried, without what is of no use."""
+        """W as it is carried, C^-1 W A, and A-orthonormal rows of S; how many, without what is of no use."""
         W, xp = self.recycler._W, self.k.xp
         if W is None or not self.keep:
-            return
-        W = xp.ascontiguousarray(W.astype(self.dtype))
-        AW = xp.zeros_like(W)
-        self.A.matvec(W, AW)
+            return 0
+        wide = xp.ascontiguousarray(W.astype(self.dtype))
+        WA = xp.zeros_like(wide)
+        self.A.matvec(wide, WA)
         with np.errstate(all="ignore"):
-            C = self._products(AW, W)
-            C = (C + C.T) / 2
+            C = self._products(WA, wide)
+            size = np.sqrt(abs(np.diag(C)).clip(np.finfo(float).tiny))
+            C = (C + C.T) / 2 / size / size[:, None]
         if not np.isfinite(C).all():
             self.recycler.clear()
-            return
-        size = np.sqrt(abs(np.diag(C)).clip(np.finfo(float).tiny))
-        values, Y = np.linalg.eigh(C / size / size[:, None])
+            return 0
+        values, Y = np.linalg.eigh(C)
         good = values > 1e-6 * max(values[-1], 0)  # what is left of others is rounding; none, where A is indefinite
         if not good.any():
             self.recycler.clear()
-            return
+            return 0
         turn = (Y[:, good] / np.sqrt(values[good])).T / size
-        self.W, self.AW = (self._narrow(self._combined(part, turn)) for part in (W, AW))
+        count = len(turn)
+        self.S[:count] = self._combined(wide, turn) * self.weight
+        self.inverse = turn.T @ turn  # of C, on the span of what is good
+        self.W, self.WA = W, self._combined(WA, self.inverse)
+        return count
 
     def _products(self, left, right):
         """right left' on the host, in float64."""
@@ -170,22 +172,34 @@ class Space:
             return
         xp, size = self.k.xp, self.W.shape[0]
         self.mu, self.work = xp.zeros((1, batch, size)), xp.empty(row_dots_workspace(size, self.n, self.n, batch))
-        self.AWd = self.AW if dinv is None else (self.AW * dinv).astype(self.AW.dtype)
+        self.WAM = self.WA if dinv is None else self.WA * dinv
 
     def correct(self, x, r):
         """(1), but for r; by how much it lowers (e, A e), (batch,) on the host."""
-        self._add(self.W, r, x, 1.0)
-        return (self.k.to_host(self.mu)[0] ** 2).sum(axis=1)
+        products = self._products(self.W, r)
+        steps = products @ self.inverse
+        self.mu[...] = self.k.xp.asarray(steps[None])
+        self.k.combine_rows(self.W, self.n, self.mu, 1.0, x, 1.0, x)
+        self.least = np.inf
+        return (products * steps).sum(axis=1)
 
     def deflate(self, z, p):
         """The last term of (2), for p = z + beta p; where M is a diagonal, r stands for z."""
         if self.W is not None:
-            self._add(self.AWd, z, p, -1.0)
+            self.mu.fill(0)
+            self.k.row_dots(self.WAM, self.n, z, self.mu, self.work)
+            self.k.combine_rows(self.W, self.n, self.mu, 1.0, p, -1.0, p)
 
-    def _add(self, rows, v, out, sign):
-        self.mu.fill(0)
-        self.k.row_dots(rows, self.n, v, self.mu, self.work)
-        self.k.combine_rows(self.W, self.n, self.mu, 1.0, out, sign, out)
+    def lost(self, rr):
+        """Whether squared residuals (batch,), NaN for systems at rest, have grown as only rounding makes them grow."""
+        if self.W is None:
+            return False
+        self.least = np.fmin(self.least, rr)
+        if not (rr > LOST * self.least).any():
+            return False
+        self.W, self.keep = None, 0
+        self.recycler.clear()
+        return True
 
     # ---- what is learned ----
 
@@ -193,7 +207,7 @@ class Space:
     def collecting(self):
         """Whether directions are wanted."""
         last = self.recycler._last
-        if not self.keep or self.count >= len(self.S):
+        if self.S is None or not self.keep or self.count >= len(self.S):
             return False
         return self.W is None or self.fresh < FRESH or (last is not None and self.nit > LONGER * last)
 

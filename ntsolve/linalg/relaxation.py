@@ -23,7 +23,7 @@ from .. import validate
 ARMS = tuple(1.0 + 0.95 * i / 11 for i in range(12))
 ROUNDS = 2  # of each arm before a regression says anything
 RIDGE = 0.03  # of a standardised regression
-SHARPNESS = 20.0  # gamma_t / sqrt(t), of losses in units of log(iterations)
+SHARPNESS = 40.0  # gamma_t / sqrt(t), of losses in units of log(iterations)
 
 
 class RelaxationTuner:

@@ -27,6 +27,7 @@ FIRST = 4  # iterations of either before they are compared
 SHARE = 8  # of M for one of the rival, later on
 LONG = 24  # iterations with M, from which it is seen whether it stands still
 STILL = 0.1  # of what was gained in all, in the second half: less is a reason to let the rival catch up
+CLEARLY = 0.9  # of M's error that the rival has at most, to win so late
 MARGIN = 1.01  # that the rival must be ahead by
 NEAR = 8  # iterations from the end, at the present rate, M is left alone
 GIVEN_UP = "M was given up"
@@ -114,10 +115,11 @@ class Watchdog:
 
     def _stands_still(self, m):
         """Whether a system has gained little, and its residual has not fallen, in the second half of the iterations."""
-        if m < LONG:
+        if m < LONG or self.rival is None:
             return False
-        log, half = self.state.log, m // 2
+        log, half, j = self.state.log, m // 2, len(self.rival.log.gains)
         slow = log.lately(m - half) < STILL * log.gained(None)
+        slow &= abs(self.rival.log.gained(j) - log.gained(j)) > 0.001 * log.gained(j)  # else M is like Jacobi's
         return bool((slow & (log.residuals[-1] > 0.5 * log.residuals[:half].min(axis=0)) & self.state.active).any())
 
     def _race(self, steps, watch):
@@ -136,7 +138,10 @@ class Watchdog:
 
     def _compare(self, j, m):
         state, rival = self.state, self.rival
-        ahead = rival.log.gained(j) > MARGIN * state.log.gained(j)
+        mine, other = state.log.gained(j), rival.log.gained(j)
+        ahead = other > MARGIN * mine
+        if m >= LONG:  # by then what M has gained is about all there is, and the rest of it the error
+            ahead &= state.log.gained(None) - other < CLEARLY * (state.log.gained(None) - mine)
         window = max(FIRST, m // SHARE)
         least = 0.5 * rival.log.alphas.min(axis=0) * state.log.reach[-window:].sum(axis=0)
         idle = state.log.lately(window) < least
