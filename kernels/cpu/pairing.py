@@ -18,37 +18,43 @@ FREE, ALONE = -2, -1
 
 
 @njit(**JIT)
+def _add(beyond, weight, number, indices, weights, at):
+    if weight > 0:
+        indices[at], weights[at] = number[beyond], weight
+        at += uint64(1)
+    return at
+
+
+@njit(**JIT)
 def graph_of_faces(cells, number, cz, cy, cx, shape):
     """(indptr, indices, weights) of unknowns `cells` (N,) with faces (flat); number (cells,) is each cell's unknown."""
     _, nz, ny, nx = shape
     plane, grid = ny * nx, nz * ny * nx
     n = cells.size
     indptr, indices, weights = np.zeros(n + 1, np.int64), np.empty(6 * n, np.int32), np.empty(6 * n, np.float64)
-    at = 0
+    at = uint64(0)
+    x = y = z = last = 0
     for i in range(n):
         a = cells[i]
-        x, y, z = a % nx, a // nx % ny, a // plane % nz
+        x += a - last  # mostly one step along x, which needs no division
+        last = a
+        if x < 0 or x >= nx:
+            x, y, z = a % nx, a // nx % ny, a // plane % nz
         before = a - 1 if x > 0 else a + nx - 1
         after = a + 1 if x < nx - 1 else a - nx + 1
-        for b, w in ((before, cx[before]), (after, cx[a])):
-            if w > 0:
-                indices[at], weights[at] = number[b], w
-                at += 1
+        at = _add(uint64(before), cx[uint64(before)], number, indices, weights, at)
+        at = _add(uint64(after), cx[uint64(a)], number, indices, weights, at)
         before = a - nx if y > 0 else a + plane - nx
         after = a + nx if y < ny - 1 else a - plane + nx
-        for b, w in ((before, cy[before]), (after, cy[a])):
-            if w > 0:
-                indices[at], weights[at] = number[b], w
-                at += 1
+        at = _add(uint64(before), cy[uint64(before)], number, indices, weights, at)
+        at = _add(uint64(after), cy[uint64(a)], number, indices, weights, at)
         if nz > 1:
             before = a - plane if z > 0 else a + grid - plane
             after = a + plane if z < nz - 1 else a - grid + plane
-            for b, w in ((before, cz[before]), (after, cz[a])):
-                if w > 0:
-                    indices[at], weights[at] = number[b], w
-                    at += 1
+            at = _add(uint64(before), cz[uint64(before)], number, indices, weights, at)
+            at = _add(uint64(after), cz[uint64(a)], number, indices, weights, at)
         indptr[i + 1] = at
-    return indptr, indices[:at].copy(), weights[:at].copy()
+    return indptr, indices[:at], weights[:at]
 
 
 @njit(**JIT)
@@ -135,24 +141,24 @@ def galerkin(indptr, indices, weights, diag, aggregate, starts, members):
     at = 0
     for a in range(count):
         first, own = at, 0.0
-        for m in range(starts[a], starts[a + 1]):
-            i = members[m]
+        for m in range(uint64(starts[a]), uint64(starts[a + 1])):
+            i = uint64(members[m])
             own += diag[i]
-            for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
+            for k in range(uint64(indptr[i]), uint64(indptr[i + uint64(1)])):
                 b = aggregate[uint64(indices[k])]
                 if b == a:
                     own -= weights[k]
                 elif b >= 0:
-                    where = place[b]
+                    where = place[uint64(b)]
                     if where < first:
-                        place[b] = at
-                        coarse_indices[at], coarse_weights[at] = b, weights[k]
+                        place[uint64(b)] = at
+                        coarse_indices[uint64(at)], coarse_weights[uint64(at)] = b, weights[k]
                         at += 1
                     else:
-                        coarse_weights[where] += weights[k]
+                        coarse_weights[uint64(where)] += weights[k]
         coarse_diag[a] = own
         coarse_ptr[a + 1] = at
-    return coarse_ptr, coarse_indices[:at].copy(), coarse_weights[:at].copy(), coarse_diag
+    return coarse_ptr, coarse_indices[:at], coarse_weights[:at], coarse_diag
 
 
 @njit(**JIT)

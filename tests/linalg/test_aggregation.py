@@ -1,4 +1,4 @@
-"""Aggregation along strong couplings: positive definite whatever it is given, and few iterations where contrast is high."""
+"""Aggregation along strong couplings: positive definite whatever it is given, few iterations where contrast is high."""
 
 import numpy as np
 import pytest
@@ -83,13 +83,13 @@ def iterations(A, **options):
     return result.nit
 
 
-KIND = rng(2).random((6, 9, 7))
+KIND = rng(2).random((5, 6, 5))
 OPERATORS = {
     "mask": lambda: GridOperator.poisson(KIND < 0.75, solid=KIND > 0.9),
     "2-D": lambda: GridOperator.diffusion(general((14, 11))),
-    "contrast": lambda: GridOperator.diffusion(inclusions((8, 8, 8)), outside=("dirichlet", "neumann", "neumann")),
+    "contrast": lambda: GridOperator.diffusion(inclusions((6, 5, 6)), outside=("dirichlet", "neumann", "neumann")),
     "periodic": lambda: GridOperator.diffusion(general((12, 10)), periodic=(True, False)),
-    "odd period": lambda: GridOperator.diffusion(general((7, 5, 6)), periodic=(True, True, False)),
+    "odd period": lambda: GridOperator.diffusion(general((5, 5, 4)), periodic=(True, True, False)),
     "line": lambda: GridOperator.poisson(np.ones((1, 90), dtype=bool), outside=("neumann", "dirichlet")),
     "closed": lambda: GridOperator.poisson(KIND < 0.75, outside="neumann"),
     "large values": lambda: GridOperator.diffusion(1e30 * general((12, 12))),
@@ -100,7 +100,7 @@ OPERATORS = {
 def test_is_symmetric_positive_definite_for_any_weights(name, monkeypatch):
     monkeypatch.setattr(aggregation, "BOTTOM", 9)  # several levels
     A = OPERATORS[name]()
-    for seed in range(3):
+    for seed in range(2):
         weights = tuple(rng(seed).uniform(0.02, 1.98, 2))
         M = Aggregation(A, weights=weights, dtype="float64")
         assert len(M.levels) > 2
@@ -129,7 +129,7 @@ def test_levels_in_one_call_and_one_by_one_are_the_same(small, monkeypatch):
 @pytest.mark.parametrize("family", [general, layered, inclusions])
 def test_five_decades_of_contrast_take_15_iterations(family):
     for seed in (0, 100):
-        A = GridOperator.diffusion(family((28, 28, 28), seed), outside=("dirichlet", "neumann", "neumann"))
+        A = GridOperator.diffusion(family((24, 24, 24), seed), outside=("dirichlet", "neumann", "neumann"))
         assert contrast(A) > 1e4
         assert iterations(A) <= 15
 
