@@ -1,6 +1,6 @@
 """Made ntsolve/weights/dcd_2d.npz and dcd_3d.npz, and makes them again: `python -m bench._train_dcd 2 --out FOLDER`.
 
-Needs torch. About 8 minutes of one core for 2 axes and 12 for 3. The domains are drawn with seed 0 by
+Needs torch. About 16 minutes of one core for 2 axes and 11 for 3. The domains are drawn with seed 0 by
 `dcd_training.random_domain`; those of `_linear_dcd` are drawn with others.
 """
 

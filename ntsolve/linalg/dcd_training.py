@@ -28,8 +28,11 @@ RITZ = 48
 # ---- domains ---------------------------------------------------------------------------------------------------------
 
 
-def random_domain(rng, shape):
-    """(mask, solid, outside) as `GridOperator.poisson` takes them: boxes, obstacles, blobs, ellipsoids, tanks."""
+def random_domain(rng, shape, walls=0.0):
+    """(mask, solid, outside) as `GridOperator.poisson` takes them: boxes, obstacles, blobs, ellipsoids, tanks.
+
+    `walls` is the share of domains that are sure to have walls in them, which are the hard ones.
+    """
     from scipy import ndimage
 
     dim, solid = len(shape), np.zeros(shape, dtype=bool)
@@ -37,10 +40,13 @@ def random_domain(rng, shape):
     mask = np.ones(shape, dtype=bool)
     outside = [["neumann" if rng.random() < 0.2 else "dirichlet" for _ in range(2)] for _ in range(dim)]
     kind = rng.integers(5)
+    hard = walls > 0 and rng.random() < walls
+    if hard:
+        kind = rng.choice((1, 2, 4, 4))
     if kind == 2:  # a blob, mostly
         noise = ndimage.gaussian_filter(rng.standard_normal(shape), rng.uniform(0.03, 0.12) * max(shape))
         mask = noise > np.quantile(noise, rng.uniform(0.1, 0.6))
-        solid = ~mask if rng.random() < 0.4 else solid
+        solid = ~mask if hard or rng.random() < 0.4 else solid
     elif kind == 3:  # an ellipsoid, perhaps with a notch
         centre, size = rng.uniform(0.35, 0.65, dim), rng.uniform(0.2, 0.6, dim)
         mask = sum(((a - c) / s) ** 2 for a, c, s in zip(axes, centre, size, strict=True)) < 1
@@ -55,19 +61,19 @@ def random_domain(rng, shape):
         mask = axes[0] < rng.uniform(0.5, 1.0) + waves
         mask[-1] = False
     if kind in (1, 4):
-        walls = rng.random() < 0.5 or kind == 4
+        closed = rng.random() < 0.5 or kind == 4 or hard
         for _ in range(rng.integers(1, 8)):
             centre, size = rng.random(dim), rng.uniform(0.03, 0.2, dim)
             away = [abs(a - c) / s for a, c, s in zip(axes, centre, size, strict=True)]
             obstacle = (np.max(away, axis=0) < 1) if rng.random() < 0.5 else (sum(a**2 for a in away) < 1)
             mask &= ~obstacle
-            solid |= obstacle & walls
+            solid |= obstacle & closed
     parts, _ = ndimage.label(mask)
     held = np.unique(parts[mask & (faces_of(mask, solid, outside)[1] > 0)])
     solid |= mask & ~np.isin(parts, held)  # what touches no cell of value 0 is singular
     mask &= ~solid
     if mask.sum() < 0.2 * mask.size:
-        return random_domain(rng, shape)
+        return random_domain(rng, shape, walls)
     return mask, solid, outside
 
 
@@ -187,11 +193,11 @@ def inner(x, y):
 class Pool:
     """Domains with their Ritz vectors, and the iterations that are under way on some of them."""
 
-    def __init__(self, rng, generator, shape, domains, live, longest):
+    def __init__(self, rng, generator, shape, domains, live, longest=40, walls=0.0):
         self.rng, self.generator, self.longest = rng, generator, longest
         masks, faces, sinks = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
         for _ in range(domains):
-            domain = random_domain(rng, shape)
+            domain = random_domain(rng, shape, walls)
             masks.append(domain[0])
             for found, into in zip(faces_of(*domain), (faces, sinks), strict=True):
                 into.append(found)
@@ -221,7 +227,7 @@ class Pool:
         return r * (inner(self.mask[where], self.mask[where]) / inner(r, r).clamp_min(1e-30)).sqrt()
 
     def step(self, net, batch, layout):
-        """The loss of a batch; the iterations in it go on by a step."""
+        """(1) for each of a batch; the iterations in it go on by a step."""
         live = len(self.where)
         fresh = torch.tensor(self.rng.integers(len(self.mask), size=batch - live))
         where, r = torch.cat([self.where, fresh]), torch.cat([self.r, self.fresh(fresh)])
@@ -232,7 +238,7 @@ class Pool:
         loss = inner(left, left) / inner(r, r)  # (1)
         with torch.no_grad():
             self._advance(q[:live].detach(), aq[:live].detach())
-        return 0.5 * torch.log(loss + 1e-6).mean()  # domains are not equally hard, and each counts
+        return loss
 
     def _advance(self, q, aq):
         """The step of the published iteration; what is solved, or has gone on for long, begins anew."""
@@ -253,30 +259,48 @@ class Pool:
         self.r = self.unit(r, self.where)
 
 
-STAGES = {2: ((32, 5000, 16), (64, 1800, 16)), 3: ((16, 4500, 8), (32, 1100, 4))}
-"""(size, steps, batch): what deeper levels share is learned on small grids, which are cheap."""
+ROUNDS = {
+    2: (
+        {"stages": ((32, 5000, 16, 160), (64, 1800, 16, 160)), "logarithm": True},
+        {"stages": ((32, 7000, 16, 900), (64, 2000, 16, 250)), "walls": 0.5, "lr": 2e-3},
+    ),
+    3: (
+        {"stages": ((16, 1800, 8, 300),), "logarithm": True, "walls": 0.3},
+        {"stages": ((16, 3500, 8, 700), (32, 900, 4, 80)), "walls": 0.5},
+    ),
+}
+"""How the shipped networks were trained. A stage is (size, steps, batch, domains): what deeper levels share is learned
+on small grids, which are cheap."""
 
 CHANNELS = {2: (16, 16), 3: (8, 16)}
 
 
-def train(dim, *, seed=0, stages=None, channels=None, domains=160, longest=40, lr=3e-3, log=print):
+def train(dim, *, seed=0, rounds=None, channels=None, log=print):
     """Train a `Network` for 2 or 3 axes on the CPU, and return it.
 
-    `stages` and `channels` are the shipped networks' by default. `log` is called with a line every 100 steps.
+    `rounds` and `channels` are the shipped networks' by default. `log` is called with a line every 100 steps, and the
+    network.
     """
-    stages, channels = stages or STAGES[dim], channels or CHANNELS[dim]
     torch.manual_seed(seed)
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     layout = (torch.channels_last, torch.channels_last_3d)[dim - 2]  # the quicker one on a CPU
-    net = Network(dim, channels).to(memory_format=layout)
+    net = Network(dim, channels or CHANNELS[dim]).to(memory_format=layout)
+    for number, options in enumerate(rounds or ROUNDS[dim]):
+        train_round(net, layout, seed + 100 * number, log, **options)
+    return net
+
+
+def train_round(net, layout, seed, log, *, stages, logarithm=False, walls=0.0, lr=3e-3):
+    """One cosine of learning rates. With the logarithm of (1), easy domains count as much as hard ones."""
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    began, step, total = time.process_time(), 0, sum(steps for _, steps, _ in stages)
-    for size, steps, batch in stages:
-        pool, mean = Pool(rng, generator, (size,) * dim, domains, batch // 2, longest), None
+    began, step, total = time.process_time(), 0, sum(stage[1] for stage in stages)
+    for size, steps, batch, domains in stages:
+        pool, mean = Pool(rng, generator, (size,) * net.dim, domains, batch // 2, walls=walls), None
         for _ in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = lr * min(1, (step + 1) / 100) * (0.5 * (1 + np.cos(np.pi * step / total)) + 0.003)
-            loss = pool.step(net, batch, layout)
+            left = pool.step(net, batch, layout)
+            loss = 0.5 * torch.log(left + 1e-6).mean() if logarithm else left.mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -285,7 +309,6 @@ def train(dim, *, seed=0, stages=None, channels=None, domains=160, longest=40, l
             if step % 100 == 0:
                 log(f"{step} of {total}, size {size}: {time.process_time() - began:.0f} s, loss {mean:.4f}", net)
             step += 1
-    return net
 
 
 def parameters(net, *, seed=1):

@@ -205,6 +205,10 @@ def test_cuda_twin_gives_the_same(backend):
     on_cpu = DCD(mask, weights=weights).matvec(b)
     M = DCD(to_device(mask, backend), weights=weights)
     np.testing.assert_allclose(to_host(M.matvec(to_device(b, backend))), on_cpu, atol=1e-5 * abs(on_cpu).max())
+    options = {"rtol": 1e-6, "maxiter": 4, "on_failure": "ignore"}
+    there, here = M.solve(to_device(b, backend), **options), DCD(mask, weights=weights).solve(b, **options)
+    assert (there.backend, there.nit) == ("cuda", here.nit)
+    np.testing.assert_allclose(to_host(there.x), here.x, atol=1e-4 * abs(here.x).max())
 
 
 def test_shipped_files_are_small_and_plain():
