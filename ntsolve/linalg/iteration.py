@@ -119,6 +119,7 @@ class State:
         self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
         self.nit = np.zeros(batch, dtype="int64")
         self.active = np.zeros(batch, dtype=bool)
+        self.left = np.zeros(batch, dtype=bool)  # to another run
         self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
         self.tol2 = xp.zeros(batch)
         self.moved = False  # x is not where it was at the start, whatever nit says
@@ -147,7 +148,7 @@ class State:
 
         Taking up b - A x again is worth it while that halves it.
         """
-        unsolved = (self.status == 0) & (self.residual > self.goal)
+        unsolved = (self.status == 0) & (self.residual > self.goal) & ~self.left
         if not unsolved.any():
             return False
         with np.errstate(all="ignore"):

@@ -102,7 +102,7 @@ class Watchdog:
         state = self.state
         if lost.any():
             self.reason[lost], self.after[lost] = reason, state.nit[lost]
-            state.active = state.active & ~lost
+            state.left, state.active = state.left | lost, state.active & ~lost
             state.rest()
 
     def _nearly_done(self, m):
@@ -163,7 +163,7 @@ class Watchdog:
         if self.rival is None:
             self._call()
         rival = self.rival
-        rival.status[~lost], rival.seen = int(Status.CONVERGED), np.where(lost, rival.seen, state.seen)
+        rival.left, rival.seen = ~lost, np.where(lost, rival.seen, state.seen)
         # a rival that has done half of M's iterations goes on as it is: a restart may lose more than M is ahead by
         young = 2 * len(rival.log.gains) < len(state.log.gains)
         further = lost & (state.log.gained(None) > rival.log.gained(None)) & young

@@ -13,7 +13,7 @@ from .adversaries import PRECONDITIONERS, SYSTEMS, draw
 from .problems import poisson, rhs, spd
 
 RTOL = 1e-8
-LEAD_AT_FIRST = ("coarse space", "forward substitution", "rounded")
+LEAD_AT_FIRST = ("coarse space", "forward substitution", "not symmetric", "rounded")
 """Ahead of Jacobi-CG for longer than a watchdog can wait, and behind in the end."""
 
 
