@@ -152,12 +152,8 @@ def speed(report, options):
         options.say(f"speed on {name}")
         M = ntsolve.LearnedMultigrid(A, coarsening="blocks")
         ntsolve.cg(A, b, M=M, rtol=RTOL)
-        spans = []
-        for _ in range(1 if options.quick else 3):
-            few, many = (_seconds(A, b, M, count) for count in (2, 8))
-            spans.append((many - few) / 6)
-        cells = np.prod(A.grid_shape)
-        each = 1e9 * np.median(spans) / cells
+        few, many = (min(_seconds(A, b, M, count) for _ in range(2 if options.quick else 5)) for count in (4, 20))
+        each = 1e9 * (many - few) / 16 / np.prod(A.grid_shape)
         floor = 1e9 * moved / bandwidth
         report.lines.append(
             f"{name} {n}^3: an iteration takes {each:.3g} ns a cell with {THREADS} threads; {moved:g} bytes a cell at "

@@ -69,7 +69,7 @@ def test_every_point_of_the_search_is_a_set_of_weights():
 @pytest.mark.parametrize("family", weights.FAMILIES)
 def test_the_problems_of_a_family_are_of_it(family, monkeypatch):
     monkeypatch.setattr(_train_weights, "PROBLEMS", 3)
-    monkeypatch.setattr(_train_weights, "SHAPES", {"2d": (12, 12), "3d": (8, 8, 8)})
+    monkeypatch.setattr(_train_weights, "SHAPES", {family: (12, 12) if family.endswith("2d") else (8, 8, 8)})
     for A in _train_weights.training_set(family):
         M = ntsolve.LearnedMultigrid(A, coarsening="blocks")
         assert M.weights.name == family
