@@ -68,9 +68,9 @@ def _spilu(A):
 
 def recycling_part(report, options):
     """Eight drifting systems: iterations and time with a Recycler against without."""
-    n = 2000 if options.quick else 20_000
+    n = 2000 if options.quick else 100_000  # beyond the caches; in them an iteration costs hardly more than deflation
     systems = list(drifting(n, 8))
-    for M, k, bound in (("jacobi", 12, 0.50), ("ic0", 20, 0.35)):
+    for M, k, bound in (("jacobi", 10, 0.50), ("ic0", 20, 0.35)):
         carried = ntsolve.Recycler(k=k)
         nits = []
         for A, b in systems[:4]:
@@ -95,14 +95,16 @@ def recycling_part(report, options):
             methods = [
                 Method(f"ntsolve.cg, recycle=Recycler(k={k})", method, method),
                 Method("ntsolve.cg alone", alone, alone, peer=True),
-                Method(f"scipy cg with {name}", functools.partial(scipy_sequence, part, peer), peer=True),
             ]
+            if part is fifth:
+                theirs = functools.partial(scipy_sequence, part, peer)
+                methods.append(Method(f"scipy cg with {name}", theirs, peer=True))
             table = contest(
                 title,
                 methods,
                 functools.partial(relative_residual, part),
                 limit=LIMIT,
-                repeats=1 if options.quick else 5,
+                repeats=3 if part is fifth and not options.quick else 1,
                 error_name="largest ||b - A x|| / ||b||",
                 notes=("Setup (IC(0), A W, the refresh of the Ritz vectors) is inside the time.",),
                 say=options.say,
@@ -116,8 +118,10 @@ def recycling_part(report, options):
                 text = f"recycling, M={M!r}, k={k}, solve 5: time relative to without"
                 report.targets.append(Target(text, mine.median / other.median, 0.7))
             else:
-                report.lines.append(f"All 8 with M={M!r}, the first (which collects) among them: {gain:.2f} of the iterations, "
-                                    f"{mine.median / other.median:.2f} of the time.")  # fmt: skip
+                report.lines.append(
+                    f"All 8 with M={M!r}, the first (which collects) among them: {gain:.2f} of the iterations, "
+                    f"{mine.median / other.median:.2f} of the time."
+                )
 
 
 def tuner_part(report, options):
@@ -146,8 +150,8 @@ def tuner_part(report, options):
             found.append(np.mean(played[after:]))
         reached = float(np.mean(found))
         report.lines.append(
-            f"Tuner ({method}), after {after} solves, mean of 5 seeds: {reached:.1f} iterations; instance-optimal {best:.1f}, "
-            f"best fixed omega {fixed.min():.1f}, omega = 1 {fixed[0]:.1f}."
+            f"Tuner ({method}), after {after} solves, mean of 5 seeds: {reached:.1f} iterations; "
+            f"instance-optimal {best:.1f}, best fixed omega {fixed.min():.1f}, omega = 1 {fixed[0]:.1f}."
         )
         if method == "regression":
             text = f"tuner after {after} solves: iterations relative to instance-optimal"
@@ -175,7 +179,7 @@ def watchdog_part(report, options):
     ratios = np.array(ratios)
     report.targets += [
         Target(f"watchdog, {count} preconditioners: wrong successes", float(wrong), 0.0),
-        Target("watchdog: share with a cost of at most 1.25 of Jacobi-CG", float((ratios <= 1.25).mean()), 1.0, at_least=True),
+        Target("watchdog: share of costs up to 1.25 of Jacobi-CG", float((ratios <= 1.25).mean()), 1.0, at_least=True),
         Target("watchdog: the largest cost relative to Jacobi-CG", float(ratios.max()), 1.25),
     ]
     report.lines.append(f"Watchdog: cost is products with A; median {np.median(ratios):.2f} of Jacobi-CG's, 95 % below "
