@@ -106,6 +106,9 @@ SHAPES = (  # shape, factor, wrap
 )
 
 
+_KINDS = {"float32": ("float32",), "float64": ("float32", "float64")}  # what numbers of the one kind are split to
+
+
 def some_faces(rng, shape, wrap, active=None):
     """([fx, fy, fz], s) of a random stencil in the natural order, on the active cells."""
     if active is None:
@@ -150,7 +153,7 @@ def _split_cases(rng, dtype):
     for number, (shape, _, _) in enumerate(SHAPES):
         batch = 1 + number % 2
         a = rng.standard_normal((batch, *shape)).astype(dtype)
-        for kind in (np.float32, np.float64):
+        for kind in _KINDS[dtype.name]:
             yield a, np.full((batch, *split_shape(*shape)), np.nan, kind)
     codes = rng.integers(0, 60, (1, 4, 3, 5)).astype(np.uint8)
     yield codes, np.full((1, *split_shape(4, 3, 5)), 1, np.uint8)
@@ -165,14 +168,13 @@ def grid_split(a, v):
 def _join_cases(rng, dtype):
     for number, (shape, _, _) in enumerate(SHAPES):
         batch = 1 + number % 2
-        for kind in (np.float32, np.float64):
-            v = rng.standard_normal((batch, *split_shape(*shape))).astype(kind)
-            yield v, np.full((batch, *shape), np.nan, dtype)
+        v = rng.standard_normal((batch, *split_shape(*shape))).astype(np.float32)
+        yield v, np.full((batch, *shape), np.nan, dtype)
 
 
 @contract(cases=_join_cases, writes=("a",), rtol=RTOL)
 def grid_join(v, a):
-    """a = v, back to the natural order."""
+    """a = v, float32, back to the natural order, float32 or float64."""
     a[...] = natural(v)[..., : a.shape[-1]]
 
 
@@ -187,7 +189,7 @@ def _coarsen_cases(rng, dtype):
                 stencil = open_faces(active, wrap), None, None, None, None
             else:
                 faces, s = some_faces(rng, (batch, *shape), wrap)
-                stencil = None, *(part.astype(dtype) for part in (*faces, s))
+                stencil = None, *(part.astype(np.float32) for part in (*faces, s))
             yield *stencil, *alphas, factor, wrap, *(np.full(coarse, np.nan, np.float32) for _ in range(4))
 
 
@@ -196,8 +198,8 @@ def stencil_coarsen(d, fx, fy, fz, s, alpha, alpha_s, factor, wrap, cx, cy, cz, 
     """The stencil of the next level, all in the natural order.
 
     Of a mask d (batch, nx, ny, nz) uint8 has D, 0 outside, and the others are None; else d is None and fx, fy, fz have
-    the faces towards i + 1, j + 1, k + 1, 0 at the last if that does not wrap, s the sink, all of that shape. cx, cy,
-    cz, cs are float32, (batch, ceil(nx / factor[0]), ...).
+    the faces towards i + 1, j + 1, k + 1, 0 at the last if that does not wrap, s the sink, all of that shape and
+    float32, as are cx, cy, cz, cs, (batch, ceil(nx / factor[0]), ...).
     """
     if d is not None:
         active = (d > 0).astype(float)
@@ -223,7 +225,7 @@ def _stencil_cases(rng, dtype):
         batch = 1 + number % 2
         faces, s = some_faces(rng, (batch, *shape), wrap)
         split = (batch, *split_shape(*shape))
-        for kind in (np.float32, np.float64):
+        for kind in _KINDS[dtype.name]:
             yield (*(part.astype(dtype) for part in (*faces, s)), wrap, np.full(split, np.nan, np.float32),
                    *(np.full(split, np.nan, kind) for _ in range(4)))  # fmt: skip
 

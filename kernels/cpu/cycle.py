@@ -58,7 +58,7 @@ def _row(k, j, colour, g, nx, ny, h, w0, w1):
 @njit(**SMALL_JIT)
 def _neighbours(total, x, row, m, fx, fy, fz, colour, half, h, rim, w2):
     """total + n(x) for eight cells of a row; `half` is where the other colour starts in the faces."""
-    own, left, right, behind, ahead, cell, cell_left, cell_behind, even = row
+    own, left, right, behind, ahead, cell, cell_left, cell_behind, _, even = row
     step, turn, edge = (-1, h - 1, m) if even else (1, 1 - h, h + m)
     if fx is None:
         total = total + (load(x, ahead + m) + load(x, behind + m)) + (load(x, right + m) + load(x, left + m))
@@ -335,12 +335,13 @@ def _small(r, z, levels, weights, stencil, inverse, cells, room):
         d, fx = stencil[s : s + size], stencil[s + size : s + 2 * size]
         fy, fz = stencil[s + 2 * size : s + 3 * size], stencil[s + 3 * size : s + 4 * size]
         red, black = np.float64(weights[l, 0]), np.float64(weights[l, 1])
+        first, last = np.int64(0), coarse[0] - 2  # a literal 0 would be a signature of its own
         if down < depth:
             rc = room[below : below + coarse_size]
-            _down(0, coarse[0] - 2, rl, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, xb, rc)
+            _down(first, last, rl, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, xb, rc)
         else:
             ec = room[below + coarse_size : below + 2 * coarse_size]
-            _up(0, coarse[0] - 2, rl, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, xb, ec, zl, work)
+            _up(first, last, rl, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, xb, ec, zl, work)
 
 
 def cycle_small(r, z, levels, weights, stencil, inverse, cells, room):

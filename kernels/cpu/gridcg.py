@@ -20,22 +20,20 @@ _GRAIN = 100_000  # cells a thread is worth waking for
 
 
 @njit(**SMALL_JIT)
-def _beside(x, row, m, rim, h, w2):
-    """(how much of the z neighbour counts, that, the one round the corner) for eight cells."""
-    own, even = row[0], row[8]
-    step, turn, edge = (-1, h - 1, m) if even else (1, 1 - h, h + m)
-    inside = load_wide(rim, edge)
-    return inside, load_wide(x, own + m + step), load_wide(x, own + m + turn) if w2 else fill(0.0)
+def _sideways(row, m, h):
+    """Steps to the z neighbour in the same row, and to the one round the corner; the place in the factors of `edges`."""
+    return (-1, h - 1, m) if row[9] else (1, 1 - h, h + m)
 
 
 @njit(**SMALL_JIT)
 def _mask_sum(x, row, m, rim, h, w2):
     """The sum of the neighbours of eight cells."""
     own, left, right, behind, ahead = row[0], row[1], row[2], row[3], row[4]
-    inside, near, far = _beside(x, row, m, rim, h, w2)
+    step, turn, edge = _sideways(row, m, h)
+    inside = load_wide(rim, edge)
     total = load_wide(x, ahead + m) + load_wide(x, behind + m) + (load_wide(x, right + m) + load_wide(x, left + m))
-    total = wide_times_plus(inside, near, total + load_wide(x, own + m))
-    return wide_times_plus(fill(1.0) - inside, far, total) if w2 else total
+    total = wide_times_plus(inside, load_wide(x, own + m + step), total + load_wide(x, own + m))
+    return wide_times_plus(fill(1.0) - inside, load_wide(x, own + m + turn), total) if w2 else total
 
 
 @njit(**SMALL_JIT)
@@ -46,22 +44,24 @@ def _flow(total, face, mine, other, squared):
 
 
 @njit(**SMALL_JIT)
-def _flows(x, row, m, mine, fx, fy, fz, colour, half, rim, h, w2, squared):
-    """The sum of f (p - p') over the faces of eight cells whose p is `mine`, or of f (p - p')^2."""
-    own, left, right, behind, ahead, cell, cell_left, cell_behind, even = row
+def _flows(x, row, m, mine, fx, fy, fz, colour, half, rim, h, squared):
+    """The sum of f (p - p') over the faces of eight cells whose p is `mine`, or of f (p - p')^2.
+
+    No branches, which would send the sums through memory: where there is nothing, faces are 0.
+    """
+    own, left, right, behind, ahead, cell, cell_left, cell_behind, cell_right, even = row
     this, that = (half, 0) if colour else (0, half)
-    inside, near, far = _beside(x, row, m, rim, h, w2)
+    step, turn, edge = _sideways(row, m, h)
+    inside = load_wide(rim, edge)
     total = _flow(fill(0.0), load_wide(fx, this + cell + m), mine, load_wide(x, ahead + m), squared)
     total = _flow(total, load_wide(fx, that + cell_behind + m), mine, load_wide(x, behind + m), squared)
-    if right != left:  # else there is one row only
-        total = _flow(total, load_wide(fy, this + cell + m), mine, load_wide(x, right + m), squared)
-        total = _flow(total, load_wide(fy, that + cell_left + m), mine, load_wide(x, left + m), squared)
+    total = _flow(total, load_wide(fy, this + cell_right + m), mine, load_wide(x, right + m), squared)
+    total = _flow(total, load_wide(fy, that + cell_left + m), mine, load_wide(x, left + m), squared)
     total = _flow(total, load_wide(fz, cell + m), mine, load_wide(x, own + m), squared)
     at = half + cell + m + (0 if even else 1)
-    total = _flow(total, inside * load_wide(fz, at), mine, near, squared)
-    if w2:
-        total = _flow(total, (fill(1.0) - inside) * load_wide(fz, at if even else at - h), mine, far, squared)
-    return total
+    total = _flow(total, inside * load_wide(fz, at), mine, load_wide(x, own + m + step), squared)
+    outside = (fill(1.0) - inside) * load_wide(fz, at if even else at - h)
+    return _flow(total, outside, mine, load_wide(x, own + m + turn), squared)
 
 
 @njit(**SMALL_JIT)
@@ -83,7 +83,7 @@ def _energy(d, fx, fy, fz, k, g, shape, wrap, x, behind, own, ahead, other, rim)
             if fx is None:
                 total = wide_times_plus(fill(-2.0) * red, _mask_sum(x, row, m, rim, h, w2), total)
             else:
-                total = total + _flows(x, row, m, red, fx, fy, fz, 0, half, rim, h, w2, True)
+                total = total + _flows(x, row, m, red, fx, fy, fz, 0, half, rim, h, True)
     return sum_of(total)
 
 
@@ -167,7 +167,7 @@ def _update(first, last, d, fx, fy, fz, wrap, shape, p, alpha, r, left, work):
                     if fx is None:
                         product = only(above(diagonal, fill(0.0)), diagonal * mine - _mask_sum(p, row, m, rim, h, w2))
                     else:
-                        product = _flows(p, row, m, mine, fx, fy, fz, colour, half, rim, h, w2, False)
+                        product = _flows(p, row, m, mine, fx, fy, fz, colour, half, rim, h, False)
                         product = wide_times_plus(diagonal, mine, product)
                     new = wide_times_plus(step, product, load_wide(r, cell + m))
                     store_wide(r, cell + m, new)

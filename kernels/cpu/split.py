@@ -32,15 +32,17 @@ def row_places(k, j, colour, g, nx, ny, h, w0, w1, behind, own, ahead, outside):
     """Where row j of plane k, of one colour, has its neighbours; g is the plane of the array that it is.
 
     Of x, whose planes k - 1, k, k + 1 start at `behind`, `own`, `ahead`, and a row of zeros at `outside`: the places of
-    the same row, of those before and after it in y, and in x. Of the faces: those of the same row, and of the rows
-    before it in y and x. Last, whether its cells are the even ones.
+    the same row, of those before and after it in y, and in x. Of the faces: those of the same row, of the rows before
+    it in y and x, and of the same row again if there is one after it in y. Last, whether its cells are the even ones.
+    Where there is no row, faces are those of the ghost plane, which are 0.
     """
     left, right = beside(own + j * h, j, ny, h, w1, outside)
     cell = g * ny * h + j * h
-    cell_left, _ = beside(cell, j, ny, h, w1, 0)  # of the ghost plane, where all is 0
+    cell_left, cell_right = beside(cell, j, ny, h, w1, 0)
+    cell_right = cell if cell_right else 0
     cell_behind = (plane_of(k - 1, nx, w0) * ny + j) * h
     even = (k + j + colour) & 1 == 0
-    return own + j * h, left, right, behind + j * h, ahead + j * h, cell, cell_left, cell_behind, even
+    return own + j * h, left, right, behind + j * h, ahead + j * h, cell, cell_left, cell_behind, cell_right, even
 
 
 @njit(**LANES_JIT)
@@ -181,41 +183,39 @@ def stencil_coarsen(d, fx, fy, fz, s, alpha, alpha_s, factor, wrap, cx, cy, cz, 
 
 
 @njit(**LANES_JIT)
-def _stencil(first, last, fx, fy, fz, s, wrap, d, sx, sy, sz, ss):
-    nx, ny, nz = s.shape
-    w2 = wrap[2]
+def _invert(first, last, fx, fy, fz, s, d):
+    """1 / D, where the last face of an axis is the one before the first cell: 0 unless it wraps round."""
+    nz = s.shape[2]
     whole = np.empty(nz)
-    for i in range(first - 1, last - 1):
-        if i < 0 or i == nx:
-            for part in (sx, sy, sz, ss):
-                part[:, i + 1] = 0
-            d[:, i + 1] = 0
-            continue
-        for j in range(ny):
-            xs, ys, zs, sinks = fx[i, j], fy[i, j], fz[i, j], s[i, j]
-            behind, before = fx[i - 1], fy[i, j - 1]  # the last for the first: 0 unless it wraps round
-            back = behind[j]
-            for k in range(uint64(nz)):
-                whole[k] = sinks[k] + xs[k] + back[k] + ys[k] + before[k] + zs[k]
-            whole[0] += zs[nz - 1]
-            for k in range(1, nz):
-                whole[k] += zs[k - 1]
-            for k in range(uint64(nz)):
-                whole[k] = 1.0 / whole[k] if whole[k] > 0.0 else 0.0
+    for i in range(first, last):
+        for j in range(s.shape[1]):
+            xs, ys, zs, sinks, behind, left = fx[i, j], fy[i, j], fz[i, j], s[i, j], fx[i - 1, j], fy[i, j - 1]
+            before = zs[nz - 1]
+            for k in range(nz):
+                total = sinks[k] + xs[k] + behind[k] + ys[k] + left[k] + zs[k] + before
+                whole[k] = 1.0 / total if total > 0.0 else 0.0
+                before = zs[k]
             even = (i + 1 + j) & 1
             _split_row(whole, d[even, i + 1, j], d[1 - even, i + 1, j])
-            _split_row(xs, sx[even, i + 1, j], sx[1 - even, i + 1, j])
-            _split_row(ys, sy[even, i + 1, j], sy[1 - even, i + 1, j])
-            _split_row(sinks, ss[even, i + 1, j], ss[1 - even, i + 1, j])
-            inner, outer = sz[0, i + 1, j], sz[1, i + 1, j]
-            _split_row(zs, inner, outer)
-            wrapped = outer[outer.size - 1]
-            for m in range(outer.size - 1, 0, -1):
-                outer[m] = outer[m - 1]
-            outer[0] = wrapped if w2 else 0
+
+
+@njit(**LANES_JIT)
+def _split_pairs(first, last, fz, wraps, v):
+    """fz: what lies within a pair to the first half, what lies between two, or wraps round, to the second."""
+    for i in range(first, last):
+        for j in range(fz.shape[1]):
+            row, inside, between = fz[i, j], v[0, i + 1, j], v[1, i + 1, j]
+            _split_row(row, inside, between)
+            before = between[between.size - 1] if wraps else 0
+            for m in range(between.size):
+                before, between[m] = between[m], before
 
 
 def stencil_split(fx, fy, fz, s, wrap, d, sx, sy, sz, ss):
+    for part in (d, sx, sy, sz, ss):
+        part[:, :, 0] = part[:, :, -1] = 0
+    for a, v in ((fx, sx), (fy, sy), (s, ss)):
+        grid_split(a, v)
     for b in range(len(s)):
-        _over_planes(_stencil, s.shape[1] + 2, s[b].size, fx[b], fy[b], fz[b], s[b], wrap, d[b], sx[b], sy[b], sz[b],
-                     ss[b])  # fmt: skip
+        _over_planes(_invert, s.shape[1], s[b].size, fx[b], fy[b], fz[b], s[b], d[b])
+        _over_planes(_split_pairs, s.shape[1], s[b].size, fz[b], wrap[2], sz[b])

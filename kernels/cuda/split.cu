@@ -26,9 +26,9 @@ grid_split(const T* __restrict__ a, U* __restrict__ v, int nx, int ny, int nz, i
   v[to] = at.k < nz ? U(a[row * nz + at.k]) : U(0);
 }
 
-template <typename T, typename U>
+template <typename T>
 __global__ void __launch_bounds__(THREADS)
-grid_join(const U* __restrict__ v, T* __restrict__ a, int nx, int ny, int nz, int h) {
+grid_join(const float* __restrict__ v, T* __restrict__ a, int nx, int ny, int nz, int h) {
   const Spot at(nz);
   if (at.j >= ny) return;
   const long long half = (long long)(nx + 2) * ny * h, row = ((long long)blockIdx.z * nx + at.i) * ny + at.j;
@@ -39,9 +39,8 @@ grid_join(const U* __restrict__ v, T* __restrict__ a, int nx, int ny, int nz, in
 // ---- stencils ------------------------------------------------------------------------------------------------------
 
 // The stencil of a fine grid in the natural order, cell by cell.
-template <typename T>
 struct Coefficients {
-  const T *fx, *fy, *fz, *s;
+  const float *fx, *fy, *fz, *s;
   __device__ double x(long long n, int, int, int) const { return double(fx[n]); }
   __device__ double y(long long n, int, int, int) const { return double(fy[n]); }
   __device__ double z(long long n, int, int, int) const { return double(fz[n]); }
@@ -108,13 +107,13 @@ coarsen_mask(const unsigned char* __restrict__ d, int nx, int ny, int nz, double
   coarsen(fine, nx, ny, nz, alpha, alpha_s, Axes{f0, f1, f2}, cx, cy, cz, cs, cny, cnz);
 }
 
-template <typename T>
 __global__ void __launch_bounds__(THREADS)
-coarsen_faces(const T* __restrict__ fx, const T* __restrict__ fy, const T* __restrict__ fz, const T* __restrict__ s, int nx,
-              int ny, int nz, double alpha, double alpha_s, int f0, int f1, int f2, float* __restrict__ cx,
-              float* __restrict__ cy, float* __restrict__ cz, float* __restrict__ cs, int cny, int cnz) {
+coarsen_faces(const float* __restrict__ fx, const float* __restrict__ fy, const float* __restrict__ fz,
+              const float* __restrict__ s, int nx, int ny, int nz, double alpha, double alpha_s, int f0, int f1, int f2,
+              float* __restrict__ cx, float* __restrict__ cy, float* __restrict__ cz, float* __restrict__ cs, int cny,
+              int cnz) {
   const long long start = (long long)blockIdx.z * nx * ny * nz;
-  const Coefficients<T> fine{fx + start, fy + start, fz + start, s + start};
+  const Coefficients fine{fx + start, fy + start, fz + start, s + start};
   coarsen(fine, nx, ny, nz, alpha, alpha_s, Axes{f0, f1, f2}, cx, cy, cz, cs, cny, cnz);
 }
 

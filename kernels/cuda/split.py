@@ -9,11 +9,12 @@ from .launch import CTYPE, INSTANCES, launch
 FILE = "split.cu"
 THREADS = 256
 REALS, BYTE = ("float", "double"), "unsigned char"
-_PAIRS = [(t, u) for t in REALS for u in REALS]
+_PAIRS = [("float", "float"), ("double", "float"), ("double", "double")]
 INSTANCES[FILE] = [
     *(f"grid_split<{t},{u}>" for t, u in (*_PAIRS, (BYTE, BYTE))),
-    *(f"{name}<{t},{u}>" for name in ("grid_join", "stencil_split") for t, u in _PAIRS),
-    *(f"coarsen_faces<{t}>" for t in REALS),
+    *(f"stencil_split<{t},{u}>" for t, u in _PAIRS),
+    *(f"grid_join<{t}>" for t in REALS),
+    "coarsen_faces",
     "coarsen_mask",
 ]
 _launch = functools.partial(launch, FILE)
@@ -42,7 +43,7 @@ def grid_split(a, v):
 def grid_join(v, a):
     batch, nx, ny, nz = a.shape
     args = (v, a, *ints(nx, ny, nz, v.shape[-1]))
-    _launch(f"grid_join<{ctype(a)},{ctype(v)}>", _over(nx, ny * nz, batch), THREADS, args)
+    _launch(f"grid_join<{ctype(a)}>", _over(nx, ny * nz, batch), THREADS, args)
 
 
 def stencil_coarsen(d, fx, fy, fz, s, alpha, alpha_s, factor, wrap, cx, cy, cz, cs):
@@ -52,7 +53,7 @@ def stencil_coarsen(d, fx, fy, fz, s, alpha, alpha_s, factor, wrap, cx, cy, cz, 
     grid = _over(cnx, cny * cnz, batch)
     if d is None:
         args = (fx, fy, fz, s, *sizes, *alphas, *ints(*factor), *out)
-        _launch(f"coarsen_faces<{ctype(s)}>", grid, THREADS, args)
+        _launch("coarsen_faces", grid, THREADS, args)
     else:
         _launch("coarsen_mask", grid, THREADS, (d, *sizes, *alphas, *ints(*factor, *wrap), *out))
 

@@ -163,7 +163,8 @@ def test_the_coarse_stencil_is_the_galerkin_product_where_nothing_is_overcorrect
         _, A = mask_level(np.random.default_rng(3), shape, wrap)
     else:
         faces, s = split.some_faces(rng, (1, *shape), wrap)
-        given, A = (None, *faces, s), dense_stencil([face[0] for face in faces], s[0], wrap)
+        given = (None, *(part.astype(np.float32) for part in (*faces, s)))
+        A = dense_stencil([face[0] for face in faces], s[0], wrap)
     k.stencil_coarsen(*given, 1.0, 1.0, factor, wrap, *out)
     P = blocks(shape, factor) * (np.diag(A) > 0)[:, None]
     np.testing.assert_allclose(dense_stencil([face[0] for face in out[:3]], out[3][0], wrap), P.T @ A @ P, atol=1e-5)
@@ -172,13 +173,13 @@ def test_the_coarse_stencil_is_the_galerkin_product_where_nothing_is_overcorrect
 @pytest.mark.parametrize("shape", [(8, 8, 8), (7, 9, 21), (6, 40)])
 def test_vectors_come_back_from_their_layout(shape):
     nx, ny, nz = shape if len(shape) == 3 else (shape[0], 1, shape[1])
-    a = np.random.default_rng(4).standard_normal((2, nx, ny, nz))
-    v = np.zeros((2, *split.split_shape(nx, ny, nz)))
+    a = np.random.default_rng(4).standard_normal((2, nx, ny, nz)).astype(np.float32)
+    v = np.zeros((2, *split.split_shape(nx, ny, nz)), np.float32)
     back = np.empty_like(a)
     k.grid_split(a, v)
     k.grid_join(v, back)
     assert (back == a).all()
-    assert (v**2).sum() == pytest.approx((a**2).sum())
+    assert np.count_nonzero(v) == a.size
 
 
 # ---- conjugate gradients in this layout -----------------------------------------------------------------------------
