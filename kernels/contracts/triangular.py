@@ -71,7 +71,8 @@ def ic0_factor(indptr, indices, place, data, shift, factor, broke):
     broke (1,) int64: -1, or the first row with d_i <= PIVOT a_ii; then factor is zero.
     """
     n, broke[0], factor[:] = place.size, -1, 0
-    S, d = [{} for _ in range(n)], np.zeros(n)
+    S: list[dict[int, float]] = [{} for _ in range(n)]
+    d = np.zeros(n)
     for i in range(n):
         for at in range(indptr[i], place[i]):
             j = indices[at]

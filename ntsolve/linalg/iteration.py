@@ -7,6 +7,7 @@ scaled by a power of two, so that neither a tiny nor a huge b loses digits or ov
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class State:
 
     def __init__(self, k, system, M, rtol, atol, comm, *, recycle=None, watched=False):
         self.k, self.system, self.A, self.comm, self.watched = k, system, system.A, comm, watched
-        self.M = None if isinstance(M, str) else M
+        self.M: Any = None if isinstance(M, str) else M
         xp, b = k.xp, system.b
         batch, n = b.shape
         x, r, exponent = self.measure(rtol, atol)
@@ -84,7 +85,7 @@ class State:
             self.status[broken] = int(Status.INDEFINITE_OPERATOR)  # a diagonal entry is p.Ap for a unit vector p
         self.work = xp.empty(workspace_shape(batch, n))
         self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros_like(self.rr), xp.zeros(batch)
-        self.z = None if self.M is None else xp.zeros_like(b)
+        self.z: Any = None if self.M is None else xp.zeros_like(b)
         self.rd = self.rz if self.M is None else xp.zeros_like(self.rr)
         self.size = None  # power of two that M r is multiplied by, so that (M r, A M r) is in range
         if watched:

@@ -16,6 +16,8 @@ for its loss. Two of its forms are here, over a finite set of arms:
         w_i = 1 / (K + gamma_t (y_i - y_best)) for the others, the rest for the best.                    (2)
 """
 
+from typing import Any
+
 import numpy as np
 
 from .. import validate
@@ -76,8 +78,8 @@ class RelaxationTuner:
         self.count, self._pending, self._features = 0, None, None
         self._losses = np.zeros(len(self.arms))  # the sums of (1)
         self._highest = 0.0
-        self._seen = [([], []) for _ in self.arms]  # contexts and log(iterations) of each
-        self._fits = [None] * len(self.arms)
+        self._seen: list[tuple[list, list]] = [([], []) for _ in self.arms]  # contexts and log(iterations) of each
+        self._fits: list[Any] = [None] * len(self.arms)
 
     def __repr__(self):
         return f"RelaxationTuner({len(self.arms)} arms, method={self.method!r}, count={self.count})"

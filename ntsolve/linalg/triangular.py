@@ -90,6 +90,8 @@ class _Factors:
     Passed as `M=` to `ntsolve.cg`; or applied by `matvec`, `@` and `as_linear_operator()`.
     """
 
+    _sweeps: TwoSweeps
+
     def __init__(self, pattern, where):
         self._pattern, self._where = pattern, where
 

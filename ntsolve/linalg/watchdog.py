@@ -19,6 +19,8 @@ is a mistake and not given up but reported; and one may always take a few iterat
 multiple of Jacobi-CG's in problems that take some.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..result import Status
@@ -66,7 +68,8 @@ class Watchdog:
     """Watches a `State` that runs with M; `rival(M)` makes another, from the same start, without it."""
 
     def __init__(self, state, rival):
-        self.state, self._make, self.rival = state, rival, None
+        self.state, self._make = state, rival
+        self.rival: Any = None
         self.reason = np.zeros(state.nit.size, dtype=int)  # why M was given up, of each system
         self.after = np.zeros_like(self.reason)  # iterations with it
         self.next, self._racing = FIRST, False
@@ -124,10 +127,8 @@ class Watchdog:
 
     def _race(self, steps, watch):
         """Let the rival do so many iterations in all."""
-        if self.rival is None:
-            self._call()
-            if not self.rival.begin():
-                return
+        if self.rival is None and not self._call().begin():
+            return
         rival = self.rival
         rival.active = rival.active & self.state.active
         rival.rest()
@@ -152,6 +153,7 @@ class Watchdog:
     def _call(self):
         self.rival = self._make("jacobi" if self.state.dinv is not None else None)
         self._iterate = self.state.k.Replay(self.rival.iteration)
+        return self.rival
 
     # ---- afterwards ----
 
