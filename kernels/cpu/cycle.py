@@ -133,17 +133,13 @@ def _down(first, last, r, d, fx, fy, fz, red, black, factor, wrap, shape, coarse
                 plane, coarse_row = _coarse_row(k, j, f0, f1)
                 place = coarse_row * 2 * coarse_h
                 # where axis 2 is not coarsened, the halves of a row are its colours
-                other = ((plane + coarse_row + k + j) & 1) * coarse_h
+                other = 0 if f2 == 2 else ((plane + coarse_row + k + j) & 1) * coarse_h
+                red_to, black_to = place + other, place if f2 == 2 else place + coarse_h - other
                 for m in range(0, h, 8):
                     left = _neighbours(rest_red * load(r, cell + m), x_black, row, m, fx, fy, fz, 0, half, h, rim, w2)
                     left = where_positive(load(d, cell + m), left)
-                    if f2 == 2:
-                        store(sums, place + m, load(sums, place + m) + (left + load(t_black, kept + m)))
-                    else:
-                        at = place + other + m
-                        store(sums, at, load(sums, at) + left)
-                        at = place + coarse_h - other + m
-                        store(sums, at, load(sums, at) + load(t_black, kept + m))
+                    store(sums, red_to + m, load(sums, red_to + m) + left)
+                    store(sums, black_to + m, load(sums, black_to + m) + load(t_black, kept + m))
             if k % f0 == 0 or k == high:
                 _write_coarse(sums, rc, (k + f0 - 1) // f0, coarse_ny, coarse_h, coarse_half, f2)
 

@@ -21,7 +21,7 @@ _GRAIN = 100_000  # cells a thread is worth waking for
 
 @njit(**SMALL_JIT)
 def _sideways(row, m, h):
-    """Steps to the z neighbour in the same row, and to the one round the corner; the place in the factors of `edges`."""
+    """Steps to the z neighbour in the same row and to the one round the corner, and the place in `edges`."""
     return (-1, h - 1, m) if row[9] else (1, 1 - h, h + m)
 
 
