@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.contracts import split as layout
+from ..kernels.contracts import workspace_shape
 from ..kernels.contracts.cycle import small_levels
 
 STRONG = 0.4
@@ -78,23 +79,22 @@ def strengths(k, A):
     """Mean conductance of the open faces along each axis (x, y, z) of a GridOperator."""
     if A.kind == "mask":
         return three((1.0,) * A.ndim, 0.0)
-    xp = k.xp
-    sums = [float(f.sum()) / max(1, int(xp.count_nonzero(f))) for f in A.faces]
+    sums = [float(f.sum()) / max(1, int((f > 0).sum())) for f in A.faces]
     return three(sums, 0.0)
 
 
-def jumps(A, size):
+def jumps(k, A, size):
     """How many neighbours on a line of cells, on average, have diagonals that differ by more than a factor of `size`.
 
     Of the axis that has the most of them. Every other line is looked at where there are many.
     """
     if A.kind == "mask":
         return 0.0
-    most = 0.0
+    most, diagonals = 0.0, k.to_host(A.diag).reshape(-1, *A.grid_shape)
     for axis in range(1, A.ndim + 1):
         step = 2 if A.size > 100_000 else 1
         lines = tuple(slice(None) if other in (0, axis) else slice(None, None, step) for other in range(A.ndim + 1))
-        d = A.diag.reshape(-1, *A.grid_shape)[lines]
+        d = diagonals[lines]
         here = d[(slice(None),) * axis + (slice(None, -1),)]
         there = d[(slice(None),) * axis + (slice(1, None),)]
         both = (here > 0) & (there > 0)
@@ -113,8 +113,8 @@ class Levels:
     stencils : list
         (d, fx, fy, fz) of each level but the small ones, as the kernels take them.
     merged : list of float
-        For each coarsening, the share of the pairs of cells it joins that no face joins. Where it is large, the coarse
-        grid has ways through walls.
+        For the coarsening of the second and the third level, the share of the pairs of cells it joins that no face
+        joins. Where it is large, the coarse grid has ways through walls.
     """
 
     def __init__(self, k, A, layout_plan, weights):
@@ -130,8 +130,8 @@ class Levels:
         for level, factor in enumerate(factors):
             _, _, alpha, alpha_s = weights.at(level)
             coarse = [k.xp.empty((self.batch, *sizes[level + 1]), "float32") for _ in range(4)]
-            if level:
-                self.merged.append(_unjoined(k.xp, given[1:], factor))
+            if level in (1, 2):
+                self.merged.append(_unjoined([k.to_host(part) for part in given[1:]], factor))
             k.stencil_coarsen(*given, alpha, alpha_s, factor, wrap, *coarse)
             given = (None, *coarse)
             if level + 1 < self.first_small:
@@ -148,9 +148,9 @@ class Levels:
         if A.kind != "mask":
             return self._stencil(given[1:])
         xp = self.k.xp
-        codes = xp.asarray(np.array([0, *(round(layout.CODES / d) for d in range(1, 7))], dtype="uint8"))
+        codes = np.array([0, *(round(layout.CODES / d) for d in range(1, 7))], dtype="uint8")
         d = xp.zeros((self.batch, *layout.split_shape(*self.plan.sizes[0])), "uint8")
-        self.k.grid_split(codes[given[0]], d)
+        self.k.grid_split(xp.asarray(codes[self.k.to_host(given[0])]), d)
         return d, None, None, None
 
     def _stencil(self, natural):
@@ -163,11 +163,11 @@ class Levels:
         xp = self.k.xp
         levels, cells, self.room = small_levels(sizes, factors, wrap)
         weights = np.array([self.relaxation(self.first_small + i) for i in range(len(sizes))], dtype="float32")
-        parts = [part.reshape(self.batch, -1) for stencil in stencils for part in stencil]
-        stencil = xp.concatenate(parts, axis=1) if parts else xp.zeros((self.batch, 0), "float32")
-        natural = [self.k.to_host(part) for part in (given[1:] if given[0] is None else _open(xp, given[0], wrap))]
-        inverse = xp.asarray(dense_inverse(*natural))
-        self.small = (xp.asarray(levels), xp.asarray(weights), stencil, inverse, xp.asarray(cells))
+        parts = [self.k.to_host(part).reshape(self.batch, -1) for stencil in stencils for part in stencil]
+        stencil = np.concatenate([np.zeros((self.batch, 0), "float32"), *parts], axis=1)
+        natural = given[1:] if given[0] is None else _open(self.k.to_host(given[0]), wrap)
+        inverse = xp.asarray(dense_inverse(*map(self.k.to_host, natural)))
+        self.small = (xp.asarray(levels), xp.asarray(weights), xp.asarray(stencil), inverse, xp.asarray(cells))
 
 
 class Hierarchy:
@@ -198,6 +198,7 @@ class Hierarchy:
         self._black = [xp.zeros((batch, *shape[1:]), "float32") for shape in large]
         self._work = [xp.zeros((batch, 2, shape[1])) for shape in large]
         self._rz = xp.zeros(batch)
+        self._dots = xp.empty(workspace_shape(batch, math.prod(self.split_shape)))
         self._room = xp.zeros((batch, levels.room), "float32")
 
     def apply(self, r, z, rz):
@@ -209,7 +210,7 @@ class Hierarchy:
                          plan.factors[level], plan.wrap, self._black[level], vectors[level + 1][0])  # fmt: skip
         k.cycle_small(*vectors[last], *self.levels.small, self._room)
         if not last:
-            rz[...] = k.xp.sum(r * z, axis=(1, 2, 3, 4), dtype="float64")
+            k.dot(r.reshape(len(r), -1), z.reshape(len(z), -1), rz, self._dots)
         for level in reversed(range(last)):
             k.cycle_up(vectors[level][0], *self.levels.stencils[level], *self.levels.relaxation(level),
                        plan.factors[level], plan.wrap, self._black[level], vectors[level + 1][1], vectors[level][1],
@@ -239,13 +240,13 @@ def coefficient_scale(k, A):
     return math.ldexp(1.0, -math.frexp(top)[1]) if top > 0 else 1.0
 
 
-def _unjoined(xp, natural, factor):
+def _unjoined(natural, factor):
     """Of the pairs of cells that a coarsening joins, the share with both cells in use and no face between them."""
     fx, fy, fz, s = natural
     faces = (fx, fy, fz)
     used = s > 0
     for axis, face in zip((1, 2, 3), faces, strict=True):
-        used = used | (face > 0) | (xp.roll(face, 1, axis) > 0)
+        used = used | (face > 0) | (np.roll(face, 1, axis) > 0)
     pairs = apart = 0
     for axis, (face, f) in enumerate(zip(faces, factor, strict=True), 1):
         if f == 2:
@@ -256,17 +257,18 @@ def _unjoined(xp, natural, factor):
     return apart / max(1, pairs)
 
 
-def _open(xp, d, wrap):
-    """(fx, fy, fz, s) of a mask in the natural order."""
+def _open(d, wrap):
+    """(fx, fy, fz, s) of a mask in the natural order, on the host."""
     used = (d > 0).astype("float32")
     faces = []
     for axis, w in zip((1, 2, 3), wrap, strict=True):
-        face = used * xp.roll(used, -1, axis)
+        face = used * np.roll(used, -1, axis)
         if not w:
             face[(slice(None),) * axis + (-1,)] = 0
         faces.append(face)
-    faces[1] = faces[1] if d.shape[2] > 1 else xp.zeros_like(faces[1])
-    return *faces, d - sum(face + xp.roll(face, 1, axis) for axis, face in zip((1, 2, 3), faces, strict=True))
+    if d.shape[2] == 1:
+        faces[1] = np.zeros_like(faces[1])
+    return *faces, d - sum(face + np.roll(face, 1, axis) for axis, face in zip((1, 2, 3), faces, strict=True))
 
 
 def dense_inverse(fx, fy, fz, s):

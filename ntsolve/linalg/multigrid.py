@@ -100,7 +100,7 @@ class LearnedMultigrid:
         with kernels_for(A=self.grid.mask) as k:
             self._plan = self._planned(k)
             self._scale = hierarchy.coefficient_scale(k, self.grid)
-            why = self._against_blocks() if coarsening == "auto" else None
+            why = self._against_blocks(k) if coarsening == "auto" else None
             if coarsening == "aggregation" or why:
                 self._aggregate(found, why or "asked for")
             else:
@@ -117,12 +117,12 @@ class LearnedMultigrid:
         sizes, wrap = hierarchy.three(A.grid_shape), hierarchy.three(tuple(map(int, A.periodic)), 0)
         return hierarchy.plan(sizes, hierarchy.strengths(k, A), wrap)
 
-    def _against_blocks(self):
+    def _against_blocks(self, k):
         """Why not to join cells in blocks, or None."""
         if self._plan is None:
             return "a periodic axis cannot be halved often enough"
         size = JUMP[self.grid.ndim]
-        found = hierarchy.jumps(self.grid, size)
+        found = hierarchy.jumps(k, self.grid, size)
         return f"{found:.2g} jumps by more than {size:g} on a line of cells" if found > JUMPS else None
 
     def _block(self, k, weights, why):
@@ -133,7 +133,7 @@ class LearnedMultigrid:
         self._idle = []
         self.weights, self.why, self.coarsening = weights, why, "blocks"
         self.levels = list(self._plan.sizes)
-        return levels.merged[:2]
+        return levels.merged
 
     def _aggregate(self, weights, why):
         self._aggregation = Aggregation(self.grid)

@@ -255,3 +255,25 @@ def test_tiny_grids_are_solved_at_once(shape):
     b = np.random.default_rng(0).standard_normal(A.shape[0])
     result = solve(A, b)
     assert result.nit <= 2 if A.shape[0] <= hierarchy.BOTTOM else 10
+
+
+@pytest.mark.parametrize("kind", ["mask", "coefficient", "walls"])
+def test_on_the_gpu_it_is_what_it_is_on_the_cpu(kind, monkeypatch):
+    cupy = pytest.importorskip("cupy")
+    monkeypatch.setattr(hierarchy, "SMALL", 40)
+    rng = np.random.default_rng(0)
+    if kind == "coefficient":
+        kappa = rng.uniform(1, 2, (6, 5, 4))
+        here, there = (ntsolve.GridOperator.diffusion(array) for array in (kappa, cupy.asarray(kappa)))
+    else:
+        mask = problems.labyrinth(rng, (23, 23)).mask if kind == "walls" else rng.random((7, 9)) < 0.9
+        solid = kind == "walls"
+        here, there = (ntsolve.GridOperator.poisson(array, solid=solid) for array in (mask, cupy.asarray(mask)))
+    b = rng.standard_normal(here.shape[0])
+    M, other = ntsolve.LearnedMultigrid(here), ntsolve.LearnedMultigrid(there)
+    assert other.coarsening == M.coarsening == ("aggregation" if kind == "walls" else "blocks")
+    z = M.matvec(b)
+    np.testing.assert_allclose(other.matvec(cupy.asarray(b)).get(), z, atol=1e-5 * abs(z).max())
+    result = ntsolve.cg(there, cupy.asarray(b), M="multigrid", rtol=RTOL)
+    assert result.success
+    assert abs(result.nit - solve(here, b).nit) <= 1
