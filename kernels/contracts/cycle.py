@@ -162,8 +162,8 @@ def small_levels(shapes, factors, wrap):
         size = 2 * int(np.prod(sizes))
         rows.append([*sizes, *factor, *wrap, stencil, room, 2 * number])
         stencil, room = stencil + 4 * size, room + 3 * size  # r, z, and x_b in the room of two
-    c, i, j, m = places(*rows[-1][:2], shapes[-1][2])
     x, y, h = rows[-1][:3]
+    c, i, j, m = places(x, y, shapes[-1][2])
     cells = (((c * x + i) * y + j) * h + m)[1:-1]
     return np.array(rows, np.int32), cells.ravel().astype(np.int32), room
 
@@ -181,8 +181,8 @@ def _small_cases(rng, dtype):
         for _ in range(depth):
             shapes.append(coarse_shape(shapes[-1], axes))
         levels, cells, room = small_levels(shapes, [axes] * depth, wrap)
-        stencil = [part.reshape(1, -1) for s in shapes[:-1] for part in some_stencil(rng, s, wrap, False)]
-        stencil = np.concatenate([np.zeros((1, 0), np.float32), *stencil], 1)
+        parts = [part.reshape(1, -1) for s in shapes[:-1] for part in some_stencil(rng, s, wrap, False)]
+        stencil = np.concatenate([np.zeros((1, 0), np.float32), *parts], 1)
         root = rng.standard_normal((1, len(cells), len(cells)))
         inverse = (root @ root.swapaxes(1, 2) / len(cells)).astype(np.float32)
         r = _vector(rng, shape, batch)

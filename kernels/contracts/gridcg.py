@@ -113,8 +113,8 @@ def grid_update(d, fx, fy, fz, wrap, p, rz, pq, rr_old, tol2, r, single, alpha, 
             alpha[s], rr[s] = 0, stop
             continue
         alpha[s] = rz[s] / pq[s]
-        own = [None if part is None else part[s % len(part)] for part in (d, fx, fy, fz)]
-        new = natural(r[s]) - alpha[s] * product(*own, wrap, natural(p[s]).astype(float))
+        D, x, y, z = (None if part is None else part[s % len(part)] for part in (d, fx, fy, fz))
+        new = natural(r[s]) - alpha[s] * product(D, x, y, z, wrap, natural(p[s]).astype(float))
         put(r[s], new)
         put(single[s], new.astype(np.float32))
         rr[s] = (new**2).sum()

@@ -45,20 +45,23 @@ def coarse_shape(shape, factor):
 
 
 def places(planes, ny, nz):
+    """(colour, plane, row, place) of each cell of an array of so many planes, ghosts included."""
     i, j, k = np.indices((planes, ny, nz))
     return (i + j + k) & 1, i, j, k >> 1
 
 
 def natural(v):
     """(..., 2, X, Y, H) as (..., X - 2, Y, 2 H)."""
-    return v[(..., *places(*v.shape[-3:-1], 2 * v.shape[-1]))][..., 1:-1, :, :]
+    planes, ny, h = v.shape[-3:]
+    return v[(..., *places(planes, ny, 2 * h))][..., 1:-1, :, :]
 
 
 def put(v, a):
     """Write what `natural` would return."""
     a = np.pad(a, [(0, 0)] * (a.ndim - 3) + [(1, 1), (0, 0), (0, 2 * v.shape[-1] - a.shape[-1])])
     kept = v[..., [0, -1], :, :].copy()
-    v[(..., *places(*a.shape[-3:]))] = a
+    planes, ny, nz = a.shape[-3:]
+    v[(..., *places(planes, ny, nz))] = a
     v[..., [0, -1], :, :] = kept  # the ghosts
 
 
