@@ -253,7 +253,10 @@ class State:
         while begun or self.begin():
             begun = False
             while self.active.any() and watch.going():
-                self.advance(iterate, watch.block(exact=kernel is not None), watch)
+                steps = watch.block(exact=kernel is not None)
+                if guard is not None:  # where a block ends is a matter of speed, where a look is due is not
+                    steps = min(steps, guard.due)
+                self.advance(iterate, steps, watch)
                 if guard is not None:
                     guard.look(watch)
             self.verify()
@@ -265,8 +268,8 @@ class State:
     def advance(self, iterate, steps, watch):
         """A block of iterations of each active system, and what it means for them."""
         self.collecting = bool(self.space and self.active[0] and self.space.collecting)
-        if self.collecting:
-            steps = min(steps, self.space.room)
+        if self.space:
+            steps = min(steps, self.space.due)
         iterate(steps)
         if self.watched:
             after = slice(1, steps + 1)

@@ -111,6 +111,7 @@ class Space:
         self.n, self.dtype, self.keep = n, dtype, min(recycler.k, n // 4)
         self.weight = xp.ones(n, dtype=dtype) if diagonal is None else xp.sqrt(diagonal[0]).astype(dtype, copy=False)
         self.S: Any = xp.empty((2 * self.keep + FRESH, n), dtype=dtype) if self.keep else None
+        self.patience = 1 << 30 if recycler._last is None else int(LONGER * recycler._last) + 1
         self.W = self.WA = None
         size = self._load()
         self.scale = np.ones(size)  # of the rows of S, A-orthonormal when divided by it
@@ -208,15 +209,17 @@ class Space:
     @property
     def collecting(self):
         """Whether directions are wanted."""
-        last = self.recycler._last
-        if self.S is None or not self.keep or self.count >= len(self.S):
+        if self.S is None or not self.keep:
             return False
-        return self.W is None or self.fresh < FRESH or (last is not None and self.nit > LONGER * last)
+        return self.W is None or self.fresh < FRESH or self.nit >= self.patience
 
     @property
-    def room(self):
-        """Directions that may come before `learn`."""
-        return len(self.S) - self.count
+    def due(self):
+        """Iterations up to the next that may change what is wanted, at least one."""
+        ends = [self.patience - self.nit, FRESH - self.fresh]
+        if self.collecting:
+            ends.append(len(self.S) - self.count)
+        return min((end for end in ends if end > 0), default=1 << 30)
 
     def take(self, p, at):
         """Note the direction p (n,), the one number `at` (from 0) of a block of iterations."""
@@ -227,7 +230,6 @@ class Space:
         self.nit += len(pq)
         if not collected:
             return
-        pq = pq[: self.room]
         self.scale = np.concatenate([self.scale, np.sqrt(pq)])
         self.count += len(pq)
         self.fresh += len(pq)

@@ -76,6 +76,11 @@ class Watchdog:
 
     # ---- during the rounds with M ----
 
+    @property
+    def due(self):
+        """Iterations up to the next comparison."""
+        return max(1, self.next - len(self.state.log.gains))
+
     def look(self, watch):
         """After a block of iterations: run the rival where that is due, and give M up where it has lost."""
         state = self.state

@@ -78,7 +78,7 @@ def test_every_kind_of_system(kind, dtype):
         assert np.all(result.success)
     x = solve(A, b)
     np.testing.assert_allclose(result.x, x, atol=3e-2 * abs(x).max() if dtype == "float32" else 1e-4)
-    assert np.max(result.nit) <= np.max(ntsolve.cg(given, b, rtol=rtol, M=None).nit)
+    assert np.max(result.nit) <= 1.2 * np.max(ntsolve.cg(given, b, rtol=rtol).nit)
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
