@@ -8,8 +8,9 @@ Kaneda, Akar, Chen, Kala, Hyde, Teran, "A Deep Conjugate Direction Method for It
     alpha = (p, r) / (p, A p),  x += alpha p,  r -= alpha A p                                             (3)
 
 (3) is the exact line search in the norm of A, so no direction does harm. Two earlier directions are all that conjugate
-gradients need; f being neither linear nor symmetric, (2) is a truncation here. Where a direction is useless, with
-(p, A p) not positive or not a number, the step is along r.
+gradients need. f being neither linear nor symmetric, (2) is a truncation here, and more of them are kept where the
+residual falls slowly, unless one asks for two. Where a direction is useless, with (p, A p) not positive or not a
+number, the step is along r.
 
 The network is described in dcd_network.py and trained in dcd_training.py.
 """
@@ -25,6 +26,8 @@ from ..result import Status
 from .dcd_network import Network, take
 from .grid import GridOperator
 
+PUBLISHED, MOST = 2, 10  # earlier directions that a new one is made orthogonal to
+PATIENCE = 5  # iterations that should halve the residual
 USELESS = 1e-7  # of ||p|| ||r||, below which (p, r) is rounding
 
 
@@ -154,7 +157,7 @@ class DeepConjugateDirection:
             raise ValueError("a LinearOperator is one operator, this is a batch of them")
         return LinearOperator(self.shape, matvec=lambda v: self.matvec(v.reshape(-1)), dtype=np.dtype("float64"))
 
-    def solve(self, b, x0=None, *, directions=2, rtol=1e-5, atol=0.0, maxiter=None, time_limit=None, callback=None,
+    def solve(self, b, x0=None, *, directions="auto", rtol=1e-5, atol=0.0, maxiter=None, time_limit=None, callback=None,
               verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
         """Solve A x = b by the iteration of the paper.
 
@@ -164,9 +167,10 @@ class DeepConjugateDirection:
             Leading axes are several right-hand sides.
         x0 : array like b, optional
             Where to start. Default: zero.
-        directions : int
-            How many earlier directions a new one is made A-orthogonal to: 2 in the paper. On domains that the network
-            finds hard, 10 save many iterations, for 2 more vectors in memory and little time each.
+        directions : "auto" or int
+            How many earlier directions a new one is made A-orthogonal to. With 2 it is the iteration of the paper.
+            "auto" begins with 2 and goes up to 10, each two vectors in memory, where five iterations do not halve the
+            residual.
         rtol, atol : float
             A system is solved when ``||b - A x||_2 <= max(rtol ||b||_2, atol)``.
         maxiter : int, optional
@@ -190,7 +194,10 @@ class DeepConjugateDirection:
         ConvergenceWarning
             With ``on_failure="warn"``; a PrecisionWarning where rounding is what stands in the way.
         """
-        directions = validate.count("directions", directions)
+        if isinstance(directions, str):
+            validate.choice("directions", directions, ("auto",))
+        else:
+            directions = validate.count("directions", directions)
         rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
         options = validate.common(maxiter=1000 if maxiter is None else maxiter, time_limit=time_limit, rng=rng,
                                   callback=callback, verbose=verbose, check=check, on_failure=on_failure)  # fmt: skip
@@ -256,6 +263,8 @@ class _State:
         self.status, self.nit = np.zeros(len(b), dtype="int64"), np.zeros(len(b), dtype="int64")
         self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
         self.active, self.seen = np.zeros(len(b), dtype=bool), self.residual
+        self.slow = np.zeros(len(b), dtype=bool)
+        self.kept = np.full(len(b), PUBLISHED if directions == "auto" else directions)
         self._last = np.full(len(b), np.inf)  # the residual when the iteration was last begun
 
     def solution(self):
@@ -277,7 +286,7 @@ class _State:
         self.active = unsolved & (self.residual < 0.5 * self._last)
         self.status[unsolved & ~self.active] = int(Status.STALLED)
         self._last = self.seen = self.residual
-        self.past = []
+        self.past, self.before = [], []
         return bool(self.active.any())
 
     def verify(self):
@@ -294,8 +303,9 @@ class _State:
         xp, r = self.k.xp, self.r
         p, ap = xp.empty_like(r), xp.empty_like(r)
         self.M.matvec_rows(self.k, r, p)  # (1)
-        for old, image, curvature in self.past:  # (2)
-            self._add(p, -self._ratio(self._dot(p, image), curvature), old)
+        for ago, (old, image, curvature) in zip(range(len(self.past), 0, -1), self.past, strict=True):  # (2)
+            part = self._ratio(self._dot(p, image), curvature)
+            self._add(p, np.where(ago <= self.kept, -part, 0.0), old)
         pr, pap, useful = self._look(p, ap)
         if not useful.all():
             p[...] = xp.where(xp.asarray(useful)[:, None], p, r)
@@ -306,12 +316,20 @@ class _State:
         self._add(self.x, alpha, p)
         self._add(r, -alpha, ap)
         self.past.append((p, ap, np.where(useful, pap, np.inf)))
-        del self.past[: max(0, len(self.past) - self.directions)]
+        self._keep()
+        del self.past[: max(0, len(self.past) - int(self.kept.max()))]
         now = self._norm(r) * self.scale
         self.status[self.active & ~np.isfinite(now)] = int(Status.NAN_OR_INF)
         self.seen = np.where(self.active, now, self.seen)
         self.active &= (self.status == 0) & (now > 0.999 * self.goal) & (now > 0.1 * np.finfo(r.dtype).eps * self._last)
         return self.seen
+
+    def _keep(self):
+        """More directions from here on for systems that are slow; `seen` is their residuals before this iteration."""
+        self.before.append(self.seen)
+        if self.directions == "auto" and len(self.before) > PATIENCE:
+            self.slow |= self.seen > 0.5 * self.before.pop(0)
+            self.kept = np.where(self.slow, np.minimum(self.kept + 1, MOST), PUBLISHED)
 
     def _look(self, p, ap):
         """(p, r), (p, A p), and which p are of use; A p is left in ap."""

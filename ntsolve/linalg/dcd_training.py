@@ -262,7 +262,7 @@ class Pool:
 ROUNDS = {
     2: (
         {"stages": ((32, 5000, 16, 160), (64, 1800, 16, 160)), "logarithm": True},
-        {"stages": ((32, 7000, 16, 900), (64, 2000, 16, 250)), "walls": 0.5, "lr": 2e-3},
+        {"stages": ((32, 7000, 16, 900), (64, 1001, 16, 250)), "of": 9000, "walls": 0.5, "lr": 2e-3},
     ),
     3: (
         {"stages": ((16, 1800, 8, 300),), "logarithm": True, "walls": 0.3},
@@ -289,11 +289,14 @@ def train(dim, *, seed=0, rounds=None, channels=None, log=print):
     return net
 
 
-def train_round(net, layout, seed, log, *, stages, logarithm=False, walls=0.0, lr=3e-3):
-    """One cosine of learning rates. With the logarithm of (1), easy domains count as much as hard ones."""
+def train_round(net, layout, seed, log, *, stages, of=None, logarithm=False, walls=0.0, lr=3e-3):
+    """One cosine of learning rates, over `of` steps where it ends early.
+
+    With the logarithm of (1), easy domains count as much as hard ones.
+    """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    began, step, total = time.process_time(), 0, sum(stage[1] for stage in stages)
+    began, step, total = time.process_time(), 0, of or sum(stage[1] for stage in stages)
     for size, steps, batch, domains in stages:
         pool, mean = Pool(rng, generator, (size,) * net.dim, domains, batch // 2, walls=walls), None
         for _ in range(steps):

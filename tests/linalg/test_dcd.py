@@ -106,7 +106,8 @@ def test_with_the_identity_for_a_network_the_iteration_is_conjugate_gradients(mo
     A = domain((10, 14))
     b = np.random.default_rng(3).standard_normal(A.shape[0])
     monkeypatch.setattr(DCD, "matvec_rows", lambda self, k, r, z: np.copyto(z, r))
-    histories = [DCD(A, weights=parameters(2)).solve(b, rtol=1e-9).history, ntsolve.cg(A, b, rtol=1e-9).history]
+    result = DCD(A, weights=parameters(2)).solve(b, rtol=1e-9, directions=2)
+    histories = [result.history, ntsolve.cg(A, b, rtol=1e-9).history]
     assert abs(len(histories[0]) - len(histories[1])) <= 1
     np.testing.assert_allclose(histories[0][:20], histories[1][:20], rtol=1e-6)
 
@@ -118,7 +119,7 @@ def test_shipped_network_takes_a_fifth_of_the_iterations(shape):
     A = Grid.poisson(mask)
     b = np.random.default_rng(4).standard_normal(A.shape[0])
     plain = ntsolve.cg(A, b, rtol=1e-4)
-    result = DCD(mask).solve(b, rtol=1e-4)
+    result = DCD(mask).solve(b, rtol=1e-4, directions=2)
     assert result.success
     assert np.linalg.norm(b - A @ result.x) <= 1e-4 * np.linalg.norm(b)
     assert 5 * result.nit <= plain.nit
@@ -154,6 +155,20 @@ def test_batch_of_domains_is_each_of_them():
         alone = DCD(mask).solve(one, rtol=1e-6)
         assert alone.nit == nit
         np.testing.assert_allclose(alone.x, x, rtol=1e-8, atol=1e-10)
+
+
+def test_each_system_keeps_more_directions_when_it_is_slow():
+    A, options = domain((12, 12)), {"rtol": 1e-6, "maxiter": 25, "on_failure": "ignore"}
+    M = DCD(A, weights=parameters(2, 1))
+    b = np.stack([np.ones(A.shape[0]), np.random.default_rng(9).standard_normal(A.shape[0])])
+    together = M.solve(b, **options)
+    assert together.nit.max() > 6
+    for one, column in zip(b, together.history.T, strict=True):
+        alone = M.solve(one, **options)
+        np.testing.assert_allclose(alone.history, column[: len(alone.history)], rtol=1e-6)
+        two = M.solve(one, directions=2, **options)
+        np.testing.assert_allclose(two.history[:6], alone.history[:6], rtol=1e-12)
+        assert not np.allclose(two.history[-1], alone.history[-1])
 
 
 @pytest.mark.parametrize("scale", [1e-250, 1.0, 1e250])
@@ -254,5 +269,8 @@ def test_bad_input_is_refused_by_name(tmp_path):
         M.solve(np.full(64, np.nan))
     with pytest.raises(ValueError, match="rtol"):
         M.solve(np.ones(64), rtol=-1)
+    for bad in (-1, "all"):
+        with pytest.raises(ValueError, match="directions"):
+            M.solve(np.ones(64), directions=bad)
     with pytest.raises(ValueError, match="r has shape"):
         M.matvec(np.ones(63))
