@@ -219,6 +219,28 @@ def test_the_residual_of_the_callers_system_meets_the_tolerance(case):
     assert result.nit < 40
 
 
+def test_a_cycle_on_aggregates_is_taken_through_its_own_order():
+    A = CASES["coefficients"]()
+    b = np.random.default_rng(15).standard_normal(A.shape[0])
+    result = solve(A, ntsolve.LearnedMultigrid(A, coarsening="aggregation"), b)
+    assert result.success
+    assert np.linalg.norm(b - A.tocsr() @ result.x) <= 1e-9 * np.linalg.norm(b)
+
+
+def test_what_rounding_leaves_is_taken_up_again_until_it_helps_no_more():
+    A = CASES["coefficients"]()
+    b = np.random.default_rng(16).standard_normal(A.shape[0])
+    result = ntsolve.cg(A, b, M=ntsolve.LearnedMultigrid(A), rtol=0, on_failure="ignore")
+    assert result.status is ntsolve.Status.STALLED
+    assert result.residual <= 1e-14 * np.linalg.norm(b)
+
+
+def test_a_cycle_of_another_operator_will_do():
+    A, other = CASES["coefficients"](), ntsolve.GridOperator.poisson(np.ones((15, 12, 18), bool))
+    b = np.random.default_rng(17).standard_normal(A.shape[0])
+    assert solve(A, ntsolve.LearnedMultigrid(other), b, maxiter=400).success
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
 def test_the_size_of_b_and_of_x0_does_not_matter(scale):
     A = CASES["spacing"]()
