@@ -44,11 +44,12 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
         Right-hand sides; with one A, leading axes are several right-hand sides of it.
     x0 : array (..., n), optional
         Where to start. Default: zero.
-    M : None, "jacobi", "ic0", array (..., n, n), sparse matrix, LinearOperator, object with `@`, or callable
+    M : None, "jacobi", "ic0", "multigrid", array (..., n, n), sparse matrix, LinearOperator, or callable
         Approximate inverse of A. "jacobi" is the inverse of its diagonal, "ic0" the incomplete Cholesky factorisation
-        of a sparse A, see `ntsolve.ic0` and `ntsolve.ssor`. Anything of your own runs flexible CG(1), so it may be
-        nonlinear or change from call to call; it is given up for "jacobi" (None, where A has no diagonal to look at)
-        where that makes more progress, see `message`.
+        of a sparse A, see `ntsolve.ic0` and `ntsolve.ssor`; "multigrid" is `ntsolve.LearnedMultigrid`, for a
+        GridOperator or a sparse matrix that is the stencil of a grid. Anything of your own runs flexible CG(1), so it
+        may be nonlinear or change from call to call; it is given up for "jacobi" (None, where A has no diagonal to look
+        at) where that makes more progress, see `message`.
     rtol, atol : float
         A system is solved when ``||b - A x||_2 <= max(rtol ||b||_2, atol)``.
     maxiter : int, optional

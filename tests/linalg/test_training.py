@@ -15,20 +15,20 @@ cma = pytest.importorskip("cma")
 
 @pytest.fixture(scope="module")
 def masks():
-    return [problems.pressure(np.random.default_rng([50, i]), (24, 24)) for i in range(4)]
+    return [problems.pressure(np.random.default_rng([50, i]), (20, 20)) for i in range(3)]
 
 
 def test_a_few_generations_find_better_weights_and_again_the_same(masks, tmp_path):
     before = np.random.get_state()[1].copy()  # noqa: NPY002  it must be left alone
-    found = ntsolve.train_multigrid(masks, generations=3, rng=4, progress=False)
+    found = ntsolve.train_multigrid(masks, generations=2, sample=2, rng=4, progress=False)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
-    assert found.evaluations == 30
+    assert found.evaluations == 20
     assert found.trained < found.untrained
-    assert found.history.shape == (3, 3)
+    assert found.history.shape == (2, 3)
     assert (np.diff(found.history[:, 0]) > 0).all()
 
     with ntsolve.config(threads=1):
-        again = ntsolve.train_multigrid(masks, generations=3, rng=4, progress=False)
+        again = ntsolve.train_multigrid(masks, generations=2, sample=2, rng=4, progress=False)
     np.testing.assert_array_equal(again.weights.relaxation, found.weights.relaxation)
     np.testing.assert_array_equal(again.history[:, 1:], found.history[:, 1:])
 
