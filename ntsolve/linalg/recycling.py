@@ -26,7 +26,7 @@ from .. import validate
 from ..kernels.contracts.fisher import gram_workspace, row_dots_workspace
 from ..operators import norms
 
-FRESH = 30  # directions between two compressions, and of a later solve
+FRESH = 30  # directions between two compressions, and of a later solve, at least; 3 k where that is more
 SAFE = 1e18  # sizes of vectors up to which float32 holds them, and down to its inverse
 LOST = 1e8  # growth of a squared residual at which deflation is given up
 LONGER = 1.25  # times the iterations of the last solve, from which a solve collects again
@@ -46,7 +46,7 @@ class Recycler:
         Vectors held at present, at most k.
     nbytes : int
         Memory of them: 4 k n bytes for n unknowns, 8 k n where float32 would not hold them. During a solve there are
-        k n numbers of the working dtype beside them, and, for directions, another (2 k + 30) n.
+        k n numbers of the working dtype beside them, and, for directions, another 5 k n, or (2 k + 30) n if k < 10.
 
     Notes
     -----
@@ -110,7 +110,8 @@ class Space:
         n, dtype, xp = system.A.n, system.b.dtype, k.xp
         self.n, self.dtype, self.keep = n, dtype, min(recycler.k, n // 4)
         self.weight = xp.ones(n, dtype=dtype) if diagonal is None else xp.sqrt(diagonal[0]).astype(dtype, copy=False)
-        self.S: Any = xp.empty((2 * self.keep + FRESH, n), dtype=dtype) if self.keep else None
+        self.window = max(FRESH, 3 * self.keep)
+        self.S: Any = xp.empty((2 * self.keep + self.window, n), dtype=dtype) if self.keep else None
         self.patience = 1 << 30 if recycler._last is None else int(LONGER * recycler._last) + 1
         self.W = self.WA = None
         size = self._load()
@@ -211,12 +212,12 @@ class Space:
         """Whether directions are wanted."""
         if self.S is None or not self.keep:
             return False
-        return self.W is None or self.fresh < FRESH or self.nit >= self.patience
+        return self.W is None or self.fresh < self.window or self.nit >= self.patience
 
     @property
     def due(self):
         """Iterations up to the next that may change what is wanted, at least one."""
-        ends = [self.patience - self.nit, FRESH - self.fresh]
+        ends = [self.patience - self.nit, self.window - self.fresh]
         if self.collecting:
             ends.append(len(self.S) - self.count)
         return min((end for end in ends if end > 0), default=1 << 30)
