@@ -26,8 +26,8 @@ from ..result import Status
 from .dcd_network import Network, take
 from .grid import GridOperator
 
-PUBLISHED, MOST = 2, 10  # earlier directions that a new one is made orthogonal to
-PATIENCE = 5  # iterations that should halve the residual
+PUBLISHED, MOST = 2, 20  # earlier directions that a new one is made orthogonal to
+PATIENCE = 3  # iterations that should halve the residual
 USELESS = 1e-7  # of ||p|| ||r||, below which (p, r) is rounding
 
 
@@ -169,7 +169,7 @@ class DeepConjugateDirection:
             Where to start. Default: zero.
         directions : "auto" or int
             How many earlier directions a new one is made A-orthogonal to. With 2 it is the iteration of the paper.
-            "auto" begins with 2 and goes up to 10, each two vectors in memory, where five iterations do not halve the
+            "auto" begins with 2 and goes up to 20, each two vectors in memory, where three iterations do not halve the
             residual.
         rtol, atol : float
             A system is solved when ``||b - A x||_2 <= max(rtol ||b||_2, atol)``.
