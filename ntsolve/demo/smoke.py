@@ -30,8 +30,8 @@ BUOYANCY = 0.25
 
 def run(options: Options) -> Table:
     """Let smoke rise; solve for the last pressure with ntsolve and with SciPy, and compare."""
-    box = Box((24, 16, 16)) if options.quick else Box((96, 64, 64))
-    steps = 3 if options.quick else 45
+    box = Box((24, 16, 16)) if options.quick else Box((72, 48, 48))
+    steps = 3 if options.quick else 40
     bar = ntsolve.progress(desc="the first pressure", leave=False, disable=None) if options.progress else None
     for step in range(steps):
         options.say(f"smoke rises: step {step + 1} of {steps}, {box.iterations} iterations in the last")
