@@ -152,8 +152,8 @@ def speed(report, options):
         options.say(f"speed on {name}")
         M = ntsolve.LearnedMultigrid(A, coarsening="blocks")
         ntsolve.cg(A, b, M=M, rtol=RTOL)
-        few, many = (min(_seconds(A, b, M, count) for _ in range(2 if options.quick else 5)) for count in (4, 20))
-        each = 1e9 * (many - few) / 16 / np.prod(A.grid_shape)
+        few, many = (min(_seconds(A, b, M, count) for _ in range(2 if options.quick else 5)) for count in (2, 10))
+        each = 1e9 * (many - few) / 8 / np.prod(A.grid_shape)
         floor = 1e9 * moved / bandwidth
         report.lines.append(
             f"{name} {n}^3: an iteration takes {each:.3g} ns a cell with {THREADS} threads; {moved:g} bytes a cell at "
