@@ -2,7 +2,8 @@
 
 On the grid, the operator is cz, cy, cx, diag as in contracts/grid.py, with dinv = 1 / diag (0 where that is 0). On a
 coarser level it is a CSR matrix without its diagonal, with the signs of its entries turned (`weights` > 0), whose rows
-come colour by colour: rows bounds[c] to bounds[c + 1] have no couplings among themselves. P joins levels: column a is 1
+come colour by colour: rows bounds[c] to bounds[c + 1] have no couplings among themselves. Entries below the diagonal
+come first in a row, those above it from middle[i]. P joins levels: column a is 1
 on the rows members[starts[a] : starts[a + 1]]. One vector at a time; all in the dtype of the vector.
 
 `coarse_cycle` does a number of small levels in one call. Level l has rows first[l] to first[l + 1] of all arrays, and
@@ -110,7 +111,7 @@ def add_aggregates(aggregate, e, x):
 
 
 def _coloured(rng, n, dtype):
-    """(indptr, indices, weights, diag, bounds) of a random symmetric graph in the order of its colours."""
+    """(indptr, middle, indices, weights, diag, bounds) of a random symmetric graph in the order of its colours."""
     half = sp.random_array((n, n), density=min(1.0, 4 / max(1, n)), rng=rng)
     G = sp.csr_array(sp.triu(half + half.T, 1))
     G = sp.csr_array(G + G.T)
@@ -120,36 +121,55 @@ def _coloured(rng, n, dtype):
         colours[i] = next(c for c in range(n + 1) if c not in taken)
     order = np.argsort(colours, kind="stable")
     G = sp.csr_array(G[order][:, order])
+    G.sort_indices()
+    middle = G.indptr[:-1] + np.bincount(np.repeat(np.arange(n), np.diff(G.indptr))[_below(G)], minlength=n)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(colours))]).astype("int64")
     diag = np.asarray(G.sum(axis=1)).reshape(-1) + rng.uniform(0.01, 0.2, n)
-    return G.indptr.astype("int64"), G.indices.astype("int32"), G.data.astype(dtype), diag.astype(dtype), bounds
+    parts = G.indptr.astype("int64"), middle.astype("int64"), G.indices.astype("int32"), G.data.astype(dtype)
+    return (*parts, diag.astype(dtype), bounds)
+
+
+def _below(G):
+    return G.indices < np.repeat(np.arange(G.shape[0]), np.diff(G.indptr))
 
 
 def _sparse_cases(rng, dtype):
     for n in (1, 2, 30, 3000):
-        indptr, indices, weights, diag, bounds = _coloured(rng, n, dtype)
-        yield (indptr, indices, weights, diag, bounds,
+        yield (*_coloured(rng, n, dtype),
                rng.standard_normal(n).astype(dtype), rng.standard_normal(n).astype(dtype))  # fmt: skip
 
 
 def _sparse_sweep_cases(rng, dtype):
-    for indptr, indices, weights, diag, bounds, r, x in _sparse_cases(rng, dtype):
-        for backward in (0, 1):
-            yield indptr, indices, weights, 1 / diag, bounds, backward, r, x.copy()
+    for indptr, _, indices, weights, diag, bounds, r, x in _sparse_cases(rng, dtype):
+        yield indptr, indices, weights, 1 / diag, bounds, r, x.copy()
 
 
 @contract(cases=_sparse_sweep_cases, writes=("x",))
-def sparse_sweep(indptr, indices, weights, dinv, bounds, backward, r, x):
-    """x_i = dinv_i (r_i + sum of w_ij x_j), colour by colour, from the last to the first if `backward`."""
-    colours = range(bounds.size - 1)
-    for c in reversed(colours) if backward else colours:
-        for i in range(bounds[c], bounds[c + 1]):
-            row = slice(indptr[i], indptr[i + 1])
-            x[i] = dinv[i] * (r[i] + (weights[row].astype(float) * x[indices[row]]).sum())
+def sparse_up(indptr, indices, weights, dinv, bounds, r, x):
+    """x_i = dinv_i (r_i + sum of w_ij x_j), colour by colour, from the last to the first."""
+    for i in reversed(range(x.size)):
+        row = slice(indptr[i], indptr[i + 1])
+        x[i] = dinv[i] * (r[i] + (weights[row].astype(float) * x[indices[row]]).sum())
+
+
+def _sparse_down_cases(rng, dtype):
+    for indptr, middle, indices, weights, diag, bounds, r, x in _sparse_cases(rng, dtype):
+        yield indptr, middle, indices, weights, 1 / diag, bounds, r, x.copy(), np.full_like(x, np.nan)
+
+
+@contract(cases=_sparse_down_cases, writes=("x", "t"))
+def sparse_down(indptr, middle, indices, weights, dinv, bounds, r, x, t):
+    """The sweep from the first to the last, from x = 0, which needs half of the entries; t = r - A x, of the others."""
+    for i in range(x.size):
+        row = slice(indptr[i], middle[i])
+        x[i] = dinv[i] * (r[i] + (weights[row].astype(float) * x[indices[row]]).sum())
+    for i in range(x.size):
+        row = slice(middle[i], indptr[i + 1])
+        t[i] = (weights[row].astype(float) * x[indices[row]]).sum()
 
 
 def _sparse_residual_cases(rng, dtype):
-    for indptr, indices, weights, diag, _, r, x in _sparse_cases(rng, dtype):
+    for indptr, _, indices, weights, diag, _, r, x in _sparse_cases(rng, dtype):
         yield indptr, indices, weights, diag, x, r, np.full_like(x, np.nan)
 
 
@@ -180,11 +200,12 @@ def _cycle_cases(rng, dtype):
     for sizes in ((1,), (7,), (40, 9), (300, 70, 12)):
         graphs = [_coloured(rng, n, dtype) for n in sizes]
         first = np.concatenate([[0], np.cumsum(sizes)]).astype("int32")
-        entries = np.concatenate([[0], np.cumsum([graph[1].size for graph in graphs])])
+        entries = np.concatenate([[0], np.cumsum([graph[2].size for graph in graphs])])
         indptr = np.concatenate([[0], *(graph[0][1:] + at for graph, at in zip(graphs, entries[:-1], strict=True))])
-        indices = np.concatenate([graph[1] + at for graph, at in zip(graphs, first[:-1], strict=True)])
-        colours = np.concatenate([[0], np.cumsum([graph[4].size for graph in graphs])]).astype("int32")
-        bounds = np.concatenate([graph[4] + at for graph, at in zip(graphs, first[:-1], strict=True)])
+        middle = np.concatenate([graph[1] + at for graph, at in zip(graphs, entries[:-1], strict=True)])
+        indices = np.concatenate([graph[2] + at for graph, at in zip(graphs, first[:-1], strict=True)])
+        colours = np.concatenate([[0], np.cumsum([graph[5].size for graph in graphs])]).astype("int32")
+        bounds = np.concatenate([graph[5] + at for graph, at in zip(graphs, first[:-1], strict=True)])
         aggregate, starts = np.full(first[-1], -1), [np.zeros(sizes[0] + 1)]
         members: list[Any] = []
         for level, n in enumerate(sizes[:-1]):
@@ -192,47 +213,45 @@ def _cycle_cases(rng, dtype):
             aggregate[first[level] : first[level + 1]] = np.where(mine >= 0, mine + first[level + 1], -1)
             starts.append(begin[1:] + sum(rows.size for rows in members))
             members.append(rows + first[level])
-        diag = np.concatenate([graph[3] for graph in graphs])
+        diag = np.concatenate([graph[4] for graph in graphs])
         half = rng.standard_normal((sizes[-1], sizes[-1])) / sizes[-1]
         x, r, y, t = (np.full(first[-1], np.nan, dtype) for _ in range(4))
         r[: sizes[0]] = rng.standard_normal(sizes[0])
-        yield (program_of(len(sizes)), first, indptr.astype("int64"), indices.astype("int32"),
-               np.concatenate([graph[2] for graph in graphs]), diag, 1 / diag, colours, bounds.astype("int64"),
+        yield (program_of(len(sizes)), first, indptr.astype("int64"), middle, indices.astype("int32"),
+               np.concatenate([graph[3] for graph in graphs]), diag, 1 / diag, colours, bounds.astype("int64"),
                np.concatenate(starts).astype("int64"),
                np.concatenate([*members, np.zeros(0)]).astype("int64"), aggregate.astype("int32"),
                (half @ half.T).astype(dtype), 0.5555, 2.7777, x, r, y, t)  # fmt: skip
 
 
 @contract(cases=_cycle_cases, writes=("x",), scratch=("r", "y", "t"), rtol={"float32": 2e-4, "float64": 1e-11})
-def coarse_cycle(program, first, indptr, indices, weights, diag, dinv, colours, bounds, starts, members, aggregate,
-                 inverse, once, twice, x, r, y, t):  # fmt: skip
+def coarse_cycle(program, first, indptr, middle, indices, weights, diag, dinv, colours, bounds, starts, members,
+                 aggregate, inverse, once, twice, x, r, y, t):  # fmt: skip
     """Run a program on small levels: r of the first level to x of the first level; x, r, y, t (rows of all,).
 
     colours (levels + 1,) says which of `bounds` are those of a level; starts (rows + 1,) is for the level above a row.
     """
-    def sweep(level, backward):
-        mine = bounds[colours[level] : colours[level + 1]]
-        sparse_sweep(indptr, indices, weights, dinv, mine, backward, r, x)
 
-    def residual(level, out):
-        for i in range(first[level], first[level + 1]):
-            row = slice(indptr[i], indptr[i + 1])
-            out[i] = r[i] - (diag[i] * float(x[i]) - (weights[row].astype(float) * x[indices[row]]).sum())
+    def coupled(low, high):
+        return (weights[low:high].astype(float) * x[indices[low:high]]).sum()
 
     for what, level in program:
-        here = slice(first[level], first[level + 1])
+        here, rows = slice(first[level], first[level + 1]), range(first[level], first[level + 1])
         if what == DOWN:
-            x[here] = 0
-            sweep(level, 0)
-            residual(level, t)
+            for i in rows:
+                x[i] = dinv[i] * (r[i] + coupled(indptr[i], middle[i]))
+            for i in rows:
+                t[i] = coupled(middle[i], indptr[i + 1])
             for a in range(first[level + 1], first[level + 2]):
                 r[a] = t[members[starts[a] : starts[a + 1]]].astype(float).sum()
         elif what == UP:
             inside = np.flatnonzero(aggregate[here] >= 0) + first[level]
             x[inside] += x[aggregate[inside]]
-            sweep(level, 1)
+            for i in reversed(rows):
+                x[i] = dinv[i] * (r[i] + coupled(indptr[i], indptr[i + 1]))
         elif what == AGAIN:
-            residual(level, r)
+            for i in rows:
+                r[i] = r[i] - (diag[i] * float(x[i]) - coupled(indptr[i], indptr[i + 1]))
             y[here] = x[here]
         elif what == FINISH:
             x[here] = once * y[here] + twice * x[here]

@@ -6,8 +6,9 @@ from .aggregation import (  # noqa: F401
     add_aggregates,
     coarse_cycle,
     colour_sweep,
+    sparse_down,
     sparse_residual,
-    sparse_sweep,
+    sparse_up,
     stencil_residual,
     sum_members,
 )

@@ -138,10 +138,44 @@ def _sweep_colour(first, last, low, high, indptr, indices, weights, dinv, r, x):
     _sweep_rows(low + first * _ROWS, min(low + last * _ROWS, high), indptr, indices, weights, dinv, r, x)
 
 
-def sparse_sweep(indptr, indices, weights, dinv, bounds, backward, r, x):
-    pairs = list(itertools.pairwise(bounds.tolist()))
-    for low, high in reversed(pairs) if backward else pairs:
+def sparse_up(indptr, indices, weights, dinv, bounds, r, x):
+    for low, high in reversed(list(itertools.pairwise(bounds.tolist()))):
         over_blocks(_sweep_colour, -(-(high - low) // _ROWS), _GRAIN, low, high, indptr, indices, weights, dinv, r, x)
+
+
+@njit(**JIT)
+def _down_rows(low, high, indptr, middle, indices, weights, dinv, r, x):
+    for i in range(low, high):
+        total = r[i]
+        for k in range(uint64(indptr[i]), uint64(middle[i])):
+            total += weights[k] * x[uint64(indices[k])]
+        x[i] = dinv[i] * total
+
+
+@njit(**JIT)
+def _above_rows(low, high, indptr, middle, indices, weights, x, t):
+    for i in range(low, high):
+        total = x[i] * 0
+        for k in range(uint64(middle[i]), uint64(indptr[i + 1])):
+            total += weights[k] * x[uint64(indices[k])]
+        t[i] = total
+
+
+@njit(**JIT)
+def _down_colour(first, last, low, high, indptr, middle, indices, weights, dinv, r, x):
+    _down_rows(low + first * _ROWS, min(low + last * _ROWS, high), indptr, middle, indices, weights, dinv, r, x)
+
+
+@njit(**JIT)
+def _above(first, last, indptr, middle, indices, weights, x, t):
+    _above_rows(first * _ROWS, min(last * _ROWS, x.size), indptr, middle, indices, weights, x, t)
+
+
+def sparse_down(indptr, middle, indices, weights, dinv, bounds, r, x, t):
+    matrix = (indptr, middle, indices, weights)
+    for low, high in itertools.pairwise(bounds.tolist()):
+        over_blocks(_down_colour, -(-(high - low) // _ROWS), _GRAIN, low, high, *matrix, dinv, r, x)
+    over_blocks(_above, -(-x.size // _ROWS), _GRAIN, *matrix, x, t)
 
 
 @njit(**JIT)
@@ -177,16 +211,15 @@ def _dense_rows(inverse, r, x):
 
 
 @njit(**JIT)
-def _coarse_cycle(program, first, indptr, indices, weights, diag, dinv, colours, bounds, starts, members, aggregate,
-                  inverse, once, twice, x, r, y, t):  # fmt: skip
+def _coarse_cycle(program, first, indptr, middle, indices, weights, diag, dinv, colours, bounds, starts, members,
+                  aggregate, inverse, once, twice, x, r, y, t):  # fmt: skip
     for step in range(program.shape[0]):
         what, level = program[step]
         low, high = first[level], first[level + 1]
         if what == DOWN:
-            x[low:high] = 0.0
             for c in range(colours[level], colours[level + 1] - 1):
-                _sweep_rows(bounds[c], bounds[c + 1], indptr, indices, weights, dinv, r, x)
-            _residual_rows(low, high, indptr, indices, weights, diag, x, r, t)
+                _down_rows(bounds[c], bounds[c + 1], indptr, middle, indices, weights, dinv, r, x)
+            _above_rows(low, high, indptr, middle, indices, weights, x, t)
             _sum_rows(high, first[level + 2], starts, members, t, r)
         elif what == UP:
             _add_rows(low, high, aggregate, x, x)
@@ -202,7 +235,7 @@ def _coarse_cycle(program, first, indptr, indices, weights, diag, dinv, colours,
             _dense_rows(inverse, r[low:high], x[low:high])
 
 
-def coarse_cycle(program, first, indptr, indices, weights, diag, dinv, colours, bounds, starts, members, aggregate,
-                 inverse, once, twice, x, r, y, t):  # fmt: skip
-    _coarse_cycle(program, first, indptr, indices, weights, diag, dinv, colours, bounds, starts, members, aggregate,
-                  inverse, once, twice, x, r, y, t)  # fmt: skip
+def coarse_cycle(program, first, indptr, middle, indices, weights, diag, dinv, colours, bounds, starts, members,
+                 aggregate, inverse, once, twice, x, r, y, t):  # fmt: skip
+    _coarse_cycle(program, first, indptr, middle, indices, weights, diag, dinv, colours, bounds, starts, members,
+                  aggregate, inverse, once, twice, x, r, y, t)  # fmt: skip

@@ -12,8 +12,7 @@ from .pool import JIT
 
 STRONG = 0.25  # of the strongest coupling of a row: weaker ones make no pair
 DOMINANT = 5.0  # a diagonal so many times the couplings of its row leaves nothing for coarser levels to do
-CROWDED = 4  # of one pass in an aggregate: no more join it
-NARROW = 3  # couplings of a node of a corridor, at most
+NARROW = 3  # couplings of a node of a corridor, at most; and of the mean node of a maze
 FREE, ALONE = -2, -1
 
 
@@ -61,11 +60,12 @@ def graph_of_faces(cells, number, cz, cy, cx, shape):
 def pair(indptr, indices, weights, diag):
     """(aggregate of each node, how many there are): pairs with the strongest free neighbour; what is left over joins.
 
-    ALONE is the aggregate of nodes that need no coarser level. Nodes are taken in their order, but along corridors from
-    where a pair ends, so that few are left over there.
+    ALONE is the aggregate of nodes that need no coarser level. Nodes are taken in their order, but along the corridors
+    of a maze from where a pair ends, so that few are left over there.
     """
     n = indptr.size - 1
-    aggregate, size = np.full(n, FREE, np.int32), np.zeros(n, np.int32)
+    maze = indices.size < NARROW * n
+    aggregate = np.full(n, FREE, np.int32)
     queue, head, tail = np.empty(indices.size, np.int32), 0, 0
     count = place = 0
     while place < n or head < tail:
@@ -77,38 +77,34 @@ def pair(indptr, indices, weights, diag):
             place += 1
         if aggregate[uint64(i)] != FREE:
             continue
-        most = total = strength = best = 0.0
-        mate = host = -1
+        most = total = strength = 0.0
+        mate = strongest = -1
         for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
             w = weights[k]
             total += w
             a = aggregate[uint64(indices[k])]
             if a == ALONE:
                 continue
-            most = max(most, w)
-            if a == FREE:
-                if w > strength:
-                    strength, mate = w, indices[k]
-            elif w > best and size[a] < CROWDED:
-                best, host = w, a
+            if w > most:
+                most, strongest = w, indices[k]
+            if a == FREE and w > strength:
+                strength, mate = w, indices[k]
         if total == 0.0 or diag[i] > DOMINANT * total:
             aggregate[i] = ALONE
         elif mate >= 0 and strength >= STRONG * most:
             aggregate[i] = aggregate[mate] = count
-            size[count] = 2
             count += 1
-            for node in (i, mate):
-                for k in range(uint64(indptr[node]), uint64(indptr[node + 1])):
-                    j = indices[k]
-                    if aggregate[j] == FREE and indptr[j + 1] - indptr[j] <= NARROW and tail < queue.size:
-                        queue[tail] = j
-                        tail += 1
-        elif host >= 0 and best >= STRONG * most:
-            aggregate[i] = host
-            size[host] += 1
+            if maze:
+                for node in (i, mate):
+                    for k in range(uint64(indptr[node]), uint64(indptr[node + 1])):
+                        j = indices[k]
+                        if aggregate[j] == FREE and indptr[j + 1] - indptr[j] <= NARROW and tail < queue.size:
+                            queue[tail] = j
+                            tail += 1
+        elif strongest >= 0 and aggregate[strongest] >= 0:
+            aggregate[i] = aggregate[strongest]
         else:
             aggregate[i] = count
-            size[count] = 1
             count += 1
     return aggregate, count
 
@@ -182,14 +178,25 @@ def colour(indptr, indices):
 
 @njit(**JIT)
 def reorder(indptr, indices, weights, order, place):
-    """The graph with its nodes in the given order; place is the inverse of it."""
+    """(indptr, middle, indices, weights) of the graph with its nodes in the given order; place is the inverse of it.
+
+    In each row, nodes before it come first; those after it start at middle[i].
+    """
     n = order.size
-    new_ptr, new_indices, new_weights = np.zeros(n + 1, np.int64), np.empty_like(indices), np.empty_like(weights)
-    at = 0
+    new_ptr, middle = np.zeros(n + 1, np.int64), np.empty(n, np.int64)
+    new_indices, new_weights = np.empty_like(indices), np.empty_like(weights)
     for i in range(n):
-        old = order[i]
-        for k in range(indptr[old], indptr[old + 1]):
-            new_indices[at], new_weights[at] = place[indices[k]], weights[k]
-            at += 1
-        new_ptr[i + 1] = at
-    return new_ptr, new_indices, new_weights
+        old = uint64(order[i])
+        low, high = uint64(indptr[old]), uint64(indptr[old + uint64(1)])
+        front, back = new_ptr[i], new_ptr[i] + np.int64(high - low)
+        new_ptr[i + 1] = back
+        for k in range(low, high):
+            j = place[uint64(indices[k])]
+            if j < i:
+                new_indices[uint64(front)], new_weights[uint64(front)] = j, weights[k]
+                front += 1
+            else:
+                back -= 1
+                new_indices[uint64(back)], new_weights[uint64(back)] = j, weights[k]
+        middle[i] = front
+    return new_ptr, middle, new_indices, new_weights

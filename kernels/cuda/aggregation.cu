@@ -78,16 +78,37 @@ add_aggregates(const int* __restrict__ aggregate, const T* __restrict__ e, T* __
 // ---- sparse levels -------------------------------------------------------------------------------------------------
 
 template <typename T>
+__device__ T some(const int* __restrict__ indices, const T* __restrict__ weights, const T* x, long long k, long long end) {
+  T sum = 0;
+  for (; k < end; k++) sum += weights[k] * x[indices[k]];
+  return sum;
+}
+
+template <typename T>
 __device__ T coupled(const long long* __restrict__ indptr, const int* __restrict__ indices, const T* __restrict__ weights,
                      const T* x, int i) {
-  T sum = 0;
-  for (long long k = indptr[i]; k < indptr[i + 1]; k++) sum += weights[k] * x[indices[k]];
-  return sum;
+  return some(indices, weights, x, indptr[i], indptr[i + 1]);
 }
 
 template <typename T>  // rows low to high, of one colour
 __global__ void __launch_bounds__(THREADS)
-sparse_sweep(const long long* __restrict__ indptr, const int* __restrict__ indices, const T* __restrict__ weights,
+sparse_down(const long long* __restrict__ indptr, const long long* __restrict__ middle, const int* __restrict__ indices,
+            const T* __restrict__ weights, const T* __restrict__ dinv, const T* __restrict__ r, T* x, int low, int high) {
+  const int i = low + blockIdx.x * THREADS + threadIdx.x;
+  if (i < high) x[i] = dinv[i] * (r[i] + some(indices, weights, x, indptr[i], middle[i]));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(THREADS)
+sparse_above(const long long* __restrict__ indptr, const long long* __restrict__ middle, const int* __restrict__ indices,
+             const T* __restrict__ weights, const T* __restrict__ x, T* __restrict__ t, int n) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i < n) t[i] = some(indices, weights, x, middle[i], indptr[i + 1]);
+}
+
+template <typename T>  // rows low to high, of one colour
+__global__ void __launch_bounds__(THREADS)
+sparse_up(const long long* __restrict__ indptr, const int* __restrict__ indices, const T* __restrict__ weights,
              const T* __restrict__ dinv, const T* __restrict__ r, T* x, int low, int high) {
   const int i = low + blockIdx.x * THREADS + threadIdx.x;
   if (i < high) x[i] = dinv[i] * (r[i] + coupled(indptr, indices, weights, x, i));
@@ -107,7 +128,7 @@ sparse_residual(const long long* __restrict__ indptr, const int* __restrict__ in
 template <typename T>
 __global__ void __launch_bounds__(SMALL_THREADS)
 coarse_cycle(const int* __restrict__ program, const int* __restrict__ first, const long long* __restrict__ indptr,
-             const int* __restrict__ indices, const T* __restrict__ weights, const T* __restrict__ diag,
+             const long long* __restrict__ middle, const int* __restrict__ indices, const T* __restrict__ weights, const T* __restrict__ diag,
              const T* __restrict__ dinv, const int* __restrict__ colours, const long long* __restrict__ bounds,
              const long long* __restrict__ starts, const long long* __restrict__ members,
              const int* __restrict__ aggregate, const T* __restrict__ inverse, double once, double twice, T* x, T* r, T* y,
@@ -116,19 +137,20 @@ coarse_cycle(const int* __restrict__ program, const int* __restrict__ first, con
     const int what = program[2 * step], level = program[2 * step + 1];
     const int low = first[level], high = first[level + 1];
     if (what == DOWN || what == UP) {
-      for (int i = low + threadIdx.x; i < high; i += SMALL_THREADS)
-        x[i] = what == DOWN ? T(0) : aggregate[i] < 0 ? x[i] : x[i] + x[aggregate[i]];
+      if (what == UP)
+        for (int i = low + threadIdx.x; i < high; i += SMALL_THREADS)
+          if (aggregate[i] >= 0) x[i] += x[aggregate[i]];
       const int begin = colours[level], count = colours[level + 1] - begin - 1;
       for (int number = 0; number < count; number++) {
         const int c = begin + (what == DOWN ? number : count - 1 - number);
         __syncthreads();
         for (int i = int(bounds[c]) + threadIdx.x; i < bounds[c + 1]; i += SMALL_THREADS)
-          x[i] = dinv[i] * (r[i] + coupled(indptr, indices, weights, x, i));
+          x[i] = dinv[i] * (r[i] + some(indices, weights, x, indptr[i], what == DOWN ? middle[i] : indptr[i + 1]));
       }
       if (what == DOWN) {
         __syncthreads();
         for (int i = low + threadIdx.x; i < high; i += SMALL_THREADS)
-          t[i] = r[i] - diag[i] * x[i] + coupled(indptr, indices, weights, x, i);
+          t[i] = some(indices, weights, x, middle[i], indptr[i + 1]);
         __syncthreads();
         for (int a = high + threadIdx.x; a < first[level + 2]; a += SMALL_THREADS) r[a] = sum_of(starts, members, t, a);
       }

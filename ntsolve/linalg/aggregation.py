@@ -137,6 +137,7 @@ class _Sparse:
     """A level below the grid, on the device, its rows colour by colour."""
 
     matrix: tuple  # indptr, indices, weights
+    middle: Any  # where the entries above the diagonal begin
     diag: Any
     dinv: Any
     bounds: Any  # on the host
@@ -166,6 +167,7 @@ class _Graph:
     indices: Any
     weights: Any
     diag: Any
+    middle: Any = None  # of one in the order of its colours
 
     @property
     def size(self):
@@ -193,8 +195,8 @@ class _Graph:
         place = np.empty(self.size, dtype="int32")
         place[order] = np.arange(self.size, dtype="int32")
         bounds = np.concatenate([[0], np.cumsum(np.bincount(colours, minlength=count))]).astype("int64")
-        indptr, indices, weights = pairing.reorder(self.indptr, self.indices, self.weights, order, place)
-        return _Graph(indptr, indices, weights, self.diag[order]), bounds, place
+        indptr, middle, indices, weights = pairing.reorder(self.indptr, self.indices, self.weights, order, place)
+        return _Graph(indptr, indices, weights, self.diag[order], middle), bounds, place
 
 
 def _hierarchy(k, A, dtype):
@@ -215,20 +217,21 @@ def _hierarchy(k, A, dtype):
 
     joins: list = []
     levels: list = []  # graphs in the order of their colours, and the aggregates of each in the next
-    fine, bounds, place = (graph, None, None) if coloured else graph.by_colours()
+    place = np.arange(graph.size, dtype="int32")
+    fine, bounds, place = (graph, None, place) if coloured else graph.by_colours()
     levels.append((fine, bounds))
     order_of_first = place
-    while True:
-        here, _ = levels[-1]
-        if len(levels) > 1 and here.size <= BOTTOM:
-            break
-        coarse, aggregate = here.aggregated()
-        if coarse.size == 0:
+    while len(levels) == 1 or graph.size > BOTTOM:
+        graph, aggregate = graph.aggregated()  # in the order of the cells, which makes better pairs than colours do
+        if graph.size == 0:
             joins.append(None)
             break
-        coarse, bounds, place = coarse.by_colours()
-        joins.append(np.where(aggregate >= 0, place[np.maximum(aggregate, 0)], -1).astype("int32"))
+        coarse, bounds, new_place = graph.by_colours()
+        down = np.empty(aggregate.size, dtype="int32")
+        down[place] = np.where(aggregate >= 0, new_place[np.maximum(aggregate, 0)], -1)
+        joins.append(down)
         levels.append((coarse, bounds))
+        place = new_place
     sizes = [level.size for level, _ in levels]
 
     send = lambda array: xp.asarray(np.ascontiguousarray(array))
@@ -256,7 +259,8 @@ def _hierarchy(k, A, dtype):
         level, bounds = levels[at]
         down = None if at >= len(joins) or joins[at] is None else join(joins[at], sizes[at + 1])
         matrix = (send(level.indptr), send(level.indices), send(level.weights.astype(dtype)))
-        large.append(_Sparse(matrix, send(level.diag.astype(dtype)), send(_inverses(level.diag, dtype)), bounds, down))
+        diagonals = (send(level.diag.astype(dtype)), send(_inverses(level.diag, dtype)))
+        large.append(_Sparse(matrix, send(level.middle), *diagonals, bounds, down))
     small = None
     if split < len(levels):
         small = tuple(send(part) for part in _pack(levels[split:], joins[split:], dtype))
@@ -277,6 +281,7 @@ def _pack(levels, joins, dtype):
     first = np.concatenate([[0], np.cumsum(sizes)]).astype("int32")
     stored = np.concatenate([[0], np.cumsum([graph.indices.size for graph in graphs])])
     indptr = np.concatenate([[0], *(graph.indptr[1:] + at for graph, at in zip(graphs, stored[:-1], strict=True))])
+    middle = np.concatenate([graph.middle + at for graph, at in zip(graphs, stored[:-1], strict=True)])
     indices = np.concatenate([graph.indices + at for graph, at in zip(graphs, first[:-1], strict=True)])
     colours = np.concatenate([[0], np.cumsum([bounds.size for _, bounds in levels])]).astype("int32")
     bounds = np.concatenate([bounds + at for (_, bounds), at in zip(levels, first[:-1], strict=True)])
@@ -289,7 +294,7 @@ def _pack(levels, joins, dtype):
         members.append(rows + first[at])
         so_far += rows.size
     diag = np.concatenate([graph.diag for graph in graphs])
-    return (program_of(len(levels)), first, indptr.astype("int64"), indices.astype("int32"),
+    return (program_of(len(levels)), first, indptr.astype("int64"), middle, indices.astype("int32"),
             np.concatenate([graph.weights for graph in graphs]).astype(dtype), diag.astype(dtype),
             _inverses(diag, dtype), colours, bounds.astype("int64"), np.concatenate(starts), np.concatenate(members),
             aggregate, _pseudo_inverse(graphs[-1]).astype(dtype))  # fmt: skip
@@ -318,7 +323,7 @@ class _Cycle:
         empty = functools.partial(k.xp.zeros, dtype=hierarchy.dtype)
         self.r, self.x, self.t = (empty(hierarchy.diag.shape) for _ in range(3))
         self.work = [tuple(empty(level.diag.size) for _ in range(4)) for level in hierarchy.large]  # r, x, t, y
-        self.small = () if hierarchy.small is None else tuple(empty(hierarchy.small[5].size) for _ in range(4))
+        self.small = () if hierarchy.small is None else tuple(empty(hierarchy.small[6].size) for _ in range(4))
 
     def run(self, row, out):
         """out = M row, for the cells of one grid, or of a batch."""
@@ -370,10 +375,9 @@ class _Cycle:
         """(1) on a sparse level."""
         k, here = self.k, self.h.large[level]
         r, x, t, _ = self.work[level]
-        x.fill(0)
-        k.sparse_sweep(*here.matrix, here.dinv, here.bounds, 0, r, x)
+        indptr, *entries = here.matrix
+        k.sparse_down(indptr, here.middle, *entries, here.dinv, here.bounds, r, x, t)
         if here.join is not None:
-            k.sparse_residual(*here.matrix, here.diag, x, r, t)
             k.sum_members(*here.join[:2], t, self.inner(level + 1))
             k.add_aggregates(here.join[2], self.visit(level + 1), x)
-        k.sparse_sweep(*here.matrix, here.dinv, here.bounds, 1, r, x)
+        k.sparse_up(*here.matrix, here.dinv, here.bounds, r, x)

@@ -276,6 +276,9 @@ def test_neighbours_have_different_colours(A):
     assert (colours[rows] != colours[indices]).all()
     order = np.argsort(colours, kind="stable")
     place = np.argsort(order).astype("int32")
-    moved = sp.csr_array(pairing.reorder(indptr, indices, weights, order, place)[::-1], shape=A.shape)
+    new_ptr, middle, new_indices, new_weights = pairing.reorder(indptr, indices, weights, order, place)
+    moved = sp.csr_array((new_weights, new_indices, new_ptr), shape=A.shape)
+    above = new_indices > np.repeat(np.arange(A.shape[0]), np.diff(new_ptr))
+    np.testing.assert_array_equal(above, np.arange(above.size) >= np.repeat(middle, np.diff(new_ptr)))
     want = sp.csr_array((weights, indices, indptr), shape=A.shape)[order][:, order]
     np.testing.assert_array_equal(moved.toarray(), want.toarray())
