@@ -10,7 +10,7 @@ from numba import njit, uint64
 
 from .pool import JIT
 
-STRONG = 0.25  # of the strongest coupling of a row: weaker ones make no pair
+STRONG = 0.25  # of the strongest coupling of either node: weaker ones make no pair
 DOMINANT = 5.0  # a diagonal so many times the couplings of its row leaves nothing for coarser levels to do
 NARROW = 3  # couplings of a node of a corridor, at most; and of the mean node of a maze
 FREE, ALONE = -2, -1
@@ -65,7 +65,10 @@ def pair(indptr, indices, weights, diag):
     """
     n = indptr.size - 1
     maze = indices.size < NARROW * n
-    aggregate = np.full(n, FREE, np.int32)
+    aggregate, strongest_of = np.full(n, FREE, np.int32), np.zeros(n)
+    for i in range(n):
+        for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
+            strongest_of[i] = max(strongest_of[i], weights[k])
     queue, head, tail = np.empty(indices.size, np.int32), 0, 0
     count = place = 0
     while place < n or head < tail:
@@ -87,7 +90,7 @@ def pair(indptr, indices, weights, diag):
                 continue
             if w > most:
                 most, strongest = w, indices[k]
-            if a == FREE and w > strength:
+            if a == FREE and w > strength and w >= STRONG * strongest_of[uint64(indices[k])]:
                 strength, mate = w, indices[k]
         if total == 0.0 or diag[i] > DOMINANT * total:
             aggregate[i] = ALONE
