@@ -34,7 +34,7 @@ USELESS = 1e-7  # of ||p|| ||r||, below which (p, r) is rounding
 class DeepConjugateDirection:
     """Approximate inverse of a Poisson operator on a grid by a neural network; a nonlinear preconditioner.
 
-    An application costs several thousand operations an unknown, where a multigrid cycle takes some fifty: this is the
+    An application costs about 20,000 operations an unknown, where a multigrid cycle takes some fifty: this is the
     method of a paper, to be studied and compared with. To solve such systems quickly, take `LearnedMultigrid`.
 
     Parameters
@@ -240,7 +240,7 @@ class _State:
     """All systems of one call. Vectors are rows (batch, cells); scalars of the systems are on the host.
 
     Each system is divided by 2**exponent, so that neither a tiny nor a huge b underflows or overflows in a dot.
-    What is done to vectors here is little beside a network's several thousand operations for each of their entries.
+    What is done to vectors here is little beside a network's 20,000 operations for each of their entries.
     """
 
     def __init__(self, k, M, system, directions, rtol, atol):
