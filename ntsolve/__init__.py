@@ -14,8 +14,16 @@ from .config import config  # noqa: E402  # at once, or the module of that name 
 
 _HOME = {
     "cg": "linalg.cg",
+    "LearnedMultigrid": "linalg.multigrid",
+    "train_multigrid": "linalg.training",
+    "ic0": "linalg.triangular",
+    "ssor": "linalg.triangular",
+    "Recycler": "linalg.recycling",
+    "RelaxationTuner": "linalg.relaxation",
+    "DeepConjugateDirection": "linalg.dcd",
     "EmpiricalFisher": "curvature.fisher",
     "FactoredHessian": "optimize.hessians",
+    "GridOperator": "linalg.grid",
     "ihvp": "curvature.ihvp",
     "influence": "curvature.influence",
     "MFAC": "curvature.mfac",

@@ -12,6 +12,14 @@ from .errors import ConvergenceWarning as ConvergenceWarning
 from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
 from .linalg.cg import cg as cg
+from .linalg.grid import GridOperator as GridOperator
+from .linalg.dcd import DeepConjugateDirection as DeepConjugateDirection
+from .linalg.multigrid import LearnedMultigrid as LearnedMultigrid
+from .linalg.training import train_multigrid as train_multigrid
+from .linalg.recycling import Recycler as Recycler
+from .linalg.relaxation import RelaxationTuner as RelaxationTuner
+from .linalg.triangular import ic0 as ic0
+from .linalg.triangular import ssor as ssor
 from .monitor import progress as progress
 from .optimize.hessians import FactoredHessian as FactoredHessian
 from .optimize.newton import minimize as minimize

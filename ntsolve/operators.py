@@ -20,6 +20,7 @@ class Operator:
     """A square matrix of order n, or a stack of them, on vectors (batch, n) of one dtype."""
 
     capturable = True  # its matvec launches kernels and does nothing else
+    fixed = False  # as a preconditioner: known to be one symmetric positive definite matrix
 
     def __init__(self, k, n, dtype):
         self.k, self.n, self.dtype = k, n, np.dtype(dtype)
@@ -50,6 +51,13 @@ class Operator:
     def diagonal(self):
         """(batch, n) or (1, n), real."""
         raise ValueError('M="jacobi" needs the diagonal of A: pass A as an array or a sparse matrix')
+
+    def settle(self, x):
+        """Choose, in place, among the x with the same A x, where A is singular."""
+
+    def preconditioner(self, M, system, check):
+        """M as an operator on the vectors of this one, where they are not those of the caller; else None."""
+        return
 
 
 class Dense(Operator):
@@ -190,6 +198,8 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=(
         Naming the argument that does not fit.
     """
     name, given = names
+    if hasattr(type(A), "linear_system"):  # one that knows its vectors: a GridOperator
+        return A.linear_system(k, b, x0, own=own, check=check, start=start, names=names)
     b = validate.numeric(given, b, check=check)
     if b.ndim == 0:
         raise ValueError(f"{given} must have at least one axis, the last of length n")
@@ -242,6 +252,9 @@ def preconditioner(k, M, system, *, check=True):
 
     An M with an `as_linear_operator` says by it how it is to be applied: an `EmpiricalFisher` by its inverse.
     """
+    found = system.A.preconditioner(M, system, check)
+    if found is not None:
+        return found
     if hasattr(M, "as_linear_operator"):
         M = M.as_linear_operator()
     n, dtype = system.b.shape[-1], system.dtype
@@ -303,22 +316,22 @@ def _as_real(v):
     return v.view(np.zeros(0, v.dtype).real.dtype) if v.dtype.kind == "c" else v
 
 
-def _is_sparse(A):
+def is_sparse(A):
     return type(A).__module__.startswith(("scipy.sparse.", "cupyx.scipy.sparse.")) and hasattr(type(A), "nnz")
 
 
 def _is_operator(name, A):
     """Neither an array nor something to make an array of."""
-    if home(A) is not None and not _is_sparse(A):
+    if home(A) is not None and not is_sparse(A):
         return False
-    if isinstance(A, (str, bytes, dict)) and not _is_sparse(A):  # SciPy's dok_array is a dict
+    if isinstance(A, (str, bytes, dict)) and not is_sparse(A):  # SciPy's dok_array is a dict
         raise TypeError(f"{name} is not a matrix but {type(A).__name__}")
     array_like = hasattr(A, "__dlpack__") or hasattr(A, "__array__")
-    return _is_sparse(A) or not (array_like or isinstance(A, (list, tuple, int, float, complex)))
+    return is_sparse(A) or not (array_like or isinstance(A, (list, tuple, int, float, complex)))
 
 
 def _operator(k, name, A, n, dtype, batch, check):
-    if _is_sparse(A):
+    if is_sparse(A):
         op = _sparse(k, name, A, dtype, check)
     elif home(A) is not None:
         op = _dense(k, name, A, dtype, batch, check)

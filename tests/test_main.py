@@ -270,3 +270,21 @@ def test_a_contest_of_a_fixed_number_of_steps_refuses_answers_that_differ():
     attempt(0.54)
     with pytest.raises(_contest.UnequalAccuracy, match="between"):
         attempt(0.56)
+
+
+def test_the_smoke_scene_solves_for_the_pressure():
+    """The pressure is that of a direct solver, and the table is true."""
+    smoke = demo.load("smoke")
+    box = smoke.Box((16, 12, 12))
+    for _ in range(2):
+        box.step()
+    p = scipy.sparse.linalg.spsolve(box.pressure.tocsr().tocsc(), box.right_hand_side)
+    np.testing.assert_allclose(smoke.multigrid(box.pressure, box.right_hand_side)[0], p, atol=1e-5 * abs(p).max())
+    assert abs(box.velocity[:, box.solid]).max() == 0
+    assert box.smoke.max() <= 1 + 1e-12
+
+    table = smoke.run(demo.Options(quick=True))
+    grid, matrix, peer = table.entries
+    assert abs(grid.iterations - matrix.iterations) <= 1
+    assert 5 * grid.iterations < peer.iterations
+    assert all(0 < entry.error <= 1.01 * smoke.RTOL for entry in table.entries)

@@ -84,6 +84,25 @@ def workspace_shape(batch: int, n: int) -> tuple[int, int, int]:
 
 def load_all() -> dict[str, "Contract"]:
     """Import every family and return the registry."""
-    from . import batched, factors, fisher, gibbs, kkt, linalg, manyot, scaling, sketch, softmin, steps  # noqa: F401
+    from . import (  # noqa: F401
+        aggregation,
+        batched,
+        convolution,
+        cycle,
+        factors,
+        fisher,
+        gibbs,
+        grid,
+        gridcg,
+        kkt,
+        linalg,
+        manyot,
+        scaling,
+        sketch,
+        softmin,
+        split,
+        steps,
+        triangular,
+    )
 
     return CONTRACTS

@@ -2,7 +2,19 @@
 
 import numpy as xp  # noqa: F401
 
+from .aggregation import (  # noqa: F401
+    add_aggregates,
+    coarse_cycle,
+    colour_sweep,
+    sparse_down,
+    sparse_residual,
+    sparse_up,
+    stencil_residual,
+    sum_members,
+)
 from .batched import batched_cg  # noqa: F401
+from .convolution import convolve, pool_blocks, unpool_add  # noqa: F401
+from .cycle import cycle_down, cycle_small, cycle_up  # noqa: F401
 from .factors import cholesky, cholesky_solve, shift_factor  # noqa: F401
 from .fisher import combine_rows, gram, gram_columns, leverage, row_dots  # noqa: F401
 from .gibbs import (  # noqa: F401
@@ -17,6 +29,17 @@ from .gibbs import (  # noqa: F401
     points_gradient,
     rounded_value,
 )
+from .grid import (  # noqa: F401
+    csr_to_faces,
+    faces_matvec_dot,
+    faces_residual,
+    gather_cells,
+    open_matvec_dot,
+    open_residual,
+    remove_means,
+    scatter_cells,
+)
+from .gridcg import grid_direction, grid_give, grid_take, grid_update  # noqa: F401
 from .items import each  # noqa: F401
 from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
@@ -54,7 +77,9 @@ from .scaling import (  # noqa: F401
 from .sketch import gram_csr, gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
 from .spare import borrow, give_back, release  # noqa: F401
+from .split import grid_join, grid_split, stencil_coarsen, stencil_split  # noqa: F401
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
+from .triangular import ic0_factor, row_levels, two_sweeps  # noqa: F401
 
 NAME = "cpu"
 

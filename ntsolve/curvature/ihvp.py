@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import operators, validate
 from ..dispatch import home, kernels_for
-from ..linalg.cg import iterate
+from ..linalg.iteration import iterate
 from ..monitor import Monitor
 from ..outcome import report
 from ..reductions import SERIAL

@@ -490,6 +490,7 @@ def test_every_kind_of_preconditioner(name, kind):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", [(), (4,), (1,)])
+@pytest.mark.filterwarnings("ignore:.*M was given up:ntsolve.PerformanceWarning")
 def test_a_preconditioner_for_each_system_or_one_for_all(shape, backend):
     A, b = spd(4, 16, 16, condition=1e4), rhs(4, 16)
     M = np.linalg.inv(A) if shape == (4,) else np.linalg.inv(A[:1]).reshape(*shape, 16, 16)
@@ -536,6 +537,7 @@ def test_a_preconditioner_that_is_nonlinear_converges_where_plain_pcg_stalls():
     assert plain_pcg(A, b, inner, rtol, 10 * result.nit) == 10 * result.nit  # not converged by then
 
 
+@pytest.mark.filterwarnings("ignore:.*M was given up:ntsolve.PerformanceWarning")
 def test_a_preconditioner_that_changes_from_call_to_call_converges():
     A, b = poisson(16), rhs(256)
     weights = np.random.default_rng(0)
@@ -609,6 +611,7 @@ def test_jacobi_meets_a_diagonal_that_is_not_positive(entry, kind):
 @pytest.mark.parametrize("kind", ["dense", "csr", "batch", "many", "operator"])
 @pytest.mark.parametrize("M", [None, "jacobi", "array"])
 @pytest.mark.parametrize("power", [-480, 480])
+@pytest.mark.filterwarnings("ignore:.*M was given up:ntsolve.PerformanceWarning")
 def test_a_power_of_two_in_a_changes_no_digit(kind, M, power):
     """Not even where the square of an entry of p underflows: no product is formed but those of the method."""
     if kind == "operator" and M == "jacobi":

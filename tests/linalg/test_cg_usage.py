@@ -76,7 +76,7 @@ def test_strict_floating_point_errors_of_the_caller_do_not_get_in_the_way():
         ((A, None), {}, "b is None"),
         ((A, np.ones((3, 1))), {}, r"pass b\.ravel\(\)"),
         ((A, np.ones((3, 2))), {}, r"pass b\.T"),
-        ((A, b), {"M": "ilu"}, "M must be 'jacobi', not 'ilu'"),
+        ((A, b), {"M": "ilu"}, "M must be 'jacobi' or 'ic0' or 'multigrid', not 'ilu'"),
         ((A, b), {"M": np.ones(3)}, "M has shape .* for a diagonal pass"),
         ((lambda v: None, b), {}, "A returned None"),
     ],

@@ -1,0 +1,205 @@
+"""Setup of an aggregation hierarchy, on the host for either backend: one pass each over a graph, sequential by nature.
+
+A matrix here is a graph: `weights` > 0 are the off-diagonal entries with their signs turned, in CSR without the
+diagonal, and `diag`. Aggregation follows Notay, "An aggregation-based algebraic multigrid method", Electron. Trans.
+Numer. Anal. 37 (2010), with pairs formed by the strongest coupling in natural order.
+"""
+
+import numpy as np
+from numba import njit, uint64
+
+from .pool import JIT
+
+STRONG = 0.25  # of the strongest coupling of either node: weaker ones make no pair
+DOMINANT = 5.0  # a diagonal so many times the couplings of its row leaves nothing for coarser levels to do
+NARROW = 3  # couplings of a node of a corridor, at most; and of the mean node of a maze
+FREE, ALONE = -2, -1
+
+
+@njit(**JIT)
+def _add(beyond, weight, number, indices, weights, at):
+    if weight > 0:
+        indices[at], weights[at] = number[beyond], weight
+        at += uint64(1)
+    return at
+
+
+@njit(**JIT)
+def graph_of_faces(cells, number, cz, cy, cx, shape):
+    """(indptr, indices, weights) of unknowns `cells` (N,) with faces (flat); number (cells,) is each cell's unknown."""
+    _, nz, ny, nx = shape
+    plane, grid = ny * nx, nz * ny * nx
+    n = cells.size
+    indptr, indices, weights = np.zeros(n + 1, np.int64), np.empty(6 * n, np.int32), np.empty(6 * n, np.float64)
+    at = uint64(0)
+    x = y = z = last = 0
+    for i in range(n):
+        a = cells[i]
+        x += a - last  # mostly one step along x, which needs no division
+        last = a
+        if x < 0 or x >= nx:
+            x, y, z = a % nx, a // nx % ny, a // plane % nz
+        before = a - 1 if x > 0 else a + nx - 1
+        after = a + 1 if x < nx - 1 else a - nx + 1
+        at = _add(uint64(before), cx[uint64(before)], number, indices, weights, at)
+        at = _add(uint64(after), cx[uint64(a)], number, indices, weights, at)
+        before = a - nx if y > 0 else a + plane - nx
+        after = a + nx if y < ny - 1 else a - plane + nx
+        at = _add(uint64(before), cy[uint64(before)], number, indices, weights, at)
+        at = _add(uint64(after), cy[uint64(a)], number, indices, weights, at)
+        if nz > 1:
+            before = a - plane if z > 0 else a + grid - plane
+            after = a + plane if z < nz - 1 else a - grid + plane
+            at = _add(uint64(before), cz[uint64(before)], number, indices, weights, at)
+            at = _add(uint64(after), cz[uint64(a)], number, indices, weights, at)
+        indptr[i + 1] = at
+    return indptr, indices[:at], weights[:at]
+
+
+@njit(**JIT)
+def pair(indptr, indices, weights, diag):
+    """(aggregate of each node, how many there are): pairs with the strongest free neighbour; what is left over joins.
+
+    ALONE is the aggregate of nodes that need no coarser level. Nodes are taken in their order, but along the corridors
+    of a maze from where a pair ends, so that few are left over there.
+    """
+    n = indptr.size - 1
+    maze = indices.size < NARROW * n
+    aggregate, strongest_of = np.full(n, FREE, np.int32), np.zeros(n)
+    for i in range(n):
+        for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
+            strongest_of[i] = max(strongest_of[i], weights[k])
+    queue, head, tail = np.empty(indices.size, np.int32), 0, 0
+    count = place = 0
+    while place < n or head < tail:
+        if head < tail:
+            i = queue[uint64(head)]
+            head += 1
+        else:
+            i = place
+            place += 1
+        if aggregate[uint64(i)] != FREE:
+            continue
+        most = total = strength = 0.0
+        mate = strongest = -1
+        for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
+            w = weights[k]
+            total += w
+            a = aggregate[uint64(indices[k])]
+            if a == ALONE:
+                continue
+            if w > most:
+                most, strongest = w, indices[k]
+            if a == FREE and w > strength and w >= STRONG * strongest_of[uint64(indices[k])]:
+                strength, mate = w, indices[k]
+        if total == 0.0 or diag[i] > DOMINANT * total:
+            aggregate[i] = ALONE
+        elif mate >= 0 and strength >= STRONG * most:
+            aggregate[i] = aggregate[mate] = count
+            count += 1
+            if maze:
+                for node in (i, mate):
+                    for k in range(uint64(indptr[node]), uint64(indptr[node + 1])):
+                        j = indices[k]
+                        if aggregate[j] == FREE and indptr[j + 1] - indptr[j] <= NARROW and tail < queue.size:
+                            queue[tail] = j
+                            tail += 1
+        elif strongest >= 0 and aggregate[strongest] >= 0:
+            aggregate[i] = aggregate[strongest]
+        else:
+            aggregate[i] = count
+            count += 1
+    return aggregate, count
+
+
+@njit(**JIT)
+def members_of(aggregate, count):
+    """(starts, members): the nodes of each aggregate, in order."""
+    starts = np.zeros(count + 1, np.int64)
+    for i in range(aggregate.size):
+        if aggregate[i] >= 0:
+            starts[aggregate[i] + 1] += 1
+    for a in range(count):
+        starts[a + 1] += starts[a]
+    members, next_of = np.empty(starts[count], np.int64), starts[:count].copy()
+    for i in range(aggregate.size):
+        a = aggregate[i]
+        if a >= 0:
+            members[next_of[a]] = i
+            next_of[a] += 1
+    return starts, members
+
+
+@njit(**JIT)
+def galerkin(indptr, indices, weights, diag, aggregate, starts, members):
+    """The graph P'AP, P the indicator of the aggregates."""
+    count = starts.size - 1
+    coarse_ptr, coarse_diag = np.zeros(count + 1, np.int64), np.zeros(count)
+    coarse_indices, coarse_weights = np.empty(indices.size, np.int32), np.empty(indices.size)
+    place = np.full(count, -1, np.int64)  # where the entry of this row for a column is
+    at = 0
+    for a in range(count):
+        first, own = at, 0.0
+        for m in range(uint64(starts[a]), uint64(starts[a + 1])):
+            i = uint64(members[m])
+            own += diag[i]
+            for k in range(uint64(indptr[i]), uint64(indptr[i + uint64(1)])):
+                b = aggregate[uint64(indices[k])]
+                if b == a:
+                    own -= weights[k]
+                elif b >= 0:
+                    where = place[uint64(b)]
+                    if where < first:
+                        place[uint64(b)] = at
+                        coarse_indices[uint64(at)], coarse_weights[uint64(at)] = b, weights[k]
+                        at += 1
+                    else:
+                        coarse_weights[uint64(where)] += weights[k]
+        coarse_diag[a] = own
+        coarse_ptr[a + 1] = at
+    return coarse_ptr, coarse_indices[:at], coarse_weights[:at], coarse_diag
+
+
+@njit(**JIT)
+def colour(indptr, indices):
+    """(colour of each node, how many there are): the first that no neighbour has."""
+    n = indptr.size - 1
+    colours, count = np.full(n, -1, np.int16), 0
+    seen = np.full(n + 1, -1, np.int64)
+    for i in range(n):
+        for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
+            c = colours[uint64(indices[k])]
+            if c >= 0:
+                seen[c] = i
+        c = 0
+        while seen[c] == i:
+            c += 1
+        colours[i] = c
+        count = max(count, c + 1)
+    return colours, count
+
+
+@njit(**JIT)
+def reorder(indptr, indices, weights, order, place):
+    """(indptr, middle, indices, weights) of the graph with its nodes in the given order; place is the inverse of it.
+
+    In each row, nodes before it come first; those after it start at middle[i].
+    """
+    n = order.size
+    new_ptr, middle = np.zeros(n + 1, np.int64), np.empty(n, np.int64)
+    new_indices, new_weights = np.empty_like(indices), np.empty_like(weights)
+    for i in range(n):
+        old = uint64(order[i])
+        low, high = uint64(indptr[old]), uint64(indptr[old + uint64(1)])
+        front, back = new_ptr[i], new_ptr[i] + np.int64(high - low)
+        new_ptr[i + 1] = back
+        for k in range(low, high):
+            j = place[uint64(indices[k])]
+            if j < i:
+                new_indices[uint64(front)], new_weights[uint64(front)] = j, weights[k]
+                front += 1
+            else:
+                back -= 1
+                new_indices[uint64(back)], new_weights[uint64(back)] = j, weights[k]
+        middle[i] = front
+    return new_ptr, middle, new_indices, new_weights

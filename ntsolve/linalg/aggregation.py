@@ -1,0 +1,383 @@
+"""Multigrid by aggregation along strong couplings, for coefficients of high contrast, mazes and thin walls.
+
+Blocks of 2 x 2 x 2 cells lump together what a wall or a jump of the coefficient keeps apart. Here coarse unknowns are
+made of cells that hang together (Notay, "An aggregation-based algebraic multigrid method", Electron. Trans. Numer.
+Anal. 37, 2010): two passes, in each of which an unknown forms a pair with its strongest free neighbour (a quarter at
+least of the strongest coupling of both), or else joins its strongest neighbour's. With P their indicator, A_c = P'AP, and
+
+    M = S'(2 D/w - D) S + (I - S'A) P T P' (I - A S),   S = (D/w + L)^-1                                 (1)
+    T = (2/theta) M_c - M_c A_c M_c / theta^2                                                            (2)
+
+S is a red-black sweep on the grid (w of each colour), and one of Gauss-Seidel by colours (w = 1) on the sparse levels.
+Aggregates without overlap approximate smooth errors too stiffly, level by level; (2) is the next level's cycle M_c
+applied twice, as a polynomial of it: 1 - (1 - l/theta)^2 lies in (0, 1] for every eigenvalue l in (0, 2 theta) of
+M_c A_c. With theta > 1/2 this holds level by level, l being at most 1, so that M is symmetric positive definite for any
+w in (0, 2). The last level is solved.
+"""
+
+import functools
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import validate
+from ..dispatch import kernels_for
+from ..kernels.contracts.aggregation import program_of
+from ..kernels.cpu import pairing
+from . import grid_rows
+
+THETA = 0.6
+ONCE, TWICE = 2 / THETA - 1 / THETA**2, 1 / THETA**2  # (2), as a sum of what one and another cycle find
+BOTTOM = 256  # unknowns that are solved for directly
+SMALL = 4096  # unknowns of a level from which on one call does all the rest
+
+
+class Aggregation:
+    """The preconditioner (1) of a GridOperator.
+
+    Parameters
+    ----------
+    A : GridOperator
+        Also one that is singular, or a batch.
+    weights : (float, float)
+        Relaxation of the red and the black cells, each in (0, 2).
+    dtype : {"float32", "float64"}
+        In which it computes; float32 serves any solve, since it is only a preconditioner.
+
+    Attributes
+    ----------
+    levels : list of int
+        Unknowns of each level.
+    shape, dtype
+        Those of A, and as given.
+
+    Examples
+    --------
+    >>> import numpy as np, ntsolve
+    >>> from ntsolve.linalg.aggregation import Aggregation
+    >>> kappa = np.where(np.random.default_rng(0).random((40, 40, 40)) < 0.5, 1.0, 1e5)
+    >>> A = ntsolve.GridOperator.diffusion(kappa)
+    >>> result = ntsolve.cg(A, np.ones(A.shape[0]), M=Aggregation(A), rtol=1e-6)
+    >>> result.success, result.nit <= 20
+    (True, True)
+    """
+
+    works_on_grid_rows = True
+
+    def __init__(self, A, *, weights=(1.0, 1.0), dtype="float32"):
+        self.grid, self.shape = A, A.shape
+        self.dtype = np.dtype(validate.choice("dtype", str(np.dtype(dtype)), ("float32", "float64")))
+        weights = tuple(validate.positive("weights", weight) for weight in weights)
+        if len(weights) != 2 or max(weights) >= 2:
+            raise ValueError(f"weights must be two numbers in (0, 2), not {weights}")
+        self.weights = weights
+        with kernels_for(mask=A.mask) as k:
+            self._hierarchy = _hierarchy(k, A, self.dtype)
+        self.levels = [sum(A.counts), *self._hierarchy.sizes]
+        self._spare: deque = deque()  # of cycles that nobody runs
+
+    def matvec_rows(self, k, r, z):
+        """z = M r for rows of cells (batch, cells)."""
+        try:
+            cycle = self._spare.pop()
+        except IndexError:
+            cycle = _Cycle(k, self._hierarchy, self.weights)
+        for row, out in zip(r.reshape(-1, self.grid.mask.size), z.reshape(-1, self.grid.mask.size), strict=True):
+            cycle.run(row, out)
+        self._spare.append(cycle)
+
+    def matvec(self, x):
+        """M x, in x's form: (..., N) or (..., *grid_shape)."""
+        A = self.grid
+        x, own = validate.own_kind("x", x)
+        A.check_home("x", x)
+        x = validate.numeric("x", x, check=False)
+        form = grid_rows.Form.of(A, "x", x)
+        with kernels_for(x=x) as k:
+            rows = form.rows(k, x, x.dtype)
+            size = float(abs(rows).max()) if rows.size else 0.0
+            exponent = int(np.frexp(size)[1]) if np.isfinite(size) else 0
+            rows = k.xp.ldexp(rows, -exponent)  # it may be out of the range of float32
+            z = k.xp.empty_like(rows)
+            self.matvec_rows(k, rows, z)
+            return own(form.out(k.xp.ldexp(z, exponent)))
+
+    __matmul__ = matvec
+
+    def for_system(self, k, system):
+        """Itself as an operator on the rows of one solve."""
+        if getattr(system.A, "grid", None) is None or system.A.grid.shape != self.shape:
+            raise ValueError(f"M is the preconditioner of a GridOperator of shape {self.shape}, which A is not")
+        return _Fixed(k, self, system.A.n, system.A.dtype)
+
+
+class _Fixed(grid_rows.OnRows):
+    """One and the same positive definite matrix in every iteration."""
+
+    fixed = True
+
+
+def contrast(A):
+    """The largest c_f between unknowns of a GridOperator over the smallest that is not 0."""
+    if A.kind == "mask":
+        return 1.0
+    with kernels_for(mask=A.mask) as k:
+        most = max(float(face.max()) for face in A.faces)
+        least = min(float(k.xp.where(face > 0, face, np.inf).min()) for face in A.faces)
+        return most / least if most > 0 else 1.0
+
+
+# ---- setup ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sparse:
+    """A level below the grid, on the device, its rows colour by colour."""
+
+    matrix: tuple  # indptr, indices, weights
+    middle: Any  # where the entries above the diagonal begin
+    diag: Any
+    dinv: Any
+    bounds: Any  # on the host
+    join: Any  # to the next level: (starts, members, aggregate), None if there is none
+
+
+@dataclass(frozen=True)
+class _Hierarchy:
+    """What the cycles of an `Aggregation` have in common."""
+
+    grid: tuple | None  # cz, cy, cx (stack, nz, ny, nx); None where colours do not fit the periods of the grid
+    diag: Any
+    dinv: Any
+    join: tuple | None
+    scale: float  # A is divided by it
+    large: list  # of _Sparse
+    small: tuple | None  # arguments of coarse_cycle up to `inverse`
+    sizes: list
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A matrix on the host, as in kernels/cpu/pairing.py."""
+
+    indptr: Any
+    indices: Any
+    weights: Any
+    diag: Any
+    middle: Any = None  # of one in the order of its colours
+
+    @property
+    def size(self):
+        return self.diag.size
+
+    def aggregated(self):
+        """(the graph two passes of pairs coarser, the aggregate there of each node)"""
+        first, one = self._paired()
+        second, two = first._paired()
+        inside = one >= 0
+        aggregate = np.full(self.size, pairing.ALONE, dtype="int32")
+        aggregate[inside] = two[one[inside]]
+        return second, aggregate
+
+    def _paired(self):
+        parts = (self.indptr, self.indices, self.weights, self.diag)
+        aggregate, count = pairing.pair(*parts)
+        starts, members = pairing.members_of(aggregate, count)
+        return _Graph(*pairing.galerkin(*parts, aggregate, starts, members)), aggregate
+
+    def by_colours(self):
+        """(the graph in the order of its colours, their bounds, where each node went)"""
+        colours, count = pairing.colour(self.indptr, self.indices)
+        order = np.argsort(colours, kind="stable")
+        place = np.empty(self.size, dtype="int32")
+        place[order] = np.arange(self.size, dtype="int32")
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(colours, minlength=count))]).astype("int64")
+        indptr, middle, indices, weights = pairing.reorder(self.indptr, self.indices, self.weights, order, place)
+        return _Graph(indptr, indices, weights, self.diag[order], middle), bounds, place
+
+
+def _hierarchy(k, A, dtype):
+    xp = k.xp
+    size = float(A.diag.max())
+    scale = float(np.ldexp(1.0, int(np.frexp(size)[1]))) if size > 0 else 1.0
+    dims = (-1, *(1,) * (3 - A.ndim), *A.grid_shape)
+    parts = [(part / scale).reshape(dims) for part in (*A.faces, A.diag)]
+    if A.ndim == 2:
+        parts.insert(0, xp.zeros((1, 1, 1, 1)))
+    coloured = all(extent % 2 == 0 for extent, wrap in zip(A.grid_shape, A.periodic, strict=True) if wrap)
+    cells = k.to_host(A.cells)
+    number = np.full(A.mask.size, -1, dtype="int32")
+    number[cells] = np.arange(cells.size, dtype="int32")
+    *faces, diag = (np.ascontiguousarray(k.to_host(part).reshape(-1), dtype="float64") for part in parts)
+    indptr, indices, values = pairing.graph_of_faces(cells, number, *faces, parts[-1].shape)
+    graph = _Graph(indptr, indices, values, diag[cells])
+
+    joins: list = []
+    levels: list = []  # graphs in the order of their colours, and the aggregates of each in the next
+    place = np.arange(graph.size, dtype="int32")
+    fine, bounds, place = (graph, None, place) if coloured else graph.by_colours()
+    levels.append((fine, bounds))
+    order_of_first = place
+    while len(levels) == 1 or graph.size > BOTTOM:
+        graph, aggregate = graph.aggregated()  # in the order of the cells, which makes better pairs than colours do
+        if graph.size == 0:
+            joins.append(None)
+            break
+        coarse, bounds, new_place = graph.by_colours()
+        down = np.empty(aggregate.size, dtype="int32")
+        down[place] = np.where(aggregate >= 0, new_place[np.maximum(aggregate, 0)], -1)
+        joins.append(down)
+        levels.append((coarse, bounds))
+        place = new_place
+    sizes = [level.size for level, _ in levels]
+
+    send = lambda array: xp.asarray(np.ascontiguousarray(array))
+
+    def join(aggregate, count, rows=None):
+        """(starts, members, aggregate), with `rows` the place of each node where that is not its number."""
+        starts, members = pairing.members_of(aggregate, count)
+        if rows is not None:
+            spread = np.full(A.mask.size, -1, dtype="int32")
+            spread[rows] = aggregate
+            members, aggregate = rows[members], spread
+        return send(starts), send(members), send(aggregate)
+
+    # levels[0] is the grid, or (where its colours do not fit its periods) a sparse level with an identity above it
+    if coloured:
+        top = None if joins[0] is None else join(joins[0], sizes[1], cells)
+    else:
+        top = join(order_of_first, sizes[0], cells)
+    begin = 1 if coloured else 0
+    split = len(levels)
+    if len(joins) < len(levels) > 1:  # the last one is to be solved
+        split = next((at for at in range(1, split) if sizes[at] <= SMALL), split - 1)
+    large = []
+    for at in range(begin, split):
+        level, cuts = levels[at]
+        down = None if at >= len(joins) or joins[at] is None else join(joins[at], sizes[at + 1])
+        matrix = (send(level.indptr), send(level.indices), send(level.weights.astype(dtype)))
+        diagonals = (send(level.diag.astype(dtype)), send(_inverses(level.diag, dtype)))
+        large.append(_Sparse(matrix, send(level.middle), *diagonals, cuts, down))
+    small = None
+    if split < len(levels):
+        small = tuple(send(part) for part in _pack(levels[split:], joins[split:], dtype))
+    device = [xp.ascontiguousarray(part.astype(dtype)) for part in parts]
+    dinv = xp.where(device[-1] > 0, 1 / xp.where(device[-1] > 0, device[-1], 1), 0).astype(dtype)
+    return _Hierarchy(tuple(device[:3]) if coloured else None, device[-1], dinv, top, scale, large, small,
+                      sizes[begin:], np.dtype(dtype))  # fmt: skip
+
+
+def _inverses(diag, dtype):
+    return np.where(diag > 0, 1 / np.where(diag > 0, diag, 1), 0).astype(dtype)
+
+
+def _pack(levels, joins, dtype):
+    """Arguments of coarse_cycle, from `program` to `inverse`."""
+    graphs = [graph for graph, _ in levels]
+    sizes = [graph.size for graph in graphs]
+    first = np.concatenate([[0], np.cumsum(sizes)]).astype("int32")
+    stored = np.concatenate([[0], np.cumsum([graph.indices.size for graph in graphs])])
+    indptr = np.concatenate([[0], *(graph.indptr[1:] + at for graph, at in zip(graphs, stored[:-1], strict=True))])
+    middle = np.concatenate([graph.middle + at for graph, at in zip(graphs, stored[:-1], strict=True)])
+    indices = np.concatenate([graph.indices + at for graph, at in zip(graphs, first[:-1], strict=True)])
+    colours = np.concatenate([[0], np.cumsum([bounds.size for _, bounds in levels])]).astype("int32")
+    bounds = np.concatenate([bounds + at for (_, bounds), at in zip(levels, first[:-1], strict=True)])
+    aggregate = np.full(first[-1], -1, dtype="int32")
+    starts, members, so_far = [np.zeros(sizes[0] + 1, dtype="int64")], [np.zeros(0, dtype="int64")], 0
+    for at, down in enumerate(joins[: len(levels) - 1]):
+        aggregate[first[at] : first[at + 1]] = np.where(down >= 0, down + first[at + 1], -1)
+        begin, rows = pairing.members_of(down, sizes[at + 1])
+        starts.append(begin[1:] + so_far)
+        members.append(rows + first[at])
+        so_far += rows.size
+    diag = np.concatenate([graph.diag for graph in graphs])
+    return (program_of(len(levels)), first, indptr.astype("int64"), middle, indices.astype("int32"),
+            np.concatenate([graph.weights for graph in graphs]).astype(dtype), diag.astype(dtype),
+            _inverses(diag, dtype), colours, bounds.astype("int64"), np.concatenate(starts), np.concatenate(members),
+            aggregate, _pseudo_inverse(graphs[-1]).astype(dtype))  # fmt: skip
+
+
+def _pseudo_inverse(graph):
+    """Of the last level, scaled by its diagonal; a component without a way to a cell of value 0 makes it singular."""
+    from scipy.sparse import csr_array
+
+    A = np.diag(graph.diag) - csr_array((graph.weights, graph.indices, graph.indptr), shape=(graph.size,) * 2).toarray()
+    half = np.sqrt(_inverses(graph.diag, "float64"))
+    values, vectors = np.linalg.eigh(half[:, None] * (A + A.T) / 2 * half)
+    kept = values > 1e-11
+    vectors = half[:, None] * vectors[:, kept]
+    return (vectors / values[kept]) @ vectors.T
+
+
+# ---- the cycle ------------------------------------------------------------------------------------------------------
+
+
+class _Cycle:
+    """The vectors of one cycle at a time."""
+
+    def __init__(self, k, hierarchy, weights):
+        self.k, self.h, self.weights = k, hierarchy, weights
+        empty = functools.partial(k.xp.zeros, dtype=hierarchy.dtype)
+        self.r, self.x, self.t = (empty(hierarchy.diag.shape) for _ in range(3))
+        self.work = [tuple(empty(level.diag.size) for _ in range(4)) for level in hierarchy.large]  # r, x, t, y
+        self.small = () if hierarchy.small is None else tuple(empty(hierarchy.small[6].size) for _ in range(4))
+
+    def run(self, row, out):
+        """out = M row, for the cells of one grid, or of a batch."""
+        k, h, r, x, t = self.k, self.h, self.r, self.x, self.t
+        r[...] = row.reshape(r.shape)
+        x.fill(0)
+        if h.grid is None:
+            k.sum_members(*h.join[:2], r.reshape(-1), self.inner(0))
+            self.once(0)
+            k.add_aggregates(h.join[2], self.work[0][1], x.reshape(-1))
+        else:
+            red, black = self.weights
+            k.colour_sweep(*h.grid, h.dinv, 0, red, r, x)
+            k.colour_sweep(*h.grid, h.dinv, 1, black, r, x)
+            if h.join is not None:
+                k.stencil_residual(*h.grid, h.diag, x, r, t)
+                k.sum_members(*h.join[:2], t.reshape(-1), self.inner(0))
+                k.add_aggregates(h.join[2], self.visit(0), x.reshape(-1))
+            k.colour_sweep(*h.grid, h.dinv, 1, black, r, x)
+            k.colour_sweep(*h.grid, h.dinv, 0, red, r, x)
+        out[...] = x.reshape(-1)
+        out *= 1 / h.scale
+
+    def inner(self, level):
+        """Where the right-hand side of a sparse level goes."""
+        if level < len(self.work):
+            return self.work[level][0]
+        return self.small[1][: int(self.h.sizes[level])]
+
+    def visit(self, level):
+        """(2) on a sparse level; returns the correction."""
+        k, h = self.k, self.h
+        if level == len(self.work):
+            x, r, y, t = self.small[0], *self.small[1:]
+            k.coarse_cycle(*h.small, ONCE, TWICE, x, r, y, t)
+            return x[: int(h.sizes[level])]
+        r, x, t, y = self.work[level]
+        here = h.large[level]
+        self.once(level)
+        y[...] = x
+        k.sparse_residual(*here.matrix, here.diag, x, r, r)
+        self.once(level)
+        x *= TWICE
+        y *= ONCE
+        x += y
+        return x
+
+    def once(self, level):
+        """(1) on a sparse level."""
+        k, here = self.k, self.h.large[level]
+        r, x, t, _ = self.work[level]
+        indptr, *entries = here.matrix
+        k.sparse_down(indptr, here.middle, *entries, here.dinv, here.bounds, r, x, t)
+        if here.join is not None:
+            k.sum_members(*here.join[:2], t, self.inner(level + 1))
+            k.add_aggregates(here.join[2], self.visit(level + 1), x)
+        k.sparse_up(*here.matrix, here.dinv, here.bounds, r, x)

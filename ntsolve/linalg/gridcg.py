@@ -1,0 +1,155 @@
+"""Conjugate gradients on a grid with a multigrid cycle: the iteration of cg.py in three trips through memory.
+
+With M fixed and positive definite, an iteration is (1) - (3) of cg.py in this order:
+
+    z = M r,  rz = (r, z)                                                                the cycle
+    x += alpha p,  p = z + (rz / rz_old) p,  pq = (p, A p)                               grid_direction
+    alpha = rz / pq,  r -= alpha A p,  rr = (r, r)                                       grid_update
+
+so x is one step behind r, which `solution` makes up for. Vectors are in the layout of the cycle (kernels/contracts/
+split.py), z and p in float32, x and r in float64: r is what A makes of the float32 p, and r = b - A x holds as for
+any other CG. The solve ends as any other, with b - A x computed anew.
+"""
+
+import numpy as np
+
+from ..kernels.contracts import split as layout
+from ..kernels.contracts import workspace_shape
+from ..reductions import SERIAL
+from . import iteration
+from .hierarchy import PERIODIC, coefficient_scale, three
+from .multigrid import LOOK, Applied
+
+_LARGEST_EXPONENT = 1000
+
+
+def takes(system, M, comm, recycle):
+    """Whether the solve may be done here: on the cells of a grid whose periodic axes the kernels can do."""
+    if not (isinstance(M, Applied) and M.on_grid and comm is SERIAL and recycle is None and system.b.size):
+        return False
+    A = system.A.grid
+    sizes, wrap = three(A.grid_shape), three(tuple(A.periodic), False)
+    return not any(w and n % multiple for n, w, multiple in zip(sizes, wrap, PERIODIC, strict=True))
+
+
+def stencil(k, A, dtype):
+    """(d, fx, fy, fz) of a GridOperator times `coefficient_scale`, as contracts/gridcg.py has them; kept with it.
+
+    Entries are float32 where no bit is lost by it, which saves half of the time.
+    """
+    kept = vars(A).setdefault("_split_stencils", {})
+    if dtype not in kept:
+        kept[dtype] = _split(k, A, dtype)
+    return kept[dtype]
+
+
+def _split(k, A, dtype):
+    xp, sizes, batch = k.xp, three(A.grid_shape), A.batch_shape[0] if A.batch_shape else 1
+    shape = (batch, *layout.split_shape(*sizes))
+    if A.kind == "mask":
+        d = xp.zeros(shape, "uint8")
+        k.grid_split(A.open_faces.reshape(batch, *sizes), d)
+        return d, None, None, None
+    scale = coefficient_scale(k, A)
+    parts = [(part.astype(dtype) * scale).reshape(batch, *sizes) for part in (*A.faces, A.sink)]
+    if A.ndim == 2:
+        parts.insert(1, xp.zeros_like(parts[0]))
+    exact = all(bool((part.astype("float32") == part).all()) for part in parts)
+    d = xp.zeros(shape, "float32")
+    split = [xp.zeros(shape, "float32" if exact else "float64") for _ in range(4)]
+    k.stencil_split(*parts, three(tuple(map(int, A.periodic)), 0), d, *split)
+    return split[3], *split[:3]
+
+
+class State(iteration.State):
+    """The systems of one call; see `iteration.State`, of which this shares what is not the iteration itself."""
+
+    def __init__(self, k, system, M, rtol, atol, comm, *, recycle=None, watched=False):
+        self.k, self.system, self.A, self.M, self.comm = k, system, system.A, M, comm
+        self.watched, self.space = False, None
+        xp, A, batch = k.xp, system.A.grid, len(system.b)
+        x, self._left, exponent = self.measure(rtol, atol)
+        exponent = np.clip(exponent, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+        self.scale = np.ldexp(np.ones(batch), exponent)
+        self.sizes, self.wrap = three(A.grid_shape), three(tuple(map(int, A.periodic)), 0)
+        self.stencil = stencil(k, A, system.A.dtype)
+        unit = coefficient_scale(k, A)
+        self._down, self._x_up = xp.asarray(1 / self.scale), xp.asarray(self.scale * unit)
+
+        shape = (batch, *layout.split_shape(*self.sizes))
+        self.x, self.r = xp.zeros(shape), xp.zeros(shape)
+        self.single, self.z, self.p, self.before = (xp.zeros(shape, "float32") for _ in range(4))
+        self.pq, self.alpha, self.work = xp.zeros(batch), xp.zeros(batch), xp.zeros((batch, 2, shape[2]))
+        if x is not None:
+            k.grid_take(x.reshape(batch, *self.sizes), xp.asarray(1 / (self.scale * unit)), self.x, self.single)
+        self._found = None
+        self._new_cycle()
+
+    def _new_cycle(self):
+        """Take M as it is now, and start to look at how the residual falls."""
+        self.cycle = self.M.M.hierarchy(len(self.system.b)) or _ThroughRows(self.k, self.M.M, self.single, self.sizes)
+        self.norms = []
+
+    def solution(self):
+        if self._found is None:
+            x = self.k.xp.empty_like(self.system.b)
+            with np.errstate(all="ignore"):  # seen in the residual
+                self.k.grid_give(self.x, self.p, self.alpha, self._x_up, x.reshape(len(x), *self.sizes))
+            self.A.settle(x)
+            self._found = x
+        return self._found
+
+    def begin(self):
+        if not self.choose():
+            return False
+        k, xp = self.k, self.k.xp
+        self.rest()
+        if self.moved or self.nit.any():
+            self.x += self.alpha[:, None, None, None, None] * self.p
+        self.alpha.fill(0)
+        k.grid_take(self._left.reshape(len(self._left), *self.sizes), self._down, self.r, self.single)
+        self.rr[0] = xp.asarray((self.residual / self.scale) ** 2)
+        self.rz[0] = np.inf  # p = z
+        self.norms = [self.residual]
+        return True
+
+    def iteration(self, j):
+        k, rz, rr = self.k, self.rz, self.rr
+        self._found = None
+        self.cycle.apply(self.single, self.z, rz[j])
+        self.before, self.p = self.p, self.before
+        k.grid_direction(*self.stencil, self.wrap, self.z, self.before, self.alpha, rz[j], rz[j - 1], self.x, self.p,
+                         self.pq, self.work)  # fmt: skip
+        k.grid_update(*self.stencil, self.wrap, self.p, rz[j], self.pq, rr[j - 1], self.tol2, self.r, self.single,
+                      self.alpha, rr[j], self.work)  # fmt: skip
+
+    def advance(self, iterate, steps, watch):
+        looking = len(self.norms) <= self.M.M.watch_until
+        super().advance(iterate, 1 if looking else steps, watch)
+        if looking and self.active.any():
+            self.norms.append(self.seen)
+            if len(self.norms) % LOOK == 1 and self.M.M.confirm(np.array(self.norms)):
+                self._new_cycle()
+                self.norms = [self.seen]
+                self.rz[0] = np.inf
+
+    def take_up(self, r):
+        self._left = r
+
+
+class _ThroughRows:
+    """A cycle that works on rows of cells in their natural order."""
+
+    def __init__(self, k, M, like, sizes):
+        self.k, self.M = k, M
+        batch = len(like)
+        self.r, self.z = (k.xp.zeros((batch, *sizes), "float32") for _ in range(2))
+        self.work = k.xp.empty(workspace_shape(batch, like[0].size))
+
+    def apply(self, r, z, rz):
+        """z = M r and rz = r.z."""
+        batch = len(r)
+        self.k.grid_join(r, self.r)
+        self.M.matvec_rows(self.k, self.r.reshape(batch, -1), self.z.reshape(batch, -1))
+        self.k.grid_split(self.z, z)
+        self.k.dot(r.reshape(batch, -1), z.reshape(batch, -1), rz, self.work)

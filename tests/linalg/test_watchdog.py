@@ -1,0 +1,134 @@
+"""Whatever M does: the answer is right or the status says so, and Jacobi-CG would not have been much cheaper."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import ntsolve
+from ntsolve import Status
+
+from .adversaries import PRECONDITIONERS, SYSTEMS, draw
+from .problems import poisson, rhs, spd
+
+RTOL = 1e-8
+LEAD_AT_FIRST = ("coarse space", "forward substitution", "not symmetric", "rounded")
+"""Ahead of Jacobi-CG for longer than a watchdog can wait, and behind in the end."""
+
+
+def bounded(name, A, b, M):
+    """Solve, look at the answer and the cost: iterations, each a product with A. Returns whether Jacobi was beaten."""
+    jacobi = ntsolve.cg(A, b, M="jacobi", rtol=RTOL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ntsolve.PerformanceWarning)
+        result = ntsolve.cg(A, b, M=M, rtol=RTOL, on_failure="ignore")
+    assert jacobi.success
+    right = np.linalg.norm(b - A @ result.x) <= RTOL * np.linalg.norm(b) * (1 + 1e-6)
+    assert bool(result.success) == right, name
+    assert result.success or result.status < 0
+    assert len(result.history) == result.nit + 1
+    if not result.success:  # only where M was wrong from its first application on
+        assert result.nit == 0, name
+        assert result.status in (Status.INDEFINITE_PRECONDITIONER, Status.NAN_OR_INF)
+    bound = 9 if name.startswith(LEAD_AT_FIRST) else 1.25
+    assert result.nit <= bound * jacobi.nit, f"{name}: {result.nit} iterations, Jacobi {jacobi.nit}"
+
+
+FAST = [(kind, system) for number, kind in enumerate(PRECONDITIONERS) for system in [list(SYSTEMS)[number % 5]]]
+FAST += [(kind, "anisotropic") for kind in ("random diagonal", "nan later", "identity", "huge", "cubes", "Jacobi")]
+
+
+@pytest.mark.parametrize(("kind", "system"), FAST)
+def test_the_answer_is_right_and_the_cost_is_bounded(kind, system):
+    rng = np.random.default_rng(5)
+    A = SYSTEMS[system](rng)
+    bounded(kind, A, rng.standard_normal(A.shape[0]), PRECONDITIONERS[kind](A, rng))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 1000, 50))
+def test_a_thousand_preconditioners(first):
+    for seed in range(first, first + 50):
+        bounded(*draw(seed))
+
+
+def useless(seed=0):
+    rng = np.random.default_rng(seed)
+    return lambda r: r * rng.uniform(0.01, 2, r.size) ** 3
+
+
+def test_an_m_that_is_given_up_is_warned_about_and_named_in_the_message():
+    A, b = poisson(16), rhs(256)
+    with pytest.warns(ntsolve.PerformanceWarning, match="M was given up after"):
+        result = ntsolve.cg(A, b, M=useless(), rtol=RTOL)
+    assert result.success
+    assert "M was given up" in result.message
+    assert "M was given up" in ntsolve.cg(A, b, M=useless(), rtol=RTOL, on_failure="ignore").message  # and no warning
+
+
+@pytest.mark.parametrize("make", [np.linalg.inv, lambda A: np.linalg.inv(A + 0.1 * np.diag(A.diagonal()))])
+def test_a_useful_m_is_left_alone(make):
+    A = poisson(14)
+    result = ntsolve.cg(A, rhs(196), M=make(A.toarray()), rtol=RTOL)
+    assert "given up" not in result.message
+    assert result.nit < 20
+
+
+def test_jacobi_as_a_function_is_left_alone():
+    A = SYSTEMS["badly scaled poisson"](np.random.default_rng(1))
+    result = ntsolve.cg(A, rhs(400), M=lambda r: r / A.diagonal(), rtol=RTOL)
+    assert "given up" not in result.message
+
+
+def test_each_system_of_a_batch_is_judged_by_itself():
+    A, b = poisson(12), rhs(3, 144)
+    good = np.linalg.inv(A.toarray())
+    M = np.stack([good, np.diag(np.random.default_rng(0).uniform(0.001, 2, 144) ** 3), good])
+    with pytest.warns(ntsolve.PerformanceWarning, match="given up for 1 of 3 systems"):
+        result = ntsolve.cg(A, b, M=M, rtol=RTOL)
+    assert result.success.all()
+    jacobi = ntsolve.cg(A, b, M="jacobi", rtol=RTOL)
+    assert (result.nit[[0, 2]] <= 12).all()
+    assert result.nit[1] <= 1.25 * jacobi.nit[1]
+    assert result.history.shape == (result.nit.max() + 1, 3) or len(result.history) > result.nit.max()
+
+
+def test_an_operator_without_a_diagonal_has_cg_for_a_rival():
+    A, b = poisson(16), rhs(256)
+    with pytest.warns(ntsolve.PerformanceWarning, match="given up"):
+        result = ntsolve.cg(lambda v: A @ v, b, M=useless(), rtol=RTOL)
+    assert result.success
+    assert result.nit <= 1.25 * ntsolve.cg(A, b, rtol=RTOL).nit
+
+
+def test_stops_are_kept_in_every_phase():
+    A, b = poisson(16), rhs(256)
+    for maxiter in (1, 4, 6, 8, 20):
+        result = ntsolve.cg(A, b, M=useless(), rtol=RTOL, maxiter=maxiter, on_failure="ignore")
+        assert result.nit == maxiter
+        assert result.status == Status.MAXITER
+        assert len(result.history) == maxiter + 1
+    seen = []
+
+    def note(state):
+        seen.append((state.residual, np.linalg.norm(b - A @ state.x)))
+
+    result = ntsolve.cg(A, b, M=useless(), rtol=RTOL, on_failure="ignore", callback=note)
+    assert len(seen) == result.nit
+    np.testing.assert_allclose(*np.transpose(seen), rtol=1e-6, atol=1e-9)
+
+
+def test_an_indefinite_matrix_is_not_blamed_on_m():
+    A = np.diag(np.r_[-1.0, np.linspace(1, 2, 39)])
+    result = ntsolve.cg(A, rhs(40), M=lambda r: r, on_failure="ignore")
+    assert result.status == Status.INDEFINITE_OPERATOR
+
+
+@pytest.mark.parametrize("size", [1e-290, 1e-160, 1e160, 1e290])
+def test_the_size_of_m_does_not_matter(size):
+    A, b = spd(30, 30, condition=20), rhs(30)
+    M = np.linalg.inv(A + 0.05 * np.eye(30))
+    want, got = (ntsolve.cg(sp.csr_array(A), b, M=lambda r, s=s: s * (M @ r), rtol=RTOL) for s in (1.0, size))
+    assert got.success
+    assert got.nit == want.nit
