@@ -32,6 +32,12 @@ from .linalg import (  # noqa: F401
     norm,
 )
 from .loop import FLOPS_A_CALL, PACKED_RUNS, SMALL, Replay, column_parts  # noqa: F401
+from .proximal import (  # noqa: F401
+    proximal_columns,
+    proximal_hessian,
+    proximal_rows,
+    proximal_search,
+)
 from .scaling import (  # noqa: F401
     scaling_anneal,
     scaling_column_max,
