@@ -1,0 +1,142 @@
+"""The search for proofs that a linear program has no feasible point or no lower bound.
+
+Of a program without a feasible point the multipliers of a proximal point step run away along a proof: with costs c = 0
+their change over a step with a large T is one, nearly (Banjac et al., "Infeasibility detection in the alternating
+direction method of multipliers for convex optimization", J. Optim. Theory Appl. 183, 2019). A direction without a lower
+bound is looked for by a program that has a solution,
+
+    min c'd,  d and A d in the directions of no finite side,  -1 <= d <= 1                               (1)
+
+whose minimum is negative if there is one. What counts as found is up to `certificates`, in the program's own units.
+"""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from ..dispatch import kernels_for
+from ..result import Status
+from .certificates import certify_dual, certify_primal
+from .newtonsystem import newton_system
+from .proximal import Proximal
+
+FIRST, GROWTH, LARGEST = 1e3, 10.0, 1e8  # T
+STEPS, NEWTON_STEPS = 14, 100
+FEASIBLE = 1e-9  # a violation below which there is a feasible point
+
+
+class RaySearch:
+    """The search for one program, to be gone on with.
+
+    Parameters
+    ----------
+    program : Program
+        Single, on the host, in the units in which proofs have to hold.
+    scaled : Scaled
+        The same in those of the iteration: one `item`.
+    """
+
+    def __init__(self, program, scaled):
+        self.program, self.scaled = program, scaled
+        self._plan = [self._farkas, self._direction]
+        self._system = None
+
+    @property
+    def over(self):
+        """Whether there is nothing left to try."""
+        return not self._plan
+
+    def run(self, seconds, candidates=()):
+        """Look for `seconds` at most.
+
+        Parameters
+        ----------
+        seconds : float
+        candidates : sequence of (array (n,), array (m,))
+            Directions of x and y, in the program's units, to be tried first.
+
+        Returns
+        -------
+        (Status, array) or None
+            PRIMAL_INFEASIBLE and multipliers (m,), or DUAL_INFEASIBLE and a direction (n,).
+        """
+        for _, y in candidates:
+            found = certify_primal(self.program, y)
+            if found is not None:
+                return Status.PRIMAL_INFEASIBLE, found[0]
+        for x, _ in candidates:
+            found = certify_dual(self.program, x)
+            if found is not None:
+                return Status.DUAL_INFEASIBLE, found[0]
+        until = time.perf_counter() + seconds
+        with kernels_for(c=self.scaled.c) as k:
+            while self._plan and time.perf_counter() < until:
+                found, finished = self._plan[0](k, lambda: time.perf_counter() < until)
+                if found is not None:
+                    return found
+                if not finished:
+                    break
+                self._plan.pop(0)
+        return None
+
+    def _path(self, k, problem):
+        if self._system is None:
+            self._system = newton_system(k, self.scaled)  # it knows A only
+            if self._system is None:
+                self._plan = []
+                return None
+        return Proximal(k, problem, self._system)
+
+    def _farkas(self, k, going):
+        """(what was found, whether there is no more to be done)"""
+        problem = replace(self.scaled, c=np.zeros_like(self.scaled.c))
+        path = self._path(k, problem)
+        if path is None:
+            return None, False
+        unit = self.scaled.y_unit
+        path.begin(np.clip(0.0, problem.lower, problem.upper), np.zeros_like(self.scaled.row_lower))
+        for T in _sizes():
+            if path.step(T, 1.0, NEWTON_STEPS, going) is None:
+                return None, False
+            for y in (path.y - path.y0, path.y):
+                found = certify_primal(self.program, y * unit)
+                if found is not None:
+                    return (Status.PRIMAL_INFEASIBLE, found[0]), True
+            activity = np.zeros((1, path.s.size))
+            k.csr_matvec(problem.indptr, problem.indices, problem.data, path.x[None], activity)
+            nearest = np.clip(activity[0], problem.row_lower, problem.row_upper)
+            if abs(activity[0] - nearest).max(initial=0.0) < FEASIBLE:
+                break
+        return None, True
+
+    def _direction(self, k, going):
+        p = self.scaled
+        problem = replace(
+            p,
+            lower=np.where(np.isfinite(p.lower), 0.0, -1.0),
+            upper=np.where(np.isfinite(p.upper), 0.0, 1.0),
+            row_lower=np.where(np.isfinite(p.row_lower), 0.0, -np.inf),
+            row_upper=np.where(np.isfinite(p.row_upper), 0.0, np.inf),
+        )
+        path = self._path(k, problem)
+        if path is None:
+            return None, False
+        path.begin(np.zeros_like(p.c), np.zeros_like(p.row_lower))
+        for T in _sizes():
+            if path.step(T, 1.0, NEWTON_STEPS, going) is None:
+                return None, False
+            for x in (path.x, path.x - path.x0):
+                found = certify_dual(self.program, x * p.x_unit)
+                if found is not None:
+                    return (Status.DUAL_INFEASIBLE, found[0]), True
+        return None, True
+
+
+def _sizes():
+    return (min(FIRST * GROWTH**step, LARGEST) for step in range(STEPS))
+
+
+def search_rays(program, scaled, seconds, candidates=()):
+    """What a `RaySearch` finds in one go."""
+    return RaySearch(program, scaled).run(seconds, candidates)
