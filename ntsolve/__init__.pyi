@@ -11,11 +11,15 @@ from .errors import ConvergenceError as ConvergenceError
 from .errors import ConvergenceWarning as ConvergenceWarning
 from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
+from .fixedpoint.halpern import halpern as halpern
+from .fixedpoint.linprog import linprog as linprog
+from .fixedpoint.result import LinprogResult as LinprogResult
 from .linalg.cg import cg as cg
 from .monitor import progress as progress
 from .optimize.hessians import FactoredHessian as FactoredHessian
 from .optimize.newton import minimize as minimize
 from .optimize.result import MinimizeResult as MinimizeResult
+from .result import FixedPointResult as FixedPointResult
 from .result import IHVPResult as IHVPResult
 from .result import InfluenceResult as InfluenceResult
 from .result import LinearResult as LinearResult
