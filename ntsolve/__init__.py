@@ -26,6 +26,8 @@ _HOME = {
     "LinprogResult": "fixedpoint.result",
     "solve_ot": "transport.solve",
     "solve_ot_sample": "transport.solve",
+    "halpern_finite_sum": "fixedpoint.finite_sum",
+    "monotone": "fixedpoint.monotone",
     "progress": "monitor",
     "IHVPResult": "result",
     "InfluenceResult": "result",

@@ -11,7 +11,9 @@ from .errors import ConvergenceError as ConvergenceError
 from .errors import ConvergenceWarning as ConvergenceWarning
 from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
+from .fixedpoint.finite_sum import halpern_finite_sum as halpern_finite_sum
 from .fixedpoint.halpern import halpern as halpern
+from .fixedpoint.monotone import monotone as monotone
 from .fixedpoint.linprog import linprog as linprog
 from .fixedpoint.result import LinprogResult as LinprogResult
 from .linalg.cg import cg as cg
