@@ -75,7 +75,8 @@ def certify_dual(program, x):
         v = np.clip(v, lower, upper)
         return _holds(-program.c * v, *_outside(A, v, least, most), v)
 
-    return _first_that_holds(holds, x, A.T.tocsr(), (-upper, -lower))
+    blocked = np.where(upper == 0, -np.inf, 0.0), np.where(lower == 0, np.inf, 0.0)
+    return _first_that_holds(holds, x, A.T.tocsr(), blocked)
 
 
 def _farkas(At, row_lower, row_upper, lower, upper, y):
@@ -128,7 +129,10 @@ def _variants(vector, A, sides):
 
 
 def _allowed(vector, lower, upper):
-    """Entries that no finite side pays for left out, and the largest made 1; None where nothing is left."""
+    """Positive entries where `lower` is infinite, negative ones where `upper` is, left out, and the largest made 1.
+
+    None where nothing is left.
+    """
     with np.errstate(all="ignore"):
         vector = np.where(((vector > 0) & np.isneginf(lower)) | ((vector < 0) & np.isposinf(upper)), 0.0, vector)
         largest = abs(vector).max(initial=0.0)

@@ -14,7 +14,6 @@ import time
 from typing import Any, NamedTuple
 
 from ..dispatch import kernels_for
-from .kkt import Errors
 from .newtonsystem import newton_system
 from .proximal import Proximal
 
@@ -24,6 +23,7 @@ UNBALANCED, MOST_SHIFT, FROM_STEP = 5.0, 4.0, 2  # of (2)
 STEPS, NEWTON_STEPS = 60, 60
 PAYS = 0.2  # the part that an error has to fall to for more time
 WIN = 0.5  # and for a point to be worth taking
+SMALL, SURE = 100_000, 20  # numbers in H and A of a problem that has this many Newton steps in any case
 
 
 class Point(NamedTuple):
@@ -60,7 +60,7 @@ class Finisher:
         self._hopeless = False
         self._kept: Any = None  # (x, y, errors, T, weight) of the last attempt
 
-    def improve(self, x, y, weight, errors, seconds, hard):
+    def improve(self, x, y, weight, errors, seconds, hard, stop=None):
         """Proximal point steps from (x, y), or from where the last attempt has ended if that is better.
 
         Parameters
@@ -72,7 +72,10 @@ class Finisher:
         errors : Errors
             At (x, y).
         seconds, hard : float
-            The budget, and the most that it may be raised to.
+            The budget, and the most that it may be raised to. Its clock starts with the second Newton step, since the
+            first one may compile; a small problem has SURE steps whatever they take.
+        stop : callable, optional
+            Asked between Newton steps; True ends the attempt.
 
         Returns
         -------
@@ -91,13 +94,14 @@ class Finisher:
             T = FIRST
             if self._kept is not None and self._kept[2].kkt < given:
                 x, y, errors, T, weight = self._kept
-            budget = _Budget(seconds, hard, errors.kkt)
             path = Proximal(k, self.scaled, self._system)
+            small = path.y.size**2 + self.scaled.data.size <= SMALL
+            budget = _Budget(path, seconds, hard, errors.kkt, SURE if small else 1, stop)
             path.begin(x, y)
             point = self._steps(path, T, weight, budget)
         self.newton += path.newton
-        if path.newton:
-            self.seconds_a_step = budget.spent() / path.newton
+        if path.newton > 1:
+            self.seconds_a_step = budget.spent() / (path.newton - 1)
         if point is not None and (point.solved or point.errors.kkt < WIN * given):
             return point
         return None
@@ -109,7 +113,7 @@ class Finisher:
             if taken is None:
                 break
             x, y = path.x.copy(), path.y.copy()
-            errors = Errors.from_row(self.scaled.errors(x, y))
+            errors = self.scaled.errors(x, y)
             budget.error = errors.kkt
             point = Point(x, y, errors, errors.meets(self.tol))
             if point.solved:
@@ -135,7 +139,8 @@ def balance(errors):
 class _Budget:
     """Seconds, doubled up to `hard` while the error has fallen enough since the last time."""
 
-    def __init__(self, seconds, hard, error):
+    def __init__(self, path, seconds, hard, error, sure, stop):
+        self._path, self._sure, self._stop = path, sure, stop
         self._began = time.perf_counter()
         self._seconds, self._hard = min(seconds, hard), hard
         self._before = self.error = error
@@ -144,8 +149,12 @@ class _Budget:
         return time.perf_counter() - self._began
 
     def going(self):
+        if self._stop is not None and self._stop():
+            return False
+        if self._path.newton <= 1:
+            self._began = time.perf_counter()
         spent = self.spent()
-        if spent <= self._seconds:
+        if spent <= self._seconds or self._path.newton < self._sure:
             return True
         if self.error > PAYS * self._before or spent >= self._hard:
             return False

@@ -10,6 +10,7 @@ bound is looked for by a program that has a solution,
 whose minimum is negative if there is one. What counts as found is up to `certificates`, in the program's own units.
 """
 
+import math
 import time
 from dataclasses import replace
 
@@ -21,9 +22,9 @@ from .certificates import certify_dual, certify_primal
 from .newtonsystem import newton_system
 from .proximal import Proximal
 
-FIRST, GROWTH, LARGEST = 1e3, 10.0, 1e8  # T
-STEPS, NEWTON_STEPS = 14, 100
-FEASIBLE = 1e-9  # a violation below which there is a feasible point
+FIRST, GROWTH, LARGEST = 100.0, 3.0, 1e8  # T
+STEPS, NEWTON_STEPS = 20, 100
+FEASIBLE = 1e-8  # scaled, a violation below which there is a feasible point
 
 
 class RaySearch:
@@ -39,7 +40,8 @@ class RaySearch:
 
     def __init__(self, program, scaled):
         self.program, self.scaled = program, scaled
-        self._plan = [self._farkas, self._direction]
+        self._plan = [RaySearch._farkas, RaySearch._direction]
+        self._feasible = False
         self._system = None
 
     @property
@@ -47,7 +49,7 @@ class RaySearch:
         """Whether there is nothing left to try."""
         return not self._plan
 
-    def run(self, seconds, candidates=()):
+    def run(self, seconds, candidates=(), stop=None):
         """Look for `seconds` at most.
 
         Parameters
@@ -55,6 +57,8 @@ class RaySearch:
         seconds : float
         candidates : sequence of (array (n,), array (m,))
             Directions of x and y, in the program's units, to be tried first.
+        stop : callable, optional
+            Asked between Newton steps; True ends the search.
 
         Returns
         -------
@@ -65,19 +69,30 @@ class RaySearch:
             found = certify_primal(self.program, y)
             if found is not None:
                 return Status.PRIMAL_INFEASIBLE, found[0]
-        for x, _ in candidates:
-            found = certify_dual(self.program, x)
-            if found is not None:
-                return Status.DUAL_INFEASIBLE, found[0]
         until = time.perf_counter() + seconds
+
+        def going():
+            return time.perf_counter() < until and not (stop is not None and stop())
+
         with kernels_for(c=self.scaled.c) as k:
-            while self._plan and time.perf_counter() < until:
-                found, finished = self._plan[0](k, lambda: time.perf_counter() < until)
+            while self._plan and going():
+                found, finished = self._plan[0](self, k, going)
                 if found is not None:
                     return found
                 if not finished:
                     break
                 self._plan.pop(0)
+                if self._feasible:
+                    found = self._first_direction(x for x, _ in candidates)
+                    if found is not None:
+                        return found
+        return None
+
+    def _first_direction(self, candidates):
+        for x in candidates:
+            found = certify_dual(self.program, x)
+            if found is not None:
+                return Status.DUAL_INFEASIBLE, found[0]
         return None
 
     def _path(self, k, problem):
@@ -97,7 +112,7 @@ class RaySearch:
         unit = self.scaled.y_unit
         path.begin(np.clip(0.0, problem.lower, problem.upper), np.zeros_like(self.scaled.row_lower))
         for T in _sizes():
-            if path.step(T, 1.0, NEWTON_STEPS, going) is None:
+            if path.step(T, 1.0, NEWTON_STEPS, going, far=math.inf) is None:
                 return None, False
             for y in (path.y - path.y0, path.y):
                 found = certify_primal(self.program, y * unit)
@@ -106,9 +121,11 @@ class RaySearch:
             activity = np.zeros((1, path.s.size))
             k.csr_matvec(problem.indptr, problem.indices, problem.data, path.x[None], activity)
             nearest = np.clip(activity[0], problem.row_lower, problem.row_upper)
-            if abs(activity[0] - nearest).max(initial=0.0) < FEASIBLE:
-                break
-        return None, True
+            self._feasible = bool(abs(activity[0] - nearest).max(initial=0.0) < FEASIBLE)
+            if self._feasible:
+                return None, True
+        self._plan = []  # a direction proves nothing where there may be no feasible point
+        return None, False
 
     def _direction(self, k, going):
         p = self.scaled
@@ -124,12 +141,11 @@ class RaySearch:
             return None, False
         path.begin(np.zeros_like(p.c), np.zeros_like(p.row_lower))
         for T in _sizes():
-            if path.step(T, 1.0, NEWTON_STEPS, going) is None:
+            if path.step(T, 1.0, NEWTON_STEPS, going, far=math.inf) is None:
                 return None, False
-            for x in (path.x, path.x - path.x0):
-                found = certify_dual(self.program, x * p.x_unit)
-                if found is not None:
-                    return (Status.DUAL_INFEASIBLE, found[0]), True
+            found = self._first_direction((path.x * p.x_unit, (path.x - path.x0) * p.x_unit))
+            if found is not None:
+                return found, True
         return None, True
 
 

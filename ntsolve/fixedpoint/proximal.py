@@ -42,8 +42,11 @@ class Proximal:
         self.k.csr_matvec(p.indptr, p.indices, p.data, self.x[None], self.s[None])
         np.clip(self.s, p.row_lower, p.row_upper, out=self.s)
 
-    def step(self, T, weight, cap, going):
-        """One step, in at most `cap` Newton steps; how many it took, or None where `going` says no."""
+    def step(self, T, weight, cap, going, *, far=1.0):
+        """One step, in at most `cap` Newton steps; how many it took, or None where `going` says no.
+
+        It may end with a residual of ENOUGH times the distance moved, or times `far` where that is less.
+        """
         k, p = self.k, self.problem
         tau, sigma = T / weight, T * weight
         self.x0[:], self.s0[:], self.y0[:] = self.x, self.s, self.y
@@ -52,7 +55,7 @@ class Proximal:
             size = self._look(tau, sigma)
             if not math.isfinite(size):
                 return None
-            if size * T * math.sqrt(weight) <= ENOUGH * min(self.moved(weight), 1.0):
+            if size * T * math.sqrt(weight) <= ENOUGH * min(self.moved(weight), far):
                 break
             if size < ROUNDING * (1 + np.abs(self.s).max(initial=0.0)):
                 break
