@@ -29,6 +29,8 @@ _HOME = {
     "halpern_finite_sum": "fixedpoint.finite_sum",
     "monotone": "fixedpoint.monotone",
     "progress": "monitor",
+    "LinearProgram": "fixedpoint.mps",
+    "read_mps": "fixedpoint.mps",
     "IHVPResult": "result",
     "InfluenceResult": "result",
     "LinearResult": "result",
@@ -41,6 +43,7 @@ _HOME = {
     "Status": "result",
     "ConvergenceError": "errors",
     "ConvergenceWarning": "errors",
+    "MPSError": "errors",
     "PerformanceWarning": "errors",
     "PrecisionWarning": "errors",
 }

@@ -9,6 +9,7 @@ from .curvature.pruning import PruneResult as PruneResult
 from .curvature.pruning import prune as prune
 from .errors import ConvergenceError as ConvergenceError
 from .errors import ConvergenceWarning as ConvergenceWarning
+from .errors import MPSError as MPSError
 from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
 from .fixedpoint.finite_sum import halpern_finite_sum as halpern_finite_sum
@@ -16,6 +17,8 @@ from .fixedpoint.halpern import halpern as halpern
 from .fixedpoint.monotone import monotone as monotone
 from .fixedpoint.linprog import linprog as linprog
 from .fixedpoint.result import LinprogResult as LinprogResult
+from .fixedpoint.mps import LinearProgram as LinearProgram
+from .fixedpoint.mps import read_mps as read_mps
 from .linalg.cg import cg as cg
 from .monitor import progress as progress
 from .optimize.hessians import FactoredHessian as FactoredHessian
