@@ -101,8 +101,8 @@ def _search_cases(rng, dtype):
         proximal_rows(*A, row_lower, row_upper, s0, y0, x, y, 0.7, 9.0, s, np.zeros(m, np.int8), g)
         for length in (-1e-4, -0.7, -50.0, 1.0, 0.0):
             d = length * g
-            yield (c, lower, upper, row_lower, row_upper, x0, s0, y0, y, d, aty, _product(*T, d), 0.7, 9.0,
-                   np.full(1, np.nan))  # fmt: skip
+            atd = _product(T[0], T[1], T[2], d)
+            yield (c, lower, upper, row_lower, row_upper, x0, s0, y0, y, d, aty, atd, 0.7, 9.0, np.full(1, np.nan))
 
 
 @contract(cases=_search_cases, writes=("step",), rtol={"float32": 1e-8, "float64": 1e-8})

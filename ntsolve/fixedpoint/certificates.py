@@ -73,7 +73,8 @@ def certify_dual(program, x):
 
     def holds(v):
         v = np.clip(v, lower, upper)
-        return _holds(-program.c * v, *_outside(A, v, least, most), v)
+        violation, sizes = _outside(A, v, least, most)
+        return _holds(-program.c * v, violation, sizes, v)
 
     blocked = np.where(upper == 0, -np.inf, 0.0), np.where(lower == 0, np.inf, 0.0)
     return _first_that_holds(holds, x, A.T.tocsr(), blocked)
