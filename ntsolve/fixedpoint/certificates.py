@@ -24,9 +24,10 @@ LOOSE, STRICT = 1e-6, 1e-9  # of |v| / p
 CANCELLED = 1e-6  # p over the sum of the sizes of its terms, at least
 ROUNDING = 1e-8  # v_j over the sum of the sizes of its terms, at most
 UNIT = 1e-15  # relative error of a sum of products
+NEAR = 1e-2  # |v| / p beyond which a vector is not worth a second look
 THRESHOLDS = (1e-9, 1e-6, 1e-4, 1e-2)  # entries below this part of the largest are tried as zeros
 NEARLY_ZERO, NEGLIGIBLE = 1e-4, 1e-9  # z_j, and the sizes of what it is made of, relative: to be polished
-MOST_ENTRIES = 1_000_000  # of a matrix for the polish
+MOST_ENTRIES = 100_000  # of a matrix for the polish
 
 
 def certify_primal(program, y):
@@ -44,10 +45,7 @@ def certify_primal(program, y):
     (array (m,), float) or None
         The multipliers, with largest entry 1, and |v| / p of (3).
     """
-    A = program.matrix()
-    At = A.T.tocsr()
-    sides = program.row_lower, program.row_upper, program.lower, program.upper
-    return _first_that_holds(lambda v: _farkas(At, *sides, v), y, A, sides[:2])
+    return Prover(program).primal(y)
 
 
 def certify_dual(program, x):
@@ -65,68 +63,82 @@ def certify_dual(program, x):
     (array (n,), float) or None
         The direction, with largest entry 1, and |v| / p of (3), p = -c'x.
     """
-    A = program.matrix()
-    lower = np.where(np.isfinite(program.lower), 0.0, -np.inf)
-    upper = np.where(np.isfinite(program.upper), 0.0, np.inf)
-    least = np.where(np.isfinite(program.row_lower), 0.0, -np.inf)
-    most = np.where(np.isfinite(program.row_upper), 0.0, np.inf)
-
-    def holds(v):
-        v = np.clip(v, lower, upper)
-        violation, sizes = _outside(A, v, least, most)
-        return _holds(-program.c * v, violation, sizes, v)
-
-    blocked = np.where(upper == 0, -np.inf, 0.0), np.where(lower == 0, np.inf, 0.0)
-    return _first_that_holds(holds, x, A.T.tocsr(), blocked)
+    return Prover(program).dual(x)
 
 
-def _farkas(At, row_lower, row_upper, lower, upper, y):
-    z = -(At @ y)
-    sizes = abs(At) @ abs(y)
-    pays = np.where(z > 0, lower, upper)
-    paid = np.isfinite(pays)
-    violation = np.where(paid, 0.0, abs(z))
-    side = np.where(y > 0, row_lower, row_upper)
-    terms = np.concatenate([y * np.where(y == 0, 0.0, side), z[paid] * pays[paid]])
-    noise = UNIT * (sizes[paid] @ abs(pays[paid]))  # a z that is rounding must not be worth something
-    return _holds(terms, violation, sizes, y, noise)
+class Prover:
+    """Looks at many vectors for one program; see `certify_primal` and `certify_dual`."""
+
+    def __init__(self, program):
+        self.program = p = program
+        self._A = p.matrix()
+        self._At = self._A.T.tocsr()
+        self._sizes, self._sizes_t = abs(self._A), abs(self._At)
+        self._lower, self._upper = _cone(p.lower, p.upper)
+        self._least, self._most = _cone(p.row_lower, p.row_upper)
+
+    def primal(self, y):
+        """(multipliers, |v| / p) or None."""
+        sides = self.program.row_lower, self.program.row_upper
+        return _first_that_holds(self._farkas, y, sides, lambda v: _polished(v, self._A, self._At, self._sizes_t))
+
+    def dual(self, x):
+        """(direction, |v| / p) or None."""
+        blocked = np.where(self._upper == 0, -np.inf, 0.0), np.where(self._lower == 0, np.inf, 0.0)
+        return _first_that_holds(self._direction, x, blocked, lambda v: _polished(v, self._At, self._A, self._sizes))
+
+    def _farkas(self, y):
+        p = self.program
+        z, sizes = -(self._At @ y), self._sizes_t @ abs(y)
+        pays = np.where(z > 0, p.lower, p.upper)
+        paid = np.isfinite(pays)
+        side = np.where(y > 0, p.row_lower, p.row_upper)
+        terms = np.concatenate([y * np.where(y == 0, 0.0, side), z[paid] * pays[paid]])
+        noise = UNIT * (sizes[paid] @ abs(pays[paid]))  # a z that is rounding must not be worth something
+        return _judged(terms, np.where(paid, 0.0, abs(z)), sizes, noise)
+
+    def _direction(self, x):
+        activity, sizes = self._A @ x, self._sizes @ abs(x)
+        outside = np.maximum(np.maximum(self._least - activity, activity - self._most), 0.0)
+        return _judged(-self.program.c * x, outside, sizes, 0.0)
 
 
-def _outside(A, x, least, most):
-    """(how far A x is outside its bounds, the sizes of what its entries are made of)"""
-    activity = A @ x
-    return np.maximum(np.maximum(least - activity, activity - most), 0.0), abs(A) @ abs(x)
+def _cone(lower, upper):
+    """Bounds of the directions that lead to no finite side."""
+    return np.where(np.isfinite(lower), 0.0, -np.inf), np.where(np.isfinite(upper), 0.0, np.inf)
 
 
-def _holds(terms, violation, sizes, vector, noise=0.0):
-    """(vector, |v| / p) if (3) holds, else None."""
+def _judged(terms, violation, sizes, noise):
+    """(whether (3) holds, |v| / p)"""
     worth, worst = terms.sum(), violation.max(initial=0.0)
     if not (np.isfinite(worth) and worth > 0 and worth >= CANCELLED * abs(terms).sum() and worth >= 10 * noise):
-        return None
-    if worst <= STRICT * worth or (worst <= LOOSE * worth and (violation <= ROUNDING * sizes).all()):
-        return vector, float(worst / worth)
-    return None
+        return False, np.inf
+    ratio = float(worst / worth)
+    return ratio <= STRICT or (ratio <= LOOSE and bool((violation <= ROUNDING * sizes).all())), ratio
 
 
-def _first_that_holds(holds, vector, A, sides):
-    """`vector` with the signs that its sides allow, as it is, polished, or with small entries left out."""
+def _first_that_holds(judge, vector, sides, polish):
+    """`vector` with the signs that its sides allow, as it is, with small entries left out, or polished."""
     vector = _allowed(vector, *sides)
     if vector is None:
         return None
-    for candidate in _variants(vector, A, sides):
-        found = holds(candidate)
-        if found is not None:
-            return found
-    return None
-
-
-def _variants(vector, A, sides):
-    yield vector
-    for threshold in THRESHOLDS:
-        yield np.where(abs(vector) > threshold, vector, 0.0)
-    polished = _allowed(_polished(vector, A), *sides)
-    if polished is not None:
-        yield polished
+    holds, ratio = judge(vector)
+    if holds:
+        return vector, ratio
+    best = ratio
+    for threshold in THRESHOLDS if ratio <= NEAR else THRESHOLDS[-1:]:
+        candidate = np.where(abs(vector) > threshold, vector, 0.0)
+        holds, ratio = judge(candidate)
+        if holds:
+            return candidate, ratio
+        best = min(best, ratio)
+    if best > NEAR:
+        return None
+    candidate = _allowed(polish(vector), *sides)
+    if candidate is None:
+        return None
+    holds, ratio = judge(candidate)
+    return (candidate, ratio) if holds else None
 
 
 def _allowed(vector, lower, upper):
@@ -142,10 +154,9 @@ def _allowed(vector, lower, upper):
         return vector / largest
 
 
-def _polished(y, A):
+def _polished(y, A, At, sizes_t):
     """y with the columns that it nearly makes zero made so exactly: the smallest change in weighted least squares."""
-    At = A.T.tocsr()
-    z, sizes = -(At @ y), abs(At) @ abs(y)
+    z, sizes = -(At @ y), sizes_t @ abs(y)
     columns = np.flatnonzero((abs(z) <= NEARLY_ZERO * sizes) & (sizes > NEGLIGIBLE))
     rows = np.flatnonzero(abs(y) > NEGLIGIBLE)
     if not columns.size or columns.size * rows.size > MOST_ENTRIES:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..dispatch import kernels_for
 from ..result import Status
-from .certificates import certify_dual, certify_primal
+from .certificates import Prover
 from .newtonsystem import newton_system
 from .proximal import Proximal
 
@@ -40,6 +40,7 @@ class RaySearch:
 
     def __init__(self, program, scaled):
         self.program, self.scaled = program, scaled
+        self._prover = Prover(program)
         self._plan = [RaySearch._farkas, RaySearch._direction]
         self._feasible = False
         self._system = None
@@ -66,7 +67,7 @@ class RaySearch:
             PRIMAL_INFEASIBLE and multipliers (m,), or DUAL_INFEASIBLE and a direction (n,).
         """
         for _, y in candidates:
-            found = certify_primal(self.program, y)
+            found = self._prover.primal(y)
             if found is not None:
                 return Status.PRIMAL_INFEASIBLE, found[0]
         until = time.perf_counter() + seconds
@@ -90,7 +91,7 @@ class RaySearch:
 
     def _first_direction(self, candidates):
         for x in candidates:
-            found = certify_dual(self.program, x)
+            found = self._prover.dual(x)
             if found is not None:
                 return Status.DUAL_INFEASIBLE, found[0]
         return None
@@ -115,7 +116,7 @@ class RaySearch:
             if path.step(T, 1.0, NEWTON_STEPS, going, far=math.inf) is None:
                 return None, False
             for y in (path.y - path.y0, path.y):
-                found = certify_primal(self.program, y * unit)
+                found = self._prover.primal(y * unit)
                 if found is not None:
                     return (Status.PRIMAL_INFEASIBLE, found[0]), True
             activity = np.zeros((1, path.s.size))
