@@ -37,7 +37,7 @@ RUNNING, MET, NOT_FINITE, RESTING = 0.0, 1.0, 2.0, 3.0  # OUTCOME; the caller se
 SUFFICIENT, NECESSARY, ARTIFICIAL = 0.2, 0.5, 0.36
 PROPORTIONAL, INTEGRATED, MEMORY = 0.99, 0.01, 0.3
 LEAST_MOVE, LARGEST_MOVE, LARGEST_WEIGHT = 1e-16, 1e12, 1e8
-WORK = 16  # partial sums that a block of rows leaves
+WORK = 18  # partial sums that a block of rows and columns leaves
 
 
 def _matrix(indptr, indices, data, columns):

@@ -37,6 +37,7 @@ from .proximal import (  # noqa: F401
     proximal_rows,
     proximal_search,
 )
+from .lp import lp_equilibrate, lp_errors, lp_power, lp_scale, lp_steps  # noqa: F401
 from .scaling import (  # noqa: F401
     scaling_anneal,
     scaling_column_max,
