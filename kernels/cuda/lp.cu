@@ -50,7 +50,7 @@ __device__ __forceinline__ double clip(double v, double low, double high) { retu
 // ---- scaling -------------------------------------------------------------------------------------------------------
 
 template <int WIDTH, bool BY_SUM>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_equilibrate(const int* __restrict__ indptr, const int* __restrict__ indices, const double* __restrict__ data,
                const double* __restrict__ own, const double* __restrict__ other, double* __restrict__ out, int nnz, int m,
                int n) {
@@ -73,7 +73,7 @@ lp_equilibrate(const int* __restrict__ indptr, const int* __restrict__ indices, 
 }
 
 template <int WIDTH>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_scale(const int* __restrict__ indptr, const int* __restrict__ indices, const double* __restrict__ data,
          const double* __restrict__ own, const double* __restrict__ other, double* __restrict__ out, int nnz, int m,
          int n) {
@@ -89,7 +89,7 @@ lp_scale(const int* __restrict__ indptr, const int* __restrict__ indices, const 
 
 // y = A x
 template <int WIDTH>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_product(const int* __restrict__ indptr, const int* __restrict__ indices, const double* __restrict__ data,
            const double* __restrict__ x, double* __restrict__ y, int nnz, int m, int n) {
   const long long s = blockIdx.y;
@@ -102,7 +102,7 @@ lp_product(const int* __restrict__ indptr, const int* __restrict__ indices, cons
 
 // One block a program: the value and what it leaves open, of v and the `product` A A'v; out of that, |v| = 1. `v` and
 // `product` are two arrays, of which `to` is one.
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_power_end(const double* v, const double* product, double* to, double* __restrict__ out, int m) {
   const long long at = (long long)blockIdx.x * m;
   double size = 0, overlap = 0, square = 0;
@@ -140,7 +140,7 @@ struct Step {
 
 // (1) for x, and (3).
 template <int WIDTH>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_columns(const int* __restrict__ tindptr, const int* __restrict__ tindices, const double* __restrict__ tdata,
            const double* __restrict__ c, const double* __restrict__ lower, const double* __restrict__ upper,
            const double* __restrict__ state, int since, int keep_all, double* __restrict__ x, const double* __restrict__ y,
@@ -166,7 +166,7 @@ lp_columns(const int* __restrict__ tindptr, const int* __restrict__ tindices, co
 
 // (2), and (3).
 template <int WIDTH>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_rows(const int* __restrict__ indptr, const int* __restrict__ indices, const double* __restrict__ data,
         const double* __restrict__ row_lower, const double* __restrict__ row_upper, const double* __restrict__ state,
         int since, int keep_all, double* __restrict__ y, const double* __restrict__ y0, double* __restrict__ q,
@@ -225,7 +225,7 @@ struct Sums {
 
 // What rows contribute to the errors of (p, q), and, where there is a state, to (4) and the distance from the anchor.
 template <int WIDTH>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_look_rows(const int* __restrict__ indptr, const int* __restrict__ indices, const double* __restrict__ data,
              const double* __restrict__ row_lower, const double* __restrict__ row_upper,
              const double* __restrict__ row_unit, const double* __restrict__ scalars, const double* __restrict__ p,
@@ -265,7 +265,7 @@ lp_look_rows(const int* __restrict__ indptr, const int* __restrict__ indices, co
 
 // The same of columns.
 template <int WIDTH>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_look_columns(const int* __restrict__ tindptr, const int* __restrict__ tindices, const double* __restrict__ tdata,
                 const double* __restrict__ c, const double* __restrict__ lower, const double* __restrict__ upper,
                 const double* __restrict__ col_unit, const double* __restrict__ scalars, const double* __restrict__ p,
@@ -413,7 +413,7 @@ lp_look_end(const double* __restrict__ work, const double* __restrict__ scalars,
 }
 
 // v = v0 = anchor, where it is a new one.
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
 lp_anchor(const double* __restrict__ state, const double* __restrict__ anchor, double* __restrict__ v,
           double* __restrict__ v0, int n) {
   const long long s = blockIdx.y;
