@@ -84,6 +84,6 @@ def workspace_shape(batch: int, n: int) -> tuple[int, int, int]:
 
 def load_all() -> dict[str, "Contract"]:
     """Import every family and return the registry."""
-    from . import batched, factors, fisher, gibbs, kkt, linalg, lp, proximal, scaling, sketch, softmin, steps  # noqa: F401
+    from . import batched, factors, fisher, gibbs, gridot, kkt, linalg, lp, proximal, scaling, sketch, softmin, steps  # noqa: F401
 
     return CONTRACTS

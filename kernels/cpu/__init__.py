@@ -17,6 +17,7 @@ from .gibbs import (  # noqa: F401
     points_gradient,
     rounded_value,
 )
+from .gridot import grid_anchor, grid_plan, grid_potentials, grid_step, grid_turn, min_plus  # noqa: F401
 from .items import each  # noqa: F401
 from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
