@@ -9,18 +9,21 @@ at most y'Ax + z'x = 0. A direction x proves that the objective falls without bo
 
     c'x < 0, and x and A x point to no finite side.                                                      (2)
 
-In floating point the second half holds but for a violation v. Then feasible points, if any, are beyond |x|_1 = p / |v|,
-and that means something only where p and v are not themselves rounding. So a proof counts if
+In floating point the second half holds but for violations v_j. Then feasible points are not excluded, but they are far
+out: beyond |x|_1 = p / max |v_j|, and that means something only where p and v are not themselves rounding, and where it
+is far in the units of the problem. So with u_j the units in which the largest entries of A are 1 (rows first, then
+columns), and B the largest side that is paid for, in such units, a proof counts if
 
-    |v| <= 1e-6 p,  p >= 1e-6 sum |its terms|,  and  |v| <= 1e-9 p or each v_j <= 1e-8 sum_i |a_ij y_i|  (3)
+    max |v_j| <= 1e-6 p,    p >= 1e-6 sum |its terms|,    and                                            (3)
+    max |u_j v_j| B <= 1e-9 p    or    each |v_j| <= 1e-8 sum_i |a_ij y_i|                               (4)
 
-with |v| the largest entry, in the units of the program as passed in; likewise for (2) by rows. Weaker rules have
-"proved" feasible programs infeasible.
+in the numbers of the program as passed in; likewise for (2) by rows. Without u and B, (4) would take x >= 2e9 for a
+contradiction: it is beyond 1e9. Weaker rules than (3) have "proved" feasible programs infeasible.
 """
 
 import numpy as np
 
-LOOSE, STRICT = 1e-6, 1e-9  # of |v| / p
+LOOSE, STRICT = 1e-6, 1e-9  # of the violation over p, in (3) and (4)
 CANCELLED = 1e-6  # p over the sum of the sizes of its terms, at least
 ROUNDING = 1e-8  # v_j over the sum of the sizes of its terms, at most
 UNIT = 1e-15  # relative error of a sum of products
@@ -43,7 +46,7 @@ def certify_primal(program, y):
     Returns
     -------
     (array (m,), float) or None
-        The multipliers, with largest entry 1, and |v| / p of (3).
+        The multipliers, with largest entry 1, and max |v_j| / p of (3).
     """
     return Prover(program).primal(y)
 
@@ -61,7 +64,7 @@ def certify_dual(program, x):
     Returns
     -------
     (array (n,), float) or None
-        The direction, with largest entry 1, and |v| / p of (3), p = -c'x.
+        The direction, with largest entry 1, and max |v_i| / p of (3), p = -c'x.
     """
     return Prover(program).dual(x)
 
@@ -74,6 +77,12 @@ class Prover:
         self._A = p.matrix()
         self._At = self._A.T.tocsr()
         self._sizes, self._sizes_t = abs(self._A), abs(self._At)
+        row, column = np.zeros(p.m), np.zeros(p.n)
+        row_of = np.repeat(np.arange(p.m), np.diff(p.indptr))
+        np.maximum.at(row, row_of, abs(p.data))
+        self._row_unit = 1 / np.where(row > 0, row, 1.0)
+        np.maximum.at(column, p.indices, abs(p.data) * self._row_unit[row_of])
+        self._column_unit = 1 / np.where(column > 0, column, 1.0)
         self._lower, self._upper = _cone(p.lower, p.upper)
         self._least, self._most = _cone(p.row_lower, p.row_upper)
 
@@ -92,15 +101,18 @@ class Prover:
         z, sizes = -(self._At @ y), self._sizes_t @ abs(y)
         pays = np.where(z > 0, p.lower, p.upper)
         paid = np.isfinite(pays)
-        side = np.where(y > 0, p.row_lower, p.row_upper)
-        terms = np.concatenate([y * np.where(y == 0, 0.0, side), z[paid] * pays[paid]])
+        side = np.where(y == 0, 0.0, np.where(y > 0, p.row_lower, p.row_upper))
+        terms = np.concatenate([y * side, z[paid] * pays[paid]])
         noise = UNIT * (sizes[paid] @ abs(pays[paid]))  # a z that is rounding must not be worth something
-        return _judged(terms, np.where(paid, 0.0, abs(z)), sizes, noise)
+        meant = paid & (abs(z) > ROUNDING * sizes)
+        far = max(abs(side * self._row_unit).max(initial=0.0), abs(pays / self._column_unit)[meant].max(initial=0.0))
+        return _judged(terms, np.where(paid, 0.0, abs(z)), sizes, noise, self._column_unit * far)
 
     def _direction(self, x):
         activity, sizes = self._A @ x, self._sizes @ abs(x)
         outside = np.maximum(np.maximum(self._least - activity, activity - self._most), 0.0)
-        return _judged(-self.program.c * x, outside, sizes, 0.0)
+        far = abs(self.program.c * self._column_unit)[x != 0].max(initial=0.0)
+        return _judged(-self.program.c * x, outside, sizes, 0.0, self._row_unit * far)
 
 
 def _cone(lower, upper):
@@ -108,13 +120,14 @@ def _cone(lower, upper):
     return np.where(np.isfinite(lower), 0.0, -np.inf), np.where(np.isfinite(upper), 0.0, np.inf)
 
 
-def _judged(terms, violation, sizes, noise):
-    """(whether (3) holds, |v| / p)"""
+def _judged(terms, violation, sizes, noise, units):
+    """(whether (3) and (4) hold, max |v| / p); `units` are u B."""
     worth, worst = terms.sum(), violation.max(initial=0.0)
     if not (np.isfinite(worth) and worth > 0 and worth >= CANCELLED * abs(terms).sum() and worth >= 10 * noise):
         return False, np.inf
     ratio = float(worst / worth)
-    return ratio <= STRICT or (ratio <= LOOSE and bool((violation <= ROUNDING * sizes).all())), ratio
+    in_units = (violation * units).max(initial=0.0) <= STRICT * worth
+    return ratio <= LOOSE and bool(in_units or (violation <= ROUNDING * sizes).all()), ratio
 
 
 def _first_that_holds(judge, vector, sides, polish):
