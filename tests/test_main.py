@@ -42,7 +42,7 @@ def test_info_names_versions_threads_and_cache():
 def test_without_a_command_it_says_what_there_is():
     done = run()
     assert done.returncode == 2
-    assert "info | warmup | demo" in done.stderr
+    assert "info | warmup | demo | solve" in done.stderr
 
 
 # ---- warmup ---------------------------------------------------------------------------------------------------------
