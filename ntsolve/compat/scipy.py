@@ -157,8 +157,8 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), met
     Returns
     -------
     scipy.optimize.OptimizeResult
-        `x, fun, success, status, message, nit, slack, con, ineqlin, eqlin, lower, upper`; and `ray`, the proof where the
-        status is 2 or 3.
+        `x, fun, success, status, message, nit, slack, con, ineqlin, eqlin, lower, upper`; and `ray`, the
+        proof, where the status is 2 or 3.
 
     Raises
     ------

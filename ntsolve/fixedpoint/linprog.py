@@ -119,9 +119,24 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
     if comm is not None:
         raise TypeError("linprog does not run distributed; comm must be None")
     taken = take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, options.check)
-    with kernels_for(**taken.where) as k:
+    return _run(taken, tol, finisher, presolve, options)
+
+
+def solve_program(program, *, x0=None, y0=None, tol=1e-6, finisher=True, presolve=True, maxiter=None, time_limit=None,
+                  callback=None, verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+    """`linprog` of a single `Program` on the host, with the same keywords; its rows are `rows` in the result."""
+    options = validate.common(maxiter=MAXITER if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
+                              verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+    bounds, rows = np.stack([program.lower, program.upper], -1), (program.row_lower, program.row_upper)
+    taken = take(program.c, None, None, None, None, bounds, (program.matrix(), *rows), x0, y0, options.check)
+    taken = dataclasses.replace(taken, program=dataclasses.replace(taken.program, offset=program.offset))
+    return _run(taken, validate.nonnegative("tol", tol), finisher, presolve, options)
+
+
+def _run(taken, tol, finisher, presolve, options):
+    with kernels_for(**taken.where) as k, np.errstate(all="ignore"):  # seen in the errors
         result = _solve(k, taken, tol, bool(finisher), bool(presolve), options)
-    report("linprog", result, options.on_failure)
+    report("linprog", result, options.on_failure, stacklevel=4)
     return result
 
 
