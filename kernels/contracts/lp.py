@@ -242,7 +242,7 @@ def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, r
              scalars, tol, done, steps, every, x, y, x0, y0, p, q, dx, dy, reflected, state, errors, trace,
              work):  # fmt: skip
     """`steps` steps (1)-(3) of each program, `done` before, with looks and restarts where their number is a multiple of
-    `every`, and a look without a restart after the last.
+    `every`, and a look after the last that decides nothing.
 
     state (batch, STATE): OUTCOME, which ends a program's steps unless it is RUNNING; WEIGHT w and INTEGRAL, what its
     controller remembers; ETA; FIRST, LAST and MOVED, (4) at the first step from the anchor, at the last look (infinite
@@ -281,7 +281,7 @@ def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, r
                 trace[s, look] = max(errors[s, PRIMAL], errors[s, DUAL], errors[s, GAP])
                 if not (np.isfinite(state[s, MOVED]) and np.isfinite(trace[s, look])):
                     state[s, OUTCOME] = NOT_FINITE
-                elif meets(errors[s], tol):
+                elif due and meets(errors[s], tol):
                     state[s, OUTCOME] = MET
                 elif due and _restart(state[s], math.dist(p[s], x0[s]), math.dist(q[s], y0[s]), state[s, TOTAL] == every):
                     for v, v0, anchor in ((x, x0, p), (y, y0, q)):

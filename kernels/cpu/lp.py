@@ -8,7 +8,12 @@ from numba import njit, uint64
 from ..contracts import lp as the
 from .pool import JIT, over_blocks
 
-_GRAIN = 1  # programs a thread is worth waking for
+_GRAIN = 30_000  # entries of matrices a thread is worth waking for
+
+
+def _over_programs(body, count, entries, *args):
+    """Share programs among threads; each has so many entries to go through."""
+    over_blocks(body, count, max(1, _GRAIN // max(1, entries)), *args)
 
 
 # ---- scaling --------------------------------------------------------------------------------------------------------
@@ -27,7 +32,7 @@ def _equilibrate(first, last, indptr, indices, data, own, other, by_sum, out):
 
 
 def lp_equilibrate(indptr, indices, data, own, other, by_sum, out):
-    over_blocks(_equilibrate, own.shape[0], _GRAIN, indptr, indices, data, own, other, by_sum, out)
+    _over_programs(_equilibrate, own.shape[0], indices.size, indptr, indices, data, own, other, by_sum, out)
 
 
 @njit(**JIT)
@@ -39,7 +44,7 @@ def _scale(first, last, indptr, indices, data, own, other, out):
 
 
 def lp_scale(indptr, indices, data, own, other, out):
-    over_blocks(_scale, own.shape[0], _GRAIN, indptr, indices, data, own, other, out)
+    _over_programs(_scale, own.shape[0], indices.size, indptr, indices, data, own, other, out)
 
 
 @njit(**JIT)
@@ -78,7 +83,8 @@ def _power(first, last, indptr, indices, data, tindptr, tindices, tdata, steps, 
 
 
 def lp_power(indptr, indices, data, tindptr, tindices, tdata, steps, v, u, w, out):
-    over_blocks(_power, v.shape[0], _GRAIN, indptr, indices, data, tindptr, tindices, tdata, steps, v, u, w, out)
+    entries = 2 * steps * indices.size
+    _over_programs(_power, v.shape[0], entries, indptr, indices, data, tindptr, tindices, tdata, steps, v, u, w, out)
 
 
 # ---- optimality -----------------------------------------------------------------------------------------------------
@@ -167,7 +173,7 @@ def _all_errors(first, last, indptr, indices, data, tindptr, tindices, tdata, c,
 
 def lp_errors(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper, row_unit,
               col_unit, scalars, x, y, work, errors):  # fmt: skip
-    over_blocks(_all_errors, x.shape[0], _GRAIN, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper,
+    _over_programs(_all_errors, x.shape[0], 2 * indices.size, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper,
                 row_lower, row_upper, row_unit, col_unit, scalars, x, y, errors)  # fmt: skip
 
 
@@ -295,7 +301,7 @@ def _steps(first, last, indptr, indices, data, tindptr, tindices, tdata, c, lowe
             look += 1
             if not (np.isfinite(mine[the.MOVED]) and np.isfinite(kkt)):
                 mine[the.OUTCOME] = the.NOT_FINITE
-            elif _meets(errors[s], tol):
+            elif due and _meets(errors[s], tol):
                 mine[the.OUTCOME] = the.MET
             elif due and _restart(mine, _distance(p[s], x0[s]), _distance(q[s], y0[s]), mine[the.TOTAL] == every):
                 x[s], x0[s], y[s], y0[s] = p[s], p[s], q[s], q[s]
@@ -304,6 +310,6 @@ def _steps(first, last, indptr, indices, data, tindptr, tindices, tdata, c, lowe
 def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper, row_unit, col_unit,
              scalars, tol, done, steps, every, x, y, x0, y0, p, q, dx, dy, reflected, state, errors, trace,
              work):  # fmt: skip
-    over_blocks(_steps, x.shape[0], _GRAIN, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower,
+    _over_programs(_steps, x.shape[0], 2 * steps * indices.size, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower,
                 row_upper, row_unit, col_unit, scalars, float(tol), int(done), int(steps), int(every), x, y, x0, y0, p,
                 q, dx, dy, reflected, state, errors, trace)  # fmt: skip

@@ -408,7 +408,7 @@ lp_look_end(const double* __restrict__ work, const double* __restrict__ scalars,
   mine[INNER] += since;
   mine[TOTAL] += since;
   if (!(finite(now) && finite(kkt))) mine[OUTCOME] = NOT_FINITE;
-  else if (meets(e, tol)) mine[OUTCOME] = MET;
+  else if (due && meets(e, tol)) mine[OUTCOME] = MET;
   else if (due) restart(mine, dp, dq, mine[TOTAL] == every);
 }
 

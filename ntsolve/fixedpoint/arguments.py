@@ -47,10 +47,13 @@ class _Reader:
         self.check, self.where = check, {}
         self.dtypes: list[np.dtype] = []
 
-    def array(self, name, value, *, infinite=False):
-        """A float64 array on the host."""
+    def array(self, name, value, *, infinite=False, counts=True):
+        """A float64 array on the host; its dtype `counts` for that of the answer."""
         value = validate.own_kind(name, value)[0]
-        self._note(name, value)
+        if counts or home(value)[0] != "cpu":  # SciPy's Bounds are always on the host
+            self.where[name] = value
+        if counts:
+            self._note(value.dtype)
         if home(value)[0] != "cpu":
             value = value.get()
         value = np.asarray(value)
@@ -63,10 +66,8 @@ class _Reader:
             raise ValueError(f"{name} contains NaN")
         return np.asarray(value, dtype=float)
 
-    def _note(self, name, value):
-        self.where[name] = value
-        dtype = np.dtype(value.dtype)
-        if dtype.kind in "fc":  # float16 is computed with, and answered, in float32
+    def _note(self, dtype):
+        if np.dtype(dtype).kind == "f":  # float16 is answered in float32
             self.dtypes.append(np.result_type(dtype, np.float32))
 
     def matrix(self, name, A, n):
@@ -77,6 +78,8 @@ class _Reader:
             one = self._sparse(name, A, n)
             return *csr_parts(one, name=name), one.shape[0]
         A = self.array(name, A)
+        if A.ndim == 0:
+            raise ValueError(f"{name} is a number where a matrix is needed")
         if A.size == 0 and A.ndim < 3:
             A = A.reshape(0, n)
         if A.ndim == 1:
@@ -93,13 +96,19 @@ class _Reader:
     def _sparse(self, name, A, n):
         if A.ndim != 2 or A.shape[1] != n:
             raise ValueError(f"{name} has shape {tuple(A.shape)}, c has {n} entries")
-        self._note(name, A)
-        if np.dtype(A.dtype).kind not in "biuf":
-            raise TypeError(f"{name} has dtype {A.dtype}; real numbers are needed")
-        A = A.get() if hasattr(A, "get") and home(A)[0] != "cpu" else A
+        self.where[name] = A
+        self._note(A.dtype)
+        if np.dtype(A.dtype).kind not in "biu" and A.dtype.name not in ("float16", *validate.FLOATS):
+            raise TypeError(f"{name} has dtype {A.dtype}; float32, float64, integers and bool are supported")
+        A = A.get() if home(A)[0] != "cpu" else A
         validate.sparse_parts(name, A)
-        if self.check and hasattr(A, "data") and isinstance(A.data, np.ndarray) and A.data.dtype != object:
-            validate.numeric(name, A.data)
+        try:
+            A, form = A.tocsr(), A.format
+        except (IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{name} cannot be brought into CSR: {error}") from error
+        if form in ("lil", "dok"):  # cheaper to look at afterwards
+            validate.sparse_parts(name, A)
+        validate.numeric(name, A.data, check=self.check)
         return A
 
 
@@ -161,7 +170,7 @@ def take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, check):
         *parts, m = reader.matrix(f"{name}.A", A, n)
         low, high = (
             np.broadcast_to(v, (*v.shape[:-1], m)) if v.shape[-1:] in ((1,), (m,)) else v
-            for v in (np.atleast_1d(reader.array(f"{name}.{end}", v, infinite=True)) for end, v in (("lb", low), ("ub", high)))
+            for v in (np.atleast_1d(reader.array(f"{name}.{end}", v, infinite=True, counts=False)) for end, v in (("lb", low), ("ub", high)))
         )
         _fits(f"{name}.lb", low, m, f"{name}.A")
         _fits(f"{name}.ub", high, m, f"{name}.A")
@@ -217,7 +226,7 @@ def _bounds(reader, bounds, n):
         pairs = bounds
         if isinstance(bounds, (list, tuple)):
             pairs = _without_none(bounds)
-        pairs = reader.array("bounds", pairs, infinite=True)
+        pairs = reader.array("bounds", pairs, infinite=True, counts=False)
         if pairs.size == 0 and pairs.ndim < 3:
             pairs = np.array([0.0, np.inf])
         if pairs.shape[-1] != 2 or (pairs.ndim > 1 and pairs.shape[-2] not in (1, n)):
@@ -225,7 +234,7 @@ def _bounds(reader, bounds, n):
         ends = (pairs[..., 0], pairs[..., 1])
     found = []
     for name, end in zip(("lower", "upper"), ends, strict=True):
-        end = np.atleast_1d(reader.array("bounds", end, infinite=True))
+        end = np.atleast_1d(reader.array("bounds", end, infinite=True, counts=False))
         if end.shape[-1] not in (1, n):
             raise ValueError(f"bounds: {end.shape[-1]} {name} bounds for {n} variables")
         found.append(np.broadcast_to(end, (*end.shape[:-1], n)))

@@ -83,7 +83,7 @@ class Attempts:
         began = time.perf_counter()
         finisher.tol = iteration.tol
         x, y = (k.to_host(v[i]).copy() for v in (iteration.p, iteration.q))
-        point = finisher.improve(x, y, float(iteration.weight[i]), errors, min(seconds, left), left)
+        point = finisher.improve(x, y, float(iteration.weight[i]), errors, min(seconds, left), left, stop=stop)
         self._finishing += time.perf_counter() - began
         self.newton = finisher.newton
         if point is None:
@@ -103,7 +103,7 @@ class Attempts:
         i, host, item = self._i, self._k.to_host, self._item
         moves = [(iteration.dx, iteration.dy), (iteration.p - iteration.x0, iteration.q - iteration.y0)]
         candidates = [(host(dx[i]) * item.x_unit, host(dy[i]) * item.y_unit) for dx, dy in moves]
-        found = self._rays.run(min(seconds, left), candidates)
+        found = self._rays.run(min(seconds, left), candidates, stop=stop)
         self._searching += time.perf_counter() - began
         return found
 

@@ -50,7 +50,7 @@ class Iteration:
         state = np.zeros((batch, STATE))
         state[:, WEIGHT], state[:, ETA], state[:, LAST] = 1.0, scaled.eta, np.inf
         self.state = xp.asarray(state)
-        self._errors, self._trace = xp.empty((batch, ERRORS)), xp.empty((batch, MOST_LOOKS))
+        self._errors = xp.empty((batch, ERRORS))
         self._work = xp.empty(work_shape(batch, y.shape[1], x.shape[1]))
         self.done = 0
         k.lp_errors(*scaled.arguments, x, y, self._work, self._errors)
@@ -68,12 +68,11 @@ class Iteration:
 
     def advance(self, steps):
         """`steps` more iterations; (looks, batch): the largest relative error at each look, and after how many."""
-        ends = [k for k in range(self.done + 1, self.done + steps + 1) if k % EVERY == 0] if steps > 1 else []
         last = self.done + steps
+        ends = list(range((self.done // EVERY + 1) * EVERY, last + 1, EVERY))
         if not ends or ends[-1] != last:
             ends.append(last)
-        trace = self._trace[:, : len(ends)].copy()
-        trace.fill(np.nan)
+        trace = self.k.xp.full((self.x.shape[0], len(ends)), np.nan)
         self.k.lp_steps(*self.scaled.arguments, self.tol, self.done, steps, EVERY, self.x, self.y, self.x0, self.y0,
                         self.p, self.q, self.dx, self.dy, self._reflected, self.state, self._errors, trace,
                         self._work)  # fmt: skip

@@ -27,6 +27,9 @@ class Marginals:
     def __getitem__(self, name):
         return getattr(self, name)
 
+    def __repr__(self):
+        return f"<residual and marginals, {tuple(self.marginals.shape)}>"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LinprogResult(Result):
