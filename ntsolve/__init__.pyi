@@ -31,6 +31,8 @@ from .result import LinearResult as LinearResult
 from .result import Result as Result
 from .result import Status as Status
 from .transport.batch import OTBatchResult as OTBatchResult
+from .transport.grid import solve_ot_grid as solve_ot_grid
+from .transport.gridresult import OTGridResult as OTGridResult
 from .transport.result import OTResult as OTResult
 from .transport.solve import solve_ot as solve_ot
 from .transport.solve import solve_ot_sample as solve_ot_sample

@@ -5,7 +5,7 @@ from numba import njit
 
 from .pool import JIT, over_blocks
 
-_GRAIN = 30_000  # entries a thread is worth waking for
+_GRAIN = 200_000  # entries a thread is worth waking for
 
 
 def _over_lines(body, s, *args):
@@ -13,93 +13,64 @@ def _over_lines(body, s, *args):
 
 
 @njit(**JIT)
-def _costs_left(row, columns, scale, c, out):
-    """out = 2 sigma (row + columns - c), for one row; `out` has the dtype of c, and so has `columns`."""
-    for k in range(out.size):
-        out[k] = scale * ((row + columns[k]) - c[k])
-
-
-@njit(**JIT)
-def _moved(s, anchor, change, near, far, column_sums):
-    """(2) for one row: s is changed, its column sums added to; (its sum, the square of its move)."""
-    total = moved = 0.0
-    for k in range(s.size):
-        t = abs(s[k] + change[k])
-        d = s[k] - t
-        new = near * t + far * abs(anchor[k])
-        s[k] = new
-        total += new
-        moved += d * d
-        column_sums[k] += new
-    return total, moved
-
-
-@njit(**JIT)
 def _grid_step(first, last, s, anchor, rows, columns, C, scale, near, far, row_sums, column_sums, moved):
-    p = s.shape[1]
-    there, change = np.empty(p, s.dtype), np.empty(p, s.dtype)
     for line in range(first, last):
-        sums, total = column_sums[line], 0.0
+        there, sums, square = columns[line], column_sums[line], 0.0
         sums[:] = 0.0
-        there[:] = columns[line]
-        for i in range(p):
-            _costs_left(s.dtype.type(rows[line, i]), there, scale, C[i], change)
-            row_sums[line, i], square = _moved(s[line, i], anchor[line, i], change, near, far, sums)
-            total += square
-        moved[line] = total
+        for i in range(s.shape[1]):
+            row, old, c, here, total = s[line, i], anchor[line, i], C[i], rows[line, i], 0.0
+            for k in range(row.size):
+                t = abs(row[k] + scale * (here + there[k] - c[k]))
+                d = row[k] - t
+                new = near * t + far * abs(old[k])
+                row[k] = new
+                total += new
+                square += d * d
+                sums[k] += new
+            row_sums[line, i] = total
+        moved[line] = square
 
 
 def grid_step(s, anchor, rows, columns, C, sigma, weight, row_sums, column_sums, moved):
-    number = s.dtype.type
-    _over_lines(_grid_step, s, anchor, rows, columns, C, number(2 * sigma), number(weight), number(1 - weight),
-                row_sums, column_sums, moved)  # fmt: skip
+    _over_lines(_grid_step, s, anchor, rows, columns, C, 2 * sigma, weight, 1 - weight, row_sums, column_sums,
+                moved)  # fmt: skip
 
 
 @njit(**JIT)
 def _grid_plan(first, last, s, rows, columns, C, scale, row_sums, column_sums):
-    p = s.shape[1]
-    there, change = np.empty(p, s.dtype), np.empty(p, s.dtype)
     for line in range(first, last):
-        sums = column_sums[line]
+        there, sums = columns[line], column_sums[line]
         sums[:] = 0.0
-        there[:] = columns[line]
-        for i in range(p):
-            _costs_left(s.dtype.type(rows[line, i]), there, scale, C[i], change)
-            row, total = s[line, i], 0.0
-            for k in range(p):
-                t = row[k] + change[k]
-                x = np.float64(t) if t > 0 else 0.0
+        for i in range(s.shape[1]):
+            row, c, here, total = s[line, i], C[i], rows[line, i], 0.0
+            for k in range(row.size):
+                x = max(row[k] + scale * (here + there[k] - c[k]), 0.0)
                 total += x
                 sums[k] += x
             row_sums[line, i] = total
 
 
 def grid_plan(s, rows, columns, C, sigma, row_sums, column_sums):
-    _over_lines(_grid_plan, s, rows, columns, C, s.dtype.type(2 * sigma), row_sums, column_sums)
+    _over_lines(_grid_plan, s, rows, columns, C, 2 * sigma, row_sums, column_sums)
 
 
 @njit(**JIT)
 def _grid_turn(first, last, s, anchor, rows, columns, C, scale, moved):
-    p = s.shape[1]
-    there, change = np.empty(p, s.dtype), np.empty(p, s.dtype)
     for line in range(first, last):
-        above = below = 0.0
-        there[:] = columns[line]
-        for i in range(p):
-            _costs_left(s.dtype.type(rows[line, i]), there, scale, C[i], change)
-            row, old = s[line, i], anchor[line, i]
-            for k in range(p):
-                t = row[k] + change[k]
+        there, above, below = columns[line], 0.0, 0.0
+        for i in range(s.shape[1]):
+            row, old, c, here = s[line, i], anchor[line, i], C[i], rows[line, i]
+            for k in range(row.size):
+                t = row[k] + scale * (here + there[k] - c[k])
                 row[k] = t
-                high = np.float64(max(t, s.dtype.type(0)) - max(old[k], s.dtype.type(0)))
-                low = np.float64(min(t, s.dtype.type(0)) - min(old[k], s.dtype.type(0)))
+                high, low = max(t, 0.0) - max(old[k], 0.0), min(t, 0.0) - min(old[k], 0.0)
                 above += high * high
                 below += low * low
         moved[line, 0], moved[line, 1] = above, below
 
 
 def grid_turn(s, anchor, rows, columns, C, sigma, moved):
-    _over_lines(_grid_turn, s, anchor, rows, columns, C, s.dtype.type(2 * sigma), moved)
+    _over_lines(_grid_turn, s, anchor, rows, columns, C, 2 * sigma, moved)
 
 
 @njit(**JIT)
@@ -120,7 +91,7 @@ def _grid_anchor(first, last, s, anchor, ratio, row_sums, column_sums):
 
 
 def grid_anchor(s, anchor, ratio, row_sums, column_sums):
-    _over_lines(_grid_anchor, s, anchor, s.dtype.type(ratio), row_sums, column_sums)
+    _over_lines(_grid_anchor, s, anchor, ratio, row_sums, column_sums)
 
 
 @njit(**JIT)

@@ -4,10 +4,10 @@
 #define THREADS 256
 #define WARPS (THREADS / 32)
 
-// t of (2) for entry (i, k) of a line; in the dtype of s, as the other twin.
+// t of (2) for an entry of a line.
 template <typename T>
-__device__ __forceinline__ T turned(T s, double row, double column, T c, double scale) {
-  return s + T(scale) * (T(row) + T(column) - c);
+__device__ __forceinline__ double turned(T s, double row, double column, T c, double scale) {
+  return double(s) + scale * (row + column - double(c));
 }
 
 // Sums over both axes of the entries of a line: a thread a column, then a warp a row.
@@ -36,13 +36,13 @@ grid_step(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, c
   double square = 0;
   for (int e = threadIdx.x; e < p * p; e += THREADS) {
     const int i = e / p, k = e % p;
-    const T t = fabs(turned<T>(s[first + e], rows[at + i], columns[at + k], C[e], scale)), d = s[first + e] - t;
-    square += double(d) * double(d);
-    s[first + e] = T(weight) * t + T(1 - weight) * T(fabs(anchor[first + e]));
+    const double t = fabs(turned<T>(s[first + e], rows[at + i], columns[at + k], C[e], scale));
+    const double d = double(s[first + e]) - t;
+    square += d * d;
+    s[first + e] = T(weight * t + (1 - weight) * fabs(double(anchor[first + e])));
   }
-  square = block_sum<THREADS>(square);
+  square = block_sum<THREADS>(square);  // which waits until s is complete
   if (threadIdx.x == 0) moved[line] = square;
-  __syncthreads();  // s is complete
   line_sums<T>(p, row_sums, column_sums, [&](int i, int k) { return double(s[first + (long long)i * p + k]); });
 }
 
@@ -53,7 +53,7 @@ grid_plan(const T* __restrict__ s, const double* __restrict__ rows, const double
   const long long first = (long long)blockIdx.x * p * p, at = (long long)blockIdx.x * p;
   line_sums<T>(p, row_sums, column_sums, [&](int i, int k) {
     const int e = i * p + k;
-    return fmax(double(turned<T>(s[first + e], rows[at + i], columns[at + k], C[e], scale)), 0.0);
+    return fmax(turned<T>(s[first + e], rows[at + i], columns[at + k], C[e], scale), 0.0);
   });
 }
 
@@ -64,12 +64,12 @@ grid_turn(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, c
   const long long line = blockIdx.x, first = line * p * p, at = line * p;
   double above = 0, below = 0;
   for (int e = threadIdx.x; e < p * p; e += THREADS) {
-    const T t = turned<T>(s[first + e], rows[at + e / p], columns[at + e % p], C[e], scale), old = anchor[first + e];
-    const double high = double((t > 0 ? t : T(0)) - (old > 0 ? old : T(0)));
-    const double low = double((t < 0 ? t : T(0)) - (old < 0 ? old : T(0)));
+    const double t = turned<T>(s[first + e], rows[at + e / p], columns[at + e % p], C[e], scale);
+    const double old = double(anchor[first + e]);
+    const double high = fmax(t, 0.0) - fmax(old, 0.0), low = fmin(t, 0.0) - fmin(old, 0.0);
     above += high * high;
     below += low * low;
-    s[first + e] = t;
+    s[first + e] = T(t);
   }
   above = block_sum<THREADS>(above);
   below = block_sum<THREADS>(below);
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(THREADS)
 grid_anchor(T* s, T* anchor, double ratio, double* __restrict__ row_sums, double* __restrict__ column_sums, int p) {
   const long long first = (long long)blockIdx.x * p * p;
   for (int e = threadIdx.x; e < p * p; e += THREADS) {
-    const T t = s[first + e] < 0 ? s[first + e] * T(ratio) : s[first + e];
+    const T t = s[first + e] < 0 ? T(double(s[first + e]) * ratio) : s[first + e];
     anchor[first + e] = t;
     s[first + e] = fabs(t);
   }

@@ -12,7 +12,8 @@ an anchor a, J(u) = prox(u, eta) and the estimate G of F(u) of PAGE (Li, Bao, Zh
     v+ = prox((1 - p) v + p w - gamma [H(w) + H_S(v) - H_S(w_before)]),  w <- v with probability p = b / n    (5)
 
 with H = c F + I - u and S of b components. Beyond the paper: the anchor moves up where the residual, known after each
-evaluation of all of F, has fallen enough; and the step is as large as the residual permits, not as the theory does.
+evaluation of all of F, has fallen enough; the step is as large as the residual permits, not as the theory does; and then
+p is 2 / (sqrt(n) + 2) throughout, since (3) begins with many evaluations of all of F after every move of the anchor.
 """
 
 import math
@@ -158,6 +159,8 @@ class _Components:
 class _FiniteSum(Iteration):
     """What both algorithms share: an iteration goes from one evaluation of all of F to the next."""
 
+    creep = 1.0  # growth of a checked step with each residual that is less than those before
+
     def __init__(self, k, tree, x, components, prox, lipschitz, checked, moving):
         super().__init__(k, tree, x)
         self.F, self.prox, self.lipschitz = components, prox, lipschitz
@@ -190,6 +193,7 @@ class _FiniteSum(Iteration):
             self.residual = self.least
             return
         if self.residual < self.least:
+            self.eta *= self.creep if self.checked else 1.0
             self.least, self.least_x = self.residual, self.x
         if self.moving and self.steps > 3 and self.residual < self.start:
             if self.residual <= ENOUGH * self.start or self.steps >= LONG * self.total:
@@ -244,13 +248,15 @@ class _Page(_FiniteSum):
             self.steps, self.total = self.steps + 1, self.total + 1
             k = self.steps
             p = 1.0 if k <= 1 else 4 / (k + 4) if k - 1 <= root else 4 / (root + 5)  # (3)
-            if self.F.draw.random() < p:
+            if self.F.draw.random() < (2 / (root + 2) if self.checked else p):
                 return
             self.G = self.G + self.F.difference(self.x, before)  # (2)
 
 
 class _Resolvents(_FiniteSum):
     """Algorithm 2."""
+
+    creep = 1.1
 
     def first_step(self):
         L = self.lipschitz or self.largest_change(min(self.F.n, 64), PROBES, each=True) or 1.0
