@@ -74,7 +74,7 @@ def _turn_cases(rng, dtype):
 
 @contract(cases=_turn_cases, writes=("s", "moved"), rtol={"float32": 5e-5, "float64": 1e-12})
 def grid_turn(s, anchor, rows, columns, C, sigma, moved):
-    """s <- t, to become an anchor; moved (lines, 2): squared distances from the last one of max(t, 0) and max(-t, 0)."""
+    """s <- t, to become an anchor; moved (lines, 2): squared distances of max(t, 0) and max(-t, 0) from the last."""
     t = _t(s, rows, columns, C, sigma)
     old = anchor.astype(float)
     moved[:, 0] = ((np.maximum(t, 0) - np.maximum(old, 0)) ** 2).sum((1, 2))

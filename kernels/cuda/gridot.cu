@@ -16,11 +16,13 @@ __device__ void line_sums(int p, double* row_sums, double* column_sums, Entry en
   const long long at = (long long)blockIdx.x * p;
   for (int k = threadIdx.x; k < p; k += THREADS) {
     double sum = 0;
+#pragma unroll 1
     for (int i = 0; i < p; i++) sum += entry(i, k);
     column_sums[at + k] = sum;
   }
   for (int i = threadIdx.x / 32; i < p; i += WARPS) {
     double sum = 0;
+#pragma unroll 1
     for (int k = threadIdx.x % 32; k < p; k += 32) sum += entry(i, k);
     sum = group_sum<32>(sum);
     if (threadIdx.x % 32 == 0) row_sums[at + i] = sum;

@@ -1,4 +1,4 @@
-"""Halpern's iteration with variance reduction, for inclusions with a finite sum: 0 in F(x) + dg(x), F = mean of F_1..F_n.
+"""Halpern's iteration with variance reduction, for 0 in F(x) + dg(x), F the mean of F_1, ..., F_n.
 
 Cai, Alacaoglu, Diakonikolas, "Variance Reduced Halpern Iteration for Finite-Sum Monotone Inclusions", ICLR 2024. With
 an anchor a, J(u) = prox(u, eta) and the estimate G of F(u) of PAGE (Li, Bao, Zhang, Richtarik, ICML 2021):
@@ -12,8 +12,8 @@ an anchor a, J(u) = prox(u, eta) and the estimate G of F(u) of PAGE (Li, Bao, Zh
     v+ = prox((1 - p) v + p w - gamma [H(w) + H_S(v) - H_S(w_before)]),  w <- v with probability p = b / n    (5)
 
 with H = c F + I - u and S of b components. Beyond the paper: the anchor moves up where the residual, known after each
-evaluation of all of F, has fallen enough; the step is as large as the residual permits, not as the theory does; and then
-p is 2 / (sqrt(n) + 2) throughout, since (3) begins with many evaluations of all of F after every move of the anchor.
+evaluation of all of F, has fallen enough; the step is as large as the residual permits, not as the theory does; and
+then p is 2 / (sqrt(n) + 2) throughout, since (3) begins with many evaluations of all of F whenever the anchor moves.
 """
 
 import math
@@ -167,7 +167,7 @@ class _FiniteSum(Iteration):
         self.checked, self.moving = checked, moving
         self.anchor, self.steps, self.total, self.restarts = x, 0, 0, 0
         self.start = self.least = math.inf  # the residual at the anchor, and the least since; where it was
-        self.least_x, self.eta = x, None
+        self.least_x, self.eta = x, math.nan
 
     @property
     def nfev(self):
@@ -181,7 +181,7 @@ class _FiniteSum(Iteration):
     def look(self):
         self.G = self.F.all(self.x)
         self.residual = self.dot.norm(self.G if self.prox is None else self.x - self.closer(self.x - self.G, 1.0))
-        if self.eta is None:
+        if math.isnan(self.eta):
             self.eta = self.first_step()
             self.start = self.least = self.residual
             return
@@ -195,12 +195,12 @@ class _FiniteSum(Iteration):
         if self.residual < self.least:
             self.eta *= self.creep if self.checked else 1.0
             self.least, self.least_x = self.residual, self.x
-        if self.moving and self.steps > 3 and self.residual < self.start:
-            if self.residual <= ENOUGH * self.start or self.steps >= LONG * self.total:
-                self._move_anchor(self.residual)
-                self.restarts += 1
-                if self.checked:
-                    self.eta *= GROW
+        due = self.residual <= ENOUGH * self.start or self.steps >= LONG * self.total
+        if self.moving and due and self.steps > 3 and self.residual < self.start:
+            self._move_anchor(self.residual)
+            self.restarts += 1
+            if self.checked:
+                self.eta *= GROW
 
     def _move_anchor(self, residual):
         self.anchor, self.steps = self.x, 0

@@ -20,6 +20,7 @@ of the metric in which T is nonexpansive. Restarts, and stretches of x+ = T(x) w
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -165,14 +166,10 @@ class _Halpern(Iteration):
         self.T, self.M, self.anchor = evaluate, product, x
         self.auto, self.rho = reflect == "auto", float(reflect is not False)
         self.adaptive = anchor == "adaptive"
-        self.schedule = Adaptive() if restart else Always()
+        self.schedule: Adaptive | Always = Adaptive() if restart else Always()
         self.anderson = Anderson(k, k.xp.ones(x.size), MEMORY, np.inf) if accelerate else None
         self.steps = 0  # since the anchor
-        self.before = None
-
-    @property
-    def restarts(self):
-        return self.schedule.restarts
+        self.before: Any = None
 
     @property
     def nfev(self):
@@ -202,15 +199,16 @@ class _Halpern(Iteration):
     def advance(self):
         """To the next iterate."""
         step = self.schedule.next(math.sqrt(self.size2) if self.size2 > 0 else 0.0)
+        self.restarts = self.schedule.restarts
         if step is Step.HALPERN:
             self._halpern()
-        elif step is Step.ANCHOR or self.anderson is None:
+        elif step is Step.PLAIN and self.anderson is not None:
+            self._accelerated(self.anderson)
+        else:
             self.steps = 0
             self.x = self.anchor = self.t
             if self.anderson is not None:
                 self.anderson.forget()
-        else:
-            self._anderson()
 
     def _halpern(self):
         """(1), (2)"""
@@ -225,11 +223,11 @@ class _Halpern(Iteration):
         self.x = x.astype(self.t.dtype, copy=False)
         self.steps += 1
 
-    def _anderson(self):
+    def _accelerated(self, anderson):
         if self.residual > 2 * self.best:
-            self.anderson.forget()
+            anderson.forget()
         x = self.k.xp.empty_like(self.t)
-        self.anderson.step(self.x, self.t, x)
+        anderson.step(self.x, self.t, x)
         self.x, self.steps = x, 0
 
     def promised(self, distance):

@@ -7,8 +7,9 @@ For 0 in F(x) + dg(x), F monotone and L-Lipschitz, g convex with proximal map pr
     v = prox(w - eta F(u), eta),    u+ = prox(w - eta F(v), eta)    with g,   eta < 1 / (sqrt(3) L)           (3)
 
 (2) is FEG of Lee, Kim, "Fast extra gradient methods for smooth structured nonconvex-nonconcave minimax problems",
-NeurIPS 2021, ||F(u)|| <= 2 L ||u0 - x*|| / k after k iterations; (3) is the accelerated extragradient of Cai, Oikonomou,
-Zheng, "Accelerated algorithms for constrained nonconvex-nonconcave min-max optimization and comonotone inclusion" (2022).
+NeurIPS 2021, ||F(u)|| <= 2 L ||u0 - x*|| / k after k iterations; (3) is the accelerated extragradient method of Cai,
+Oikonomou, Zheng, "Accelerated algorithms for monotone inclusion and constrained nonconvex-nonconcave min-max
+optimization" (arXiv 2206.05248).
 Where L is not known, an iteration is done anew with a smaller step unless, for (2) and (3) respectively,
 
     eta ||F(u+) - F(v)|| <= theta ||u+ - v||,   eta ||F(v) - F(u)|| <= theta ||v - u||                         (4)
@@ -116,13 +117,9 @@ class _Anchored(Iteration):
     def __init__(self, k, tree, x, F, prox, lipschitz, restart):
         super().__init__(k, tree, x)
         self.F, self.prox, self.lipschitz = F, prox, lipschitz
-        self.schedule = Adaptive() if restart else Always()
-        self.eta = None if lipschitz is None else (1.0 if prox is None else WITH_PROX) / lipschitz
+        self.schedule: Adaptive | Always = Adaptive() if restart else Always()
+        self.eta = math.nan if lipschitz is None else (1.0 if prox is None else WITH_PROX) / lipschitz
         self.anchor, self.steps, self.Fx = x, 0, None
-
-    @property
-    def restarts(self):
-        return self.schedule.restarts
 
     @property
     def nfev(self):
@@ -138,7 +135,7 @@ class _Anchored(Iteration):
             self.Fx = self.F(self.x)
         away = self.Fx if self.prox is None else self.x - self.forward_backward(self.x, self.Fx, 1.0)
         self.residual = self.dot.norm(away)
-        if self.eta is None and 0 < self.residual < math.inf:
+        if math.isnan(self.eta) and 0 < self.residual < math.inf:
             self.eta = self._first_step()
 
     def _first_step(self):
@@ -151,6 +148,7 @@ class _Anchored(Iteration):
 
     def advance(self):
         step = self.schedule.next(self.residual)
+        self.restarts = self.schedule.restarts
         if step is Step.HALPERN:
             weight, self.steps = 1 / (self.steps + 1), self.steps + 1
         else:

@@ -49,7 +49,7 @@ class Adaptive:
     def __init__(self):
         self.restarts = self._count = self._steps = 0
         self._plain, self._window = True, FIRST
-        self._begin, self._at = None, 0  # of the stretch or cycle: residual and evaluation
+        self._begin, self._at = math.nan, 0  # of the stretch or cycle: residual and evaluation
         self._rates: dict = {}  # the last fall an evaluation of the plain iteration and of Halpern's: {plain: rate}
         self._look, self._lost = 0, 1  # evaluation from which on to look at Halpern's iteration; how often it lost
         self._cycles, self._wait = 0, 0  # since a look at the plain iteration, and from how many on there is one
@@ -58,7 +58,7 @@ class Adaptive:
     def next(self, residual):
         """The step after an evaluation that found this residual, in the norm in which T is nonexpansive."""
         self._count += 1
-        if self._begin is None:
+        if math.isnan(self._begin):
             self._begin, self._at = residual, self._count
         return self._after_plain(residual) if self._plain else self._after_halpern(residual)
 
@@ -95,14 +95,13 @@ class Adaptive:
         return Step.HALPERN
 
     def _fall(self, residual, long):
-        with_floor = max(residual, 1e-300)
-        return math.log(max(self._begin, 1e-300) / with_floor) / long
+        return math.log(max(self._begin, 1e-300) / max(residual, 1e-300)) / long
 
     def _anchor(self):
-        self._plain, self._begin, self._steps, self._before = False, None, 0, math.inf
+        self._plain, self._begin, self._steps, self._before = False, math.nan, 0, math.inf
         self.restarts += 1
         return Step.ANCHOR
 
     def _begin_plain(self, window):
-        self._plain, self._begin, self._window = True, None, max(SHORTEST, window)
+        self._plain, self._begin, self._window = True, math.nan, max(SHORTEST, window)
         return Step.PLAIN

@@ -4,8 +4,8 @@ For costs that are a sum over the axes, c(i, k) + d(j, l), the transport problem
 m n (m + n) unknowns in place of (m n)^2: mass moves along columns, then along rows (Auricchio, Bassetti, Gualandi,
 Veneroni, "Computing Kantorovich-Wasserstein distances on d-dimensional histograms using (d+1)-partite graphs", NeurIPS
 2018). HOT (Zhang and others, arXiv 2408.00598) solves that linear program by Halpern's iteration for its reflected
-splitting, whose projection has a closed form: contracts/gridot.py. Here in one vector of state, with restarts and a step
-that balances plan and potentials (hot.py), from coarser grids to finer ones; and it ends when the bounds of
+splitting, whose projection has a closed form: contracts/gridot.py. Here in one vector of state, with restarts and
+a step that balances plan and potentials (hot.py), from coarser grids to finer ones; and it ends when the bounds of
 gridbounds.py, which hold whatever the iteration does, are close enough.
 """
 
@@ -114,7 +114,7 @@ def power_of(cost):
         return {"sqeuclidean": 2.0, "cityblock": 1.0}[validate.choice("cost", cost, ("sqeuclidean", "cityblock"))]
     power = validate.positive("cost", cost)
     if power < 1:
-        raise ValueError(f"cost must be a power of at least 1, not {cost}: below, mass on a line need not keep its order")
+        raise ValueError(f"cost must be a power of at least 1, not {cost}: below, mass need not keep its order")
     return power
 
 
@@ -132,16 +132,14 @@ def images(k, mu, nu, check=True):
     for name, image in (("mu", mu), ("nu", nu)):
         if image.ndim != 2 or 0 in image.shape:
             raise ValueError(f"{name} has shape {tuple(image.shape)}; an image (m, n) is needed")
-        found.append(k.to_host(real(name, image)))
+        found.append(k.xp.ascontiguousarray(real(name, image)))
     mu, nu = found
     if mu.shape != nu.shape:
         raise ValueError(f"mu has shape {mu.shape}, nu has {nu.shape}")
 
-    class host:
-        xp = np
-
-    weights = [np.ascontiguousarray(each).reshape(-1) for each in (mu, nu)]
-    a, b, mass, _ = equal_weights(host, *weights, (mu.size, mu.size), names=("mu", "nu"), sides=("mu", "mu"), check=check)
+    said = {"names": ("mu", "nu"), "sides": ("mu", "mu"), "check": check}
+    a, b, mass, _ = equal_weights(k, mu.reshape(-1), nu.reshape(-1), (mu.size, nu.size), **said)
+    a, b = k.to_host(a), k.to_host(b)
     return (a / a.sum()).reshape(mu.shape), (b / b.sum()).reshape(mu.shape), mass
 
 

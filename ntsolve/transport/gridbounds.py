@@ -13,7 +13,7 @@ FITS, FITTED = 30, 1e-9  # sweeps of scaling rows and columns at most, and the r
 
 
 def ordered(p, q):
-    """Couplings in order of each row of p with that row of q, (lines, n): (line, from, to, mass), one after the other."""
+    """Couplings in order of each row of p with that row of q, (lines, n): (line, from, to, mass), line by line."""
     n = p.shape[1]
     ends = np.concatenate([np.cumsum(p, 1), np.cumsum(q, 1)], axis=1)
     order = np.argsort(ends, axis=1, kind="stable")
@@ -33,7 +33,7 @@ def line_cost(p, q, cost):
 
 
 def fit(middle, rows, columns):
-    """A nonnegative matrix with these row and column sums, close to the one given: scaled, and what is missing added."""
+    """A nonnegative matrix with these sums, close to the one given: that one scaled, and what is missing added."""
     middle = np.maximum(middle, 0.0)  # a copy
     for _ in range(FITS):
         found = middle.sum(1)
@@ -87,7 +87,7 @@ def transform(k, u, C, D):
 
 def glued(problem, middle):
     """(from, to, mass): pixels of both images, by their numbers in C order, of a plan through `middle`."""
-    m, n = problem.a.shape
+    n = problem.a.shape[1]
     j, i, k1, first = ordered(np.ascontiguousarray(problem.a.T), np.ascontiguousarray(middle.T))
     k2, j2, l2, second = ordered(middle, problem.b)
     order, order2 = np.lexsort((i, j, k1)), np.lexsort((l2, j2, k2))  # by cell (k, j) of the middle

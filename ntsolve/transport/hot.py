@@ -15,7 +15,7 @@ LEAST_SIGMA, LARGEST_SIGMA = 1e-8, 1e8
 
 @dataclass(frozen=True)
 class GridProblem:
-    """Images a, b (m, n) float64 on the host, of sum 1, and the costs of a move down, C (m, m), and across, D (n, n)."""
+    """Images a, b (m, n) in float64 on the host, of sum 1, and costs of moves down, C (m, m), and across, D (n, n)."""
 
     k: Any
     a: np.ndarray
@@ -120,8 +120,7 @@ class Hot:
 
     def start_from(self, coarse, middle):
         """A start from the end of a grid half as fine in both directions: its potentials, and its best `middle`."""
-        problem, (m, n) = self.problem, self.problem.a.shape
-        xp, k = self.k.xp, self.k
+        problem, k, xp = self.problem, self.k, self.k.xp
         middle = gridbounds.fit(finer(middle) / 4, problem.b.sum(1), problem.a.sum(0))
         sigma = coarse.sigma / 4
         costs = problem.C, problem.D
