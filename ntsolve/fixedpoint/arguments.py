@@ -227,6 +227,8 @@ def _bounds(reader, bounds, n):
         if isinstance(bounds, (list, tuple)):
             pairs = _without_none(bounds)
         pairs = reader.array("bounds", pairs, infinite=True, counts=False)
+        if pairs.ndim == 0:
+            raise ValueError("bounds must be a pair (lower, upper) or a sequence of pairs, not a number")
         if pairs.size == 0 and pairs.ndim < 3:
             pairs = np.array([0.0, np.inf])
         if pairs.shape[-1] != 2 or (pairs.ndim > 1 and pairs.shape[-2] not in (1, n)):
@@ -244,19 +246,13 @@ def _bounds(reader, bounds, n):
 
 
 def _without_none(bounds):
-    """The pairs, with None as infinity."""
-    pair = len(bounds) == 2 and all(end is None or np.ndim(end) == 0 for end in bounds)
-    try:
-        pairs = [tuple(one) for one in ([bounds] if pair else bounds)]
-    except TypeError:
-        raise ValueError("bounds must be a pair (lower, upper) or a sequence of pairs") from None
-    if any(len(one) != 2 for one in pairs):
+    """Nested lists of pairs, with None as infinity."""
+    if len(bounds) == 2 and all(end is None or np.ndim(end) == 0 for end in bounds):
+        low, high = bounds
+        return [-np.inf if low is None else low, np.inf if high is None else high]
+    if not all(isinstance(one, (list, tuple, np.ndarray)) for one in bounds):
         raise ValueError("bounds must be a pair (lower, upper) or a sequence of pairs")
-    flat = [
-        (-np.inf if low is None else low, np.inf if high is None else high)
-        for low, high in pairs
-    ]
-    return np.asarray(flat[0] if pair else flat, dtype=float).reshape((2,) if pair else (-1, 2))
+    return [_without_none(one) for one in bounds]
 
 
 def _stack(c, lower, upper, blocks, *more):

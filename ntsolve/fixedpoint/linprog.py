@@ -35,6 +35,7 @@ from .scaled import scale
 MAXITER = 10_000_000
 SECONDS_A_BLOCK = 0.02  # aimed at, so that a stop of any kind comes at once
 SECONDS_AN_ENTRY = 4e-9  # of A, guessed for the first block
+STALLED_BELOW, PATIENCE = 1e-8, 50_000  # an error that does not halve in so many iterations, and as many as before
 TIGHTER, ROUNDS = 0.3, 8  # times the tolerance, where the answer falls short when put back into the original; how often
 
 
@@ -150,7 +151,7 @@ def _solve(k, taken, tol, finisher, presolve, options):
         solve.reduce(reduce_program(program))
     for i in range(batch):
         if solve.status[i] == 0 and (found := contradiction(_item(solve.reduced, i))):
-            solve.status[i], solve.rays[i] = found
+            solve.status[i], solve.rays[i] = found[0], solve.whole_ray(*found)
     solve.begin(tol)
     with Monitor("linprog", maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
                  began=options.began, verbose=options.verbose, start=solve.start, target=np.full(batch, tol),
@@ -165,7 +166,7 @@ class _Solve:
     def __init__(self, k, taken, batch):
         self.k, self.taken, self.batch = k, taken, batch
         self.program = self.reduced = taken.program
-        self.restore = lambda x, y: (x, y)
+        self.presolved, self.restore = None, lambda x, y: (x, y)
         self.starts = taken.x0, taken.y0
         self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
         self.rays = [None] * batch
@@ -176,7 +177,7 @@ class _Solve:
         if found.status is not None:
             self.status[0], self.rays[0] = int(found.status), found.ray
             return
-        self.reduced, self.restore = found.program, found.restore
+        self.presolved, self.reduced, self.restore = found, found.program, found.restore
         self.starts = found.reduce(*self.starts)
 
     def begin(self, tol):
@@ -194,7 +195,8 @@ class _Solve:
         self.iteration = Iteration(k, scaled, x, y, tol)
         for i in np.flatnonzero(self.status):
             self.iteration.rest(i)
-        self.start = self.kkt()
+        self.start = self.best = self.kkt()
+        self.since = np.zeros(self.batch, dtype=int)
         self.pace = SECONDS_AN_ENTRY * (program.nnz + program.n + program.m) * self.batch  # seconds an iteration
 
     def run(self, watch, tol, finisher):
@@ -213,14 +215,32 @@ class _Solve:
             milestone = min(attempts[i].next for i in np.flatnonzero(iteration.running))
             lengths, trace = iteration.advance(self.block(watch, milestone))
             self.pace = (watch.elapsed - began) / lengths.sum()
+            self.give_up()
             for i in np.flatnonzero(iteration.running):
                 if attempts[i].due(iteration.nit[i]) and watch.going():
                     found = attempts[i].make(iteration, watch)
                     if found is not None:
-                        self.status[i], self.rays[i] = int(found[0]), found[1]
+                        self.status[i], self.rays[i] = int(found[0]), self.whole_ray(*found)
                         iteration.rest(i)
             self.note(watch, lengths, trace, before)
         self.verify(tol)
+
+    def give_up(self):
+        """Let programs rest whose error is near rounding and has long not halved."""
+        kkt, nit = self.kkt(), self.iteration.nit
+        halved = kkt < 0.5 * self.best
+        self.best, self.since = np.where(halved, kkt, self.best), np.where(halved, nit, self.since)
+        late = nit - self.since > np.maximum(PATIENCE, self.since)
+        for i in np.flatnonzero(late & (self.best < STALLED_BELOW) & self.iteration.running):
+            self.status[i] = int(Status.STALLED)
+            self.iteration.rest(i)
+
+    def whole_ray(self, status, ray):
+        """A ray of a reduced program as one of the program that was passed in."""
+        if self.presolved is None:
+            return ray
+        primal = status == Status.PRIMAL_INFEASIBLE
+        return (self.presolved.restore_multipliers if primal else self.presolved.restore_direction)(ray)
 
     def kkt(self):
         """(batch,): the largest of the three relative errors, as the iteration sees it."""
@@ -252,20 +272,25 @@ class _Solve:
             rows = np.repeat(np.concatenate([before[0][None], rows]), [*lengths[:looks], 1], axis=0)[1:]
         watch.did(rows, taken)
 
-    def restored(self):
+    def measured(self, x, y):
+        """`Errors` of each program as passed in."""
+        rows = error_rows(cpu, self.program, *(np.ascontiguousarray(v, dtype=float) for v in (x, y)))
+        return [Errors.from_row(row) for row in rows]
+
+    def restored(self, dtype=None):
         """(x, y) of the program as passed in, (batch, n) and (batch, m) on the host, rounded to the answer's dtype."""
         x, y = map(self.k.to_host, self.iteration.point())
         if self.program.single:
             x, y = (np.asarray(v)[None] for v in self.restore(x[0], y[0]))
-        dtype = self.taken.dtype
+        dtype = dtype or self.taken.dtype
         return tuple(np.ascontiguousarray(v.astype(dtype)) for v in (x, y))
 
     def verify(self, tol):
         """Measure what there is, in the program as passed in."""
         self.x, self.y = self.restored()
-        x, y = (v.astype(float) for v in (self.x, self.y))
-        self.errors = [Errors.from_row(row) for row in error_rows(cpu, self.program, x, y)]
-        self.met = np.array([e.meets(tol) for e in self.errors], dtype=bool) & (self.status == 0)
+        self.errors = self.measured(self.x, self.y)
+        undecided = (self.status == 0) | (self.status == Status.STALLED)
+        self.met = np.array([e.meets(tol) for e in self.errors], dtype=bool) & undecided
         for i in np.flatnonzero(self.met & self.iteration.running):
             self.iteration.rest(i)
 
@@ -273,6 +298,9 @@ class _Solve:
         """Where an answer, put back, falls short, go on to a smaller tolerance; whether there is any such."""
         self.verify(tol)
         short = (self.status == 0) & ~self.met & ~self.iteration.broken()
+        if short.any() and self.taken.dtype != float:  # rounding the answer may be all that is wrong with it
+            exact = self.measured(*self.restored(float))
+            short &= ~np.array([e.meets(tol) for e in exact], dtype=bool)
         if goal < TIGHTER**ROUNDS * tol:
             return False
         for i in np.flatnonzero(short):

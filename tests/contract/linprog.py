@@ -32,6 +32,10 @@ def rows(dtype):
     return typed(program(4, 12), dtype)
 
 
+def tiny(dtype):
+    return typed(program(1, 3), dtype)
+
+
 def batch(dtype):
     return typed(program(3, 9, batch=(3,)), dtype)
 
@@ -57,7 +61,7 @@ def transport(n):
     return {"c": rng.random(n * n), "A_ub": -A, "b_ub": -0.9 * mass.reshape(-1)}
 
 
-def several(dtype, count=400):
+def several(dtype, count=120):
     """A batch, many iterations of which use all threads."""
     return program(10, 30, seed=11, batch=(count,))
 
@@ -80,10 +84,11 @@ SOLVER = Solver(
     name="linprog",
     call=ntsolve.linprog,
     problems=(
-        Problem("rows", rows, TIGHT, on_device=True),
+        Problem("rows", rows, TIGHT),
+        Problem("tiny", tiny, TIGHT, on_device=True),
         Problem("equations", equations, TIGHT),
         Problem("sparse", sparse, {**TIGHT, "finisher": False, "presolve": False}),
-        Problem("batch", batch, TIGHT, on_device=True),
+        Problem("batch", batch, TIGHT),
     ),
     large=Problem("large", large, {"tol": 1e-5, "maxiter": 1, "on_failure": "ignore"}),
     endless=(
@@ -92,7 +97,7 @@ SOLVER = Solver(
         Problem("batch", several, {**LONG, "bounds": (0, 3), "finisher": False}),
     ),
     slow=slow,
-    threaded=Problem("threaded", several, {**TIGHT, "maxiter": 300, "on_failure": "ignore"}),
+    threaded=Problem("threaded", several, {**TIGHT, "maxiter": 150, "on_failure": "ignore"}),
     scalings={},
     starts=(),
     tolerances=("tol",),
