@@ -99,14 +99,16 @@ def random_sparse(m, n, a_column=4, seed=0):
 
 
 def pagerank(n, links=3, damping=0.99, seed=0):
-    """The linear program for PageRank of Nesterov's form: max sum x, x <= damping S x + (1 - damping) / n, x >= 0."""
+    """PageRank as the program of Applegate et al., "Practical large-scale linear programming using primal-dual hybrid
+    gradient" (2021): no costs, x >= damping S x + (1 - damping) / n, sum x = 1, on a graph grown by preference."""
     rng = np.random.default_rng(seed)
-    source = np.repeat(np.arange(1, n), links)
-    target = (rng.random(source.size) * source).astype(int)  # to older nodes
-    back = rng.integers(0, n, n)
-    S = sp.csr_array(
-        (np.ones(source.size + n), (np.concatenate([target, back]), np.concatenate([source, np.arange(n)]))), shape=(n, n)
-    )
+    ends = [0, 1, 1, 0]  # of all links so far: one drawn from here is a node with a chance as its number of links
+    for node in range(2, n):
+        for end in {ends[i] for i in rng.integers(0, len(ends), links)}:
+            ends += [node, end]
+    source, target = np.array(ends).reshape(-1, 2).T
+    S = sp.csr_array((np.ones(2 * source.size), (np.r_[target, source], np.r_[source, target])), shape=(n, n))
     S = S @ sp.diags_array(1 / np.asarray(S.sum(0)).reshape(-1))
-    A = (sp.eye_array(n) - damping * S).tocsr()
-    return {"c": -np.ones(n), "A_ub": A, "b_ub": np.full(n, (1 - damping) / n)}
+    A = (damping * S - sp.eye_array(n)).tocsr()
+    one = sp.csr_array(np.ones((1, n)))
+    return {"c": np.zeros(n), "A_ub": A, "b_ub": np.full(n, -(1 - damping) / n), "A_eq": one, "b_eq": np.ones(1)}
