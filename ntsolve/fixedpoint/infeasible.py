@@ -43,7 +43,8 @@ class RaySearch:
         self._prover = Prover(program)
         self._plan = [RaySearch._farkas, RaySearch._direction]
         self._feasible = False
-        self._system = None
+        self._system = self._path = None
+        self._step = 0  # of the path, that is under way
 
     @property
     def over(self):
@@ -70,6 +71,10 @@ class RaySearch:
             found = self._prover.primal(y)
             if found is not None:
                 return Status.PRIMAL_INFEASIBLE, found[0]
+        if self._feasible:
+            found = self._first_direction(x for x, _ in candidates)
+            if found is not None:
+                return found
         until = time.perf_counter() + seconds
 
         def going():
@@ -83,6 +88,7 @@ class RaySearch:
                 if not finished:
                     break
                 self._plan.pop(0)
+                self._path = None
                 if self._feasible:
                     found = self._first_direction(x for x, _ in candidates)
                     if found is not None:
@@ -96,36 +102,39 @@ class RaySearch:
                 return Status.DUAL_INFEASIBLE, found[0]
         return None
 
-    def _path(self, k, problem):
+    def _steps(self, k, problem, x, going):
+        """The path after each of its steps from (x, 0), without those of earlier calls; ends where it must."""
         if self._system is None:
             self._system = newton_system(k, self.scaled)  # it knows A only
             if self._system is None:
                 self._plan = []
-                return None
-        return Proximal(k, problem, self._system)
+                return
+        if self._path is None:
+            self._path, self._step = Proximal(k, problem, self._system), 0
+            self._path.begin(x, np.zeros_like(problem.row_lower))
+        while self._step < STEPS:
+            T = min(FIRST * GROWTH**self._step, LARGEST)
+            if self._path.step(T, 1.0, NEWTON_STEPS, going, far=math.inf) is None:
+                return
+            self._step += 1
+            yield self._path
 
     def _farkas(self, k, going):
         """(what was found, whether there is no more to be done)"""
         problem = replace(self.scaled, c=np.zeros_like(self.scaled.c))
-        path = self._path(k, problem)
-        if path is None:
-            return None, False
-        unit = self.scaled.y_unit
-        path.begin(np.clip(0.0, problem.lower, problem.upper), np.zeros_like(self.scaled.row_lower))
-        for T in _sizes():
-            if path.step(T, 1.0, NEWTON_STEPS, going, far=math.inf) is None:
-                return None, False
+        unit, activity = self.scaled.y_unit, np.zeros((1, self.scaled.row_lower.size))
+        for path in self._steps(k, problem, np.clip(0.0, problem.lower, problem.upper), going):
             for y in (path.y - path.y0, path.y):
                 found = self._prover.primal(y * unit)
                 if found is not None:
                     return (Status.PRIMAL_INFEASIBLE, found[0]), True
-            activity = np.zeros((1, path.s.size))
             k.csr_matvec(problem.indptr, problem.indices, problem.data, path.x[None], activity)
             nearest = np.clip(activity[0], problem.row_lower, problem.row_upper)
             self._feasible = bool(abs(activity[0] - nearest).max(initial=0.0) < FEASIBLE)
             if self._feasible:
                 return None, True
-        self._plan = []  # a direction proves nothing where there may be no feasible point
+        if self._step == STEPS:  # a direction proves nothing where there may be no feasible point
+            self._plan = []
         return None, False
 
     def _direction(self, k, going):
@@ -137,21 +146,11 @@ class RaySearch:
             row_lower=np.where(np.isfinite(p.row_lower), 0.0, -np.inf),
             row_upper=np.where(np.isfinite(p.row_upper), 0.0, np.inf),
         )
-        path = self._path(k, problem)
-        if path is None:
-            return None, False
-        path.begin(np.zeros_like(p.c), np.zeros_like(p.row_lower))
-        for T in _sizes():
-            if path.step(T, 1.0, NEWTON_STEPS, going, far=math.inf) is None:
-                return None, False
+        for path in self._steps(k, problem, np.zeros_like(p.c), going):
             found = self._first_direction((path.x * p.x_unit, (path.x - path.x0) * p.x_unit))
             if found is not None:
                 return found, True
-        return None, True
-
-
-def _sizes():
-    return (min(FIRST * GROWTH**step, LARGEST) for step in range(STEPS))
+        return None, self._step == STEPS
 
 
 def search_rays(program, scaled, seconds, candidates=()):

@@ -34,22 +34,26 @@ class Proximal:
         self._g, self._aty, self._atd = np.zeros(m), np.zeros(n), np.zeros(n)
         self._length = np.zeros(1)
         self.newton = 0
+        self._halted = False
 
     def begin(self, x, y):
         """Start from (x, A x, y)."""
         p = self.problem
-        self.x[:], self.y[:] = x, y
+        self.x[:], self.y[:], self._halted = x, y, False
         self.k.csr_matvec(p.indptr, p.indices, p.data, self.x[None], self.s[None])
         np.clip(self.s, p.row_lower, p.row_upper, out=self.s)
 
     def step(self, T, weight, cap, going, *, far=1.0):
         """One step, in at most `cap` Newton steps; how many it took, or None where `going` says no.
 
-        It may end with a residual of ENOUGH times the distance moved, or times `far` where that is less.
+        After a None the next call goes on with the same step. It may end with a residual of ENOUGH times the distance
+        moved, or times `far` where that is less.
         """
         k, p = self.k, self.problem
         tau, sigma = T / weight, T * weight
-        self.x0[:], self.s0[:], self.y0[:] = self.x, self.s, self.y
+        if not self._halted:
+            self.x0[:], self.s0[:], self.y0[:] = self.x, self.s, self.y
+        self._halted = False
         least, vain, taken = math.inf, 0, 0
         while True:
             size = self._look(tau, sigma)
@@ -60,6 +64,7 @@ class Proximal:
             if size < ROUNDING * (1 + np.abs(self.s).max(initial=0.0)):
                 break
             if not going():
+                self._halted = True
                 return None
             if taken == cap:
                 break

@@ -149,6 +149,31 @@ def test_the_search_ends_when_asked_to_and_goes_on_later():
     assert rays.run(60.0)[0] == Status.PRIMAL_INFEASIBLE
 
 
+def test_a_search_in_pieces_finds_what_one_in_one_go_finds():
+    """It goes on where it was stopped, even within a step."""
+
+    class Halts:
+        """Says stop after a few questions."""
+
+        def __init__(self, questions):
+            self.left = questions
+
+        def __call__(self):
+            self.left -= 1
+            return self.left < 0
+
+    for program, wanted in ((infeasible_program(np.random.default_rng(8)), Status.PRIMAL_INFEASIBLE),
+                            (unbounded_program(np.random.default_rng(8)), Status.DUAL_INFEASIBLE)):  # fmt: skip
+        whole = RaySearch(program, scaled_item(program)).run(60.0)
+        parts, found = RaySearch(program, scaled_item(program)), None
+        for _ in range(1000):
+            found = parts.run(60.0, stop=Halts(3))
+            if found is not None:
+                break
+        assert found[0] == whole[0] == wanted
+        np.testing.assert_allclose(found[1], whole[1], rtol=1e-6, atol=1e-9)
+
+
 def test_a_proof_by_rounding_is_none():
     far = made([0.0, 0.0], [[1.0, 1e-7]], 1.0, INF, [0.0, -INF], [0.0, INF])
     assert certify_primal(far, np.ones(1)) is None  # x = (0, 1e7) is feasible
