@@ -62,10 +62,12 @@ class Attempts:
         if self._item is None:
             self._item = self._batch.item(self._k, i)
         stop = _Stop(watch)
-        if self._finish and self._improve(iteration, errors, stalled, elapsed, left, stop):
+        won = self._finish and self._improve(iteration, errors, stalled, elapsed, left, stop)
+        if won and (not iteration.running[i] or iteration.errors(i).kkt <= NOT_NEAR):
             return None
-        if stalled or errors.kkt > NOT_NEAR:
-            return self._search(iteration, elapsed, left, stop)
+        if stalled or errors.kkt > NOT_NEAR:  # also where a win has only come from worse to bad
+            left -= watch.elapsed - elapsed
+            return self._search(iteration, watch.elapsed, left, stop)
         return None
 
     def _improve(self, iteration, errors, stalled, elapsed, left, stop):
