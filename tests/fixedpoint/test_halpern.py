@@ -80,8 +80,8 @@ def test_the_metric_helps_where_the_map_is_nonexpansive_in_it():
     T = lambda x: 0.5 * (x + N @ x)
     x0 = rng.standard_normal(40) / scale
     options = {"tol": 1e-8, "maxiter": 20_000}
-    counts = [ntsolve.halpern(T, x0, metric=metric, **options).nfev
-              for metric in (scale**2, np.diag(scale**2), sp.diags_array(scale**2).tocsr(), lambda x: scale**2 * x)]  # fmt: skip
+    forms = (scale**2, np.diag(scale**2), sp.diags_array(scale**2).tocsr(), lambda x: scale**2 * x)
+    counts = [ntsolve.halpern(T, x0, metric=metric, **options).nfev for metric in forms]
     assert max(counts) == min(counts) <= ntsolve.halpern(T, x0, **options).nfev
 
 
@@ -94,12 +94,15 @@ def test_tuples_dicts_and_complex_arrays_come_back_as_they_were(backend):
     a = to_device(np.arange(3.0), backend)
     b = to_device(np.array([[1.0 + 1j, 2.0]]), backend)
     f = to_device(np.ones(2, np.float32), backend)
+
+    def halve(x):
+        if isinstance(x, dict):
+            return {key: halve(value) for key, value in x.items()}
+        if isinstance(x, tuple):
+            return type(x)(*map(halve, x)) if hasattr(x, "_fields") else tuple(map(halve, x))
+        return 0.5 * x
+
     for x0 in ((a, b), {"a": a, "b": (b, f)}, Pair(a, b)):
-        halve = lambda x: (
-            {k: halve(v) for k, v in x.items()} if isinstance(x, dict)
-            else type(x)(*map(halve, x)) if hasattr(x, "_fields")
-            else tuple(map(halve, x)) if isinstance(x, tuple) else 0.5 * x
-        )  # fmt: skip
         result = ntsolve.halpern(halve, x0, tol=1e-6)
         assert result.success
         assert type(result.x) is type(x0)

@@ -62,7 +62,7 @@ def test_the_search_for_a_step_copes_with_what_is_steeper_elsewhere():
 
 
 def test_single_precision_stays_so(rng):
-    F, zero, _ = bilinear(rng)
+    F, _, _ = bilinear(rng)
     F32 = lambda x: F(x).astype(np.float32)
     result = ntsolve.monotone(F32, np.zeros(16, np.float32), tol=1e-4)
     assert result.success

@@ -28,7 +28,9 @@ def pair_costs(m, n, power, spacing=(1.0, 1.0)):
     return abs(y[:, None] - y) ** power + abs(x[:, None] - x) ** power
 
 
-@pytest.mark.parametrize(("m", "n", "zeros"), [(9, 9, 0), (6, 11, 0.5), (1, 20, 0.3), (16, 2, 0), (1, 1, 0), (32, 34, 0.8)])
+@pytest.mark.parametrize(
+    ("m", "n", "zeros"), [(9, 9, 0), (6, 11, 0.5), (1, 20, 0.3), (16, 2, 0), (1, 1, 0), (32, 34, 0.8)]
+)
 @pytest.mark.parametrize("cost", ["sqeuclidean", "cityblock", 1.5])
 def test_the_bounds_enclose_the_cost_that_linear_programming_finds(m, n, zeros, cost):
     mu, nu = images(m, n, zeros=zeros if m * n > 1 else 0)
@@ -134,9 +136,18 @@ def test_bad_arguments_are_named():
     mu, nu = images(5, 5)
     bad = mu.copy()
     bad[2, 2] = np.nan
-    for arguments, options, name in (((bad, nu), {}, "mu"), ((mu, -nu), {}, "nu"), ((mu, 2 * nu), {}, "mu"), ((mu, nu[:4]), {}, "nu"),
-                                     ((mu[0], nu), {}, "mu"), ((mu, nu), {"cost": 0.5}, "cost"), ((mu, nu), {"cost": "l3"}, "cost"),
-                                     ((mu, nu), {"spacing": 0}, "spacing"), ((mu, nu), {"tol": -1}, "tol")):  # fmt: skip
+    cases = (
+        ((bad, nu), {}, "mu"),
+        ((mu, -nu), {}, "nu"),
+        ((mu, 2 * nu), {}, "mu"),
+        ((mu, nu[:4]), {}, "nu"),
+        ((mu[0], nu), {}, "mu"),
+        ((mu, nu), {"cost": 0.5}, "cost"),
+        ((mu, nu), {"cost": "l3"}, "cost"),
+        ((mu, nu), {"spacing": 0}, "spacing"),
+        ((mu, nu), {"tol": -1}, "tol"),
+    )
+    for arguments, options, name in cases:
         with pytest.raises(ValueError, match=rf"\b{name}\b"):
             ntsolve.solve_ot_grid(*arguments, **options)
 
