@@ -165,7 +165,7 @@ def draw(path, problem, curves):
     shown = 0.02 * P.max()
     rows, columns = np.nonzero(shown < P)
     ends = np.stack([problem.places[0][rows], problem.places[1][columns]], axis=1)[:, :, ::-1]
-    right.add_collection(LineCollection(ends, linewidths=3 * P[rows, columns] / P.max(), colors="#c0392b"))
+    right.add_collection(LineCollection(list(ends), linewidths=3 * P[rows, columns] / P.max(), colors="#c0392b"))
     for name, curve in curves.items():
         fall.semilogy(np.arange(1, len(curve) + 1), curve, label=name, lw=1.5)
     fall.set_xlabel("evaluations of the primal-dual map")
