@@ -1,6 +1,4 @@
-"""ntsolve.linprog against OR-tools' PDLP and HiGHS' simplex and interior point methods: Netlib, large sparse programs, and
-whether what is called solved, or infeasible, is.
-"""
+"""ntsolve.linprog against OR-tools' PDLP and HiGHS: Netlib, large sparse programs, and whether success is one."""
 
 import functools
 import statistics
@@ -43,7 +41,7 @@ def run(options: Options) -> Report:
     return report
 
 
-# ---- methods: (arguments, tol) -> (x or None, seconds) -----------------------------------------------------------------
+# ---- methods: (arguments, tol) -> (x or None, seconds) --------------------------------------------------------------
 
 
 def _ours(arguments, tol, limit=LIMIT, **options):
@@ -151,7 +149,7 @@ def netlib_part(report, options, folder):
             peer = not label.startswith("ntsolve")
             entries.append(Entry(label, peer and label == PDLP, solved, (_mean(seconds),), worst))
         notes = (
-            f"Seconds: shifted geometric mean of {len(problems)} problems, shift {SHIFT} s, {limit:g} s where not solved.",
+            f"Seconds: shifted geometric mean of {len(problems)}, shift {SHIFT} s, {limit:g} s where not solved.",
             f"Iterations: problems solved, objective within {slack:g} of HiGHS' and rows met to {10 * tol:g}.",
             "Called solved and not: " + ", ".join(f"{label} {count}" for label, count in claims.items()) + ".",
         )
@@ -171,7 +169,7 @@ def small_part(report, options, folder):
 
 
 def infeasible_part(report, options, folder):
-    """(c) Proofs of infeasibility, checked here, and none for what has a solution (part (a) would miss that problem)."""
+    """(c) Proofs of infeasibility, checked here; one of what has a solution would be missed in part (a)."""
     problems = netlib(folder) if folder.is_dir() else {}
     proved = 0
     for name, (arguments, _) in problems.items():
@@ -228,7 +226,7 @@ def known_part(report, options):
         result = ntsolve.linprog(**arguments, tol=tol, time_limit=LIMIT, on_failure="ignore", finisher=i % 2 == 0)
         solved += result.success
         wrong += result.success and abs(result.fun - value) > 10 * tol * max(1, abs(value))
-    report.lines.append(f"Of {count} programs with a known optimum {solved} were solved to {tol:g}, half by PDHG alone.")
+    report.lines.append(f"Of {count} programs with a known optimum {solved} were solved, half by PDHG alone.")
     report.targets.append(Target("known optimum, called solved and not", wrong, 0))
 
 
@@ -253,4 +251,4 @@ def iteration_part(report, options):
                 ntsolve.linprog(**given, maxiter=maxiter)
                 times.append(time.perf_counter() - began)
         ratio = (min(long) - min(short)) / min(products)
-        report.targets.append(Target(f"an iteration of {A.nnz:,} entries, relative to SciPy's two products", ratio, 1.3))
+        report.targets.append(Target(f"an iteration, {A.nnz:,} entries, to SciPy's two products", ratio, 1.3))

@@ -46,7 +46,8 @@ def _matrix(indptr, indices, data, columns):
 
 def _patterns(rng):
     """(A, batch): tiny, empty, with empty rows and columns, of more than one block of rows."""
-    for batch, m, n, density in ((1, 1, 1, 1.0), (2, 7, 11, 0.4), (1, 0, 3, 0.0), (3, 5, 4, 0.3), (1, 300, 2100, 0.004)):
+    shapes = ((1, 1, 1, 1.0), (2, 7, 11, 0.4), (1, 0, 3, 0.0), (3, 5, 4, 0.3), (1, 300, 2100, 0.004))
+    for batch, m, n, density in shapes:
         yield sp.csr_array(sp.random_array((m, n), density=density, rng=rng)), batch
 
 
@@ -102,8 +103,8 @@ def _power_cases(rng, dtype):
     for A, batch in _patterns(rng):
         v = rng.standard_normal((batch, A.shape[0]))
         for steps in (1, 5):
-            yield (*_both(A, batch, rng), steps, v.copy(), np.full((batch, A.shape[1]), np.nan), np.full_like(v, np.nan),
-                   np.full((batch, 2), np.nan))  # fmt: skip
+            u, w = np.full((batch, A.shape[1]), np.nan), np.full_like(v, np.nan)
+            yield *_both(A, batch, rng), steps, v.copy(), u, w, np.full((batch, 2), np.nan)
 
 
 @contract(cases=_power_cases, writes=("v", "out"), scratch=("u", "w"), rtol={"float32": 1e-7, "float64": 1e-7})
@@ -174,8 +175,8 @@ def lp_errors(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, 
         OBJECTIVE_ERROR  (|p - d| + sum |y_i| violation_i + sum |x_j| violation_j) / (1 + min(|p|, |d|))
         ROW_VIOLATION, COLUMN_VIOLATION  the largest, against 1 + the size of the row's side, the bound or the cost
 
-    A reduced cost or multiplier is a violation where the bound that it would be paid at is infinite. row_unit, row_lower,
-    row_upper, y (batch, m); col_unit, c, lower, upper, x (batch, n); scalars (batch, SCALARS).
+    A reduced cost or multiplier is a violation where the bound that it would be paid at is infinite. row_unit,
+    row_lower, row_upper, y (batch, m); col_unit, c, lower, upper, x (batch, n); scalars (batch, SCALARS).
     """
     for s in range(x.shape[0]):
         A = _matrix(indptr, indices, data[s], x.shape[1])
@@ -251,8 +252,8 @@ def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, r
     `meets` them. dx, dy are p - x and q - y of the last step, `reflected` is room for 2 p - x. trace (batch, looks) is
     left as it is where there is no look. c to `scalars`, and `work`, are as for `lp_errors`.
     """
-    program = (indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper, row_unit, col_unit,
-               scalars)  # fmt: skip
+    program = (indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper, row_unit,
+               col_unit, scalars)  # fmt: skip
     matrices = [_matrix(indptr, indices, values, c.shape[1]) for values in data]
     look = 0
     for k in range(done + 1, done + steps + 1):
@@ -283,9 +284,11 @@ def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, r
                     state[s, OUTCOME] = NOT_FINITE
                 elif due and meets(errors[s], tol):
                     state[s, OUTCOME] = MET
-                elif due and _restart(state[s], math.dist(p[s], x0[s]), math.dist(q[s], y0[s]), state[s, TOTAL] == every):
-                    for v, v0, anchor in ((x, x0, p), (y, y0, q)):
-                        v[s] = v0[s] = anchor[s]
+                elif due:
+                    distances = math.dist(p[s], x0[s]), math.dist(q[s], y0[s])
+                    if _restart(state[s], *distances, state[s, TOTAL] == every):
+                        for v, v0, anchor in ((x, x0, p), (y, y0, q)):
+                            v[s] = v0[s] = anchor[s]
             look += 1
 
 

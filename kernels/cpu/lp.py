@@ -173,8 +173,8 @@ def _all_errors(first, last, indptr, indices, data, tindptr, tindices, tdata, c,
 
 def lp_errors(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper, row_unit,
               col_unit, scalars, x, y, work, errors):  # fmt: skip
-    _over_programs(_all_errors, x.shape[0], 2 * indices.size, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper,
-                row_lower, row_upper, row_unit, col_unit, scalars, x, y, errors)  # fmt: skip
+    _over_programs(_all_errors, x.shape[0], 2 * indices.size, indptr, indices, data, tindptr, tindices, tdata, c, lower,
+                   upper, row_lower, row_upper, row_unit, col_unit, scalars, x, y, errors)  # fmt: skip
 
 
 # ---- iteration ------------------------------------------------------------------------------------------------------
@@ -271,8 +271,8 @@ def _restart(state, dp, dq, first_look):
 
 
 @njit(**JIT)
-def _steps(first, last, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper, row_unit,
-           col_unit, scalars, tol, done, steps, every, x, y, x0, y0, p, q, dx, dy, reflected, state, errors,
+def _steps(first, last, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper,
+           row_unit, col_unit, scalars, tol, done, steps, every, x, y, x0, y0, p, q, dx, dy, reflected, state, errors,
            trace):  # fmt: skip
     for s in range(first, last):
         mine, look = state[s], 0
@@ -310,6 +310,7 @@ def _steps(first, last, indptr, indices, data, tindptr, tindices, tdata, c, lowe
 def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper, row_unit, col_unit,
              scalars, tol, done, steps, every, x, y, x0, y0, p, q, dx, dy, reflected, state, errors, trace,
              work):  # fmt: skip
-    _over_programs(_steps, x.shape[0], 2 * steps * indices.size, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower,
-                row_upper, row_unit, col_unit, scalars, float(tol), int(done), int(steps), int(every), x, y, x0, y0, p,
-                q, dx, dy, reflected, state, errors, trace)  # fmt: skip
+    entries, numbers = 2 * steps * indices.size, (float(tol), int(done), int(steps), int(every))
+    _over_programs(_steps, x.shape[0], entries, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper,
+                   row_lower, row_upper, row_unit, col_unit, scalars, *numbers, x, y, x0, y0, p, q, dx, dy, reflected,
+                   state, errors, trace)  # fmt: skip

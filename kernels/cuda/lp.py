@@ -105,8 +105,8 @@ def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, r
         if due or end:
             counts = _look(parts, p, q, moving, work)
             numbers = (np.float64(tol), _int(since), _int(due), _int(every))
-            _launch("lp_look_end", (batch,), 32,
-                    (work, scalars, *numbers, state, errors, trace, _int(look), _int(trace.shape[1]), *counts))  # fmt: skip
-            for anchor, v, v0 in ((p, x, x0), (q, y, y0)):
-                _launch("lp_anchor", (-(-v.shape[1] // THREADS), batch), THREADS, (state, anchor, v, v0, _int(v.shape[1])))
+            place = (_int(look), _int(trace.shape[1]))
+            _launch("lp_look_end", (batch,), 32, (work, scalars, *numbers, state, errors, trace, *place, *counts))
+            for anchor, v, v0, size in ((p, x, x0, n), (q, y, y0, m)):
+                _launch("lp_anchor", (-(-size // THREADS), batch), THREADS, (state, anchor, v, v0, _int(size)))
             look, since = look + 1, 0

@@ -1,7 +1,6 @@
 """From the arguments of `linprog`, in all the forms that SciPy knows, to a `Program` on the host."""
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +68,11 @@ class _Reader:
     def _note(self, dtype):
         if np.dtype(dtype).kind == "f":  # float16 is answered in float32
             self.dtypes.append(np.result_type(dtype, np.float32))
+
+    def side(self, name, value, m):
+        """One side of m rows, of which there may be one value for all."""
+        v = np.atleast_1d(self.array(name, value, infinite=True, counts=False))
+        return np.broadcast_to(v, (*v.shape[:-1], m)) if v.shape[-1] == 1 else v
 
     def matrix(self, name, A, n):
         """(indptr, indices, data (..., nnz), rows) of an array (..., m, n), a sparse matrix, or a list of these."""
@@ -168,10 +172,7 @@ def take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, check):
     counts.append(0)
     for name, A, low, high in _two_sided(constraints):
         *parts, m = reader.matrix(f"{name}.A", A, n)
-        low, high = (
-            np.broadcast_to(v, (*v.shape[:-1], m)) if v.shape[-1:] in ((1,), (m,)) else v
-            for v in (np.atleast_1d(reader.array(f"{name}.{end}", v, infinite=True, counts=False)) for end, v in (("lb", low), ("ub", high)))
-        )
+        low, high = (reader.side(f"{name}.{end}", v, m) for end, v in (("lb", low), ("ub", high)))
         _fits(f"{name}.lb", low, m, f"{name}.A")
         _fits(f"{name}.ub", high, m, f"{name}.A")
         blocks.append((*parts, low, high))
@@ -273,16 +274,14 @@ def _stack(c, lower, upper, blocks, *more):
     indices = np.concatenate([np.zeros(0, np.int32), *(block[1] for block in blocks)])
     if indices.size > np.iinfo(np.int32).max:
         raise ValueError(f"A has {indices.size} entries, more than 2**31 - 1")
+    c, lower, upper = (np.ascontiguousarray(np.broadcast_to(v, (*shape, v.shape[-1]))) for v in (c, lower, upper))
     return Program(
-        *(np.ascontiguousarray(np.broadcast_to(v, (*shape, v.shape[-1]))) for v in (c, lower, upper)),
+        c,
+        lower,
+        upper,
         joined([block[3] for block in blocks]),
         joined([block[4] for block in blocks]),
         indptr.astype(np.int32),
         indices.astype(np.int32),
         joined([block[2] for block in blocks]),
     )
-
-
-def batch_size(program):
-    """How many programs there are."""
-    return math.prod(program.shape)

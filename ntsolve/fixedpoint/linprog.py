@@ -183,9 +183,8 @@ class _Solve:
     def begin(self, tol):
         k, program = self.k, self.reduced
         shape = (self.batch, program.n), (self.batch, program.m)
-        on_device = dataclasses.replace(
-            program, **{f.name: k.xp.asarray(v) for f in dataclasses.fields(program) if np.ndim(v := getattr(program, f.name))}
-        )
+        names = (f.name for f in dataclasses.fields(program) if f.name != "offset")
+        on_device = dataclasses.replace(program, **{name: k.xp.asarray(getattr(program, name)) for name in names})
         self.scaled = scaled = scale(k, on_device)
         x, y = (k.xp.zeros(size) if v is None else k.xp.asarray(np.array(v).reshape(size)) / unit
                 for v, size, unit in zip(self.starts, shape, (scaled.x_unit, scaled.y_unit), strict=True))  # fmt: skip
@@ -260,7 +259,7 @@ class _Solve:
         return max(1, min(steps, left))
 
     def note(self, watch, lengths, trace, before):
-        """Tell the watch of the block just done. A single program has a row for each iteration, a batch for each look."""
+        """Tell the watch of the block just done: a row for each iteration, or of a batch for each look."""
         taken = int((self.iteration.nit - before[1]).max())
         looks = int(np.searchsorted(np.cumsum(lengths), taken)) + 1
         rows, last = trace[:looks].copy(), before[0]

@@ -76,8 +76,9 @@ class Program:
     def from_matrix(cls, c, A, row_lower, row_upper, lower, upper, offset=0.0):
         """A single program on the host from a sparse matrix of SciPy's, or an array (m, n)."""
         indptr, indices, data = csr_parts(A)
-        vectors = (np.ascontiguousarray(v, dtype=float) for v in (c, lower, upper, row_lower, row_upper))
-        return cls(*vectors, indptr, indices, data, float(offset))
+        vectors = {"c": c, "lower": lower, "upper": upper, "row_lower": row_lower, "row_upper": row_upper}
+        parts: dict[str, Any] = {name: np.ascontiguousarray(v, dtype=float) for name, v in vectors.items()}
+        return cls(**parts, indptr=indptr, indices=indices, data=data, offset=float(offset))
 
 
 _ARRAYS = ("c", "lower", "upper", "row_lower", "row_upper", "indptr", "indices", "data")

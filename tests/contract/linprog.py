@@ -11,10 +11,11 @@ from .registry import Problem, Solver
 
 
 def program(m, n, seed=6, batch=()):
-    """(c, A, b) of min c'x, A x <= b, 0 <= x <= 3, whose only solution has a third of its entries between the bounds."""
+    """(c, A, b) of min c'x, A x <= b, 0 <= x <= 3, whose only solution has m entries between the bounds."""
     rng = np.random.default_rng(seed)
     A = rng.standard_normal((*batch, m, n))
-    x = np.concatenate([rng.uniform(0.5, 2.5, (*batch, m)), np.tile([0.0, 3.0], n)[: n - m] + np.zeros((*batch, n - m))], -1)
+    inside = rng.uniform(0.5, 2.5, (*batch, m))
+    x = np.concatenate([inside, np.broadcast_to(np.tile([0.0, 3.0], n)[: n - m], (*batch, n - m))], -1)
     y = -rng.uniform(0.5, 1.5, (*batch, m))
     z = np.where(x == 0, 1.0, np.where(x == 3, -1.0, 0.0)) * rng.uniform(0.5, 1.5, x.shape)
     return {

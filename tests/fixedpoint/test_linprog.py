@@ -102,14 +102,22 @@ def test_rows_may_be_given_in_any_form():
 
 @pytest.mark.parametrize(
     "bounds",
-    [(0, None), None, [(0, None), (0, None)], [[0, 10], [None, 1]], Bounds([0, 0], [np.inf, 9]), np.array([[0, 5], [0, 5.0]])],
+    [
+        (0, None),
+        None,
+        [(0, None), (0, None)],
+        [[0, 10], [None, 1]],
+        Bounds([0, 0], [np.inf, 9]),
+        np.array([[0, 5], [0, 5.0]]),
+    ],
 )
 def test_bounds_may_be_given_in_any_form(bounds):
     np.testing.assert_allclose(ntsolve.linprog(**SMALL, bounds=bounds, tol=1e-8).x, [3, 1], atol=1e-5)
 
 
 def test_both_sides_of_a_row_have_what_is_left_to_them():
-    result = ntsolve.linprog([1.0, 1.0], bounds=(None, None), constraints=([[1.0, 2.0], [2.0, 1.0]], [2, 3], [9, 9]), tol=1e-9)
+    rows = ([[1.0, 2.0], [2.0, 1.0]], [2, 3], [9, 9])
+    result = ntsolve.linprog([1.0, 1.0], bounds=(None, None), constraints=rows, tol=1e-9)
     np.testing.assert_allclose(result.rows.residual, [[0, 7], [0, 6]], atol=1e-6)
     np.testing.assert_allclose(result.rows.marginals, [1 / 3, 1 / 3], atol=1e-6)
     assert result.slack.shape == result.con.shape == (0,)
@@ -151,7 +159,7 @@ def test_what_does_not_fit_is_named(change, name):
 
 @pytest.mark.parametrize("presolve", [True, False])
 def test_programs_with_next_to_nothing_in_them(presolve):
-    solve = lambda *args, **kw: ntsolve.linprog(*args, **kw, presolve=presolve, tol=1e-8)  # noqa: E731
+    solve = lambda *args, **kw: ntsolve.linprog(*args, **kw, presolve=presolve, tol=1e-8)
     np.testing.assert_allclose(solve([1.0, -1.0], bounds=[(-1, 4), (2, 3)]).x, [-1, 3], atol=1e-6)  # no rows
     result = solve(np.zeros(0))
     assert result.success
@@ -191,7 +199,7 @@ def test_bounds_that_contradict_each_other_are_infeasible():
 
 
 def test_a_warm_start_is_used():
-    arguments, value = with_known_optimum(np.random.default_rng(4), "plain", 20, 30)
+    arguments, _ = with_known_optimum(np.random.default_rng(4), "plain", 20, 30)
     cold = ntsolve.linprog(**arguments, tol=1e-6, finisher=False)
     again = ntsolve.linprog(**arguments, tol=1e-6, finisher=False, x0=cold.x, y0=cold.y)
     assert again.success
@@ -205,7 +213,7 @@ def test_a_warm_start_is_used():
 def test_single_precision_out_of_reach_is_a_precision_warning():
     arguments, value = with_known_optimum(np.random.default_rng(5), "plain", 10, 20)
     A, low, high = arguments["constraints"]
-    single = {"c": arguments["c"].astype("f4"), "bounds": arguments["bounds"], "constraints": (A.astype("f4"), low, high)}
+    single = arguments | {"c": arguments["c"].astype("f4"), "constraints": (A.astype("f4"), low, high)}
     with pytest.warns(ntsolve.PrecisionWarning):
         result = ntsolve.linprog(**single, tol=1e-11)
     assert result.x.dtype == np.float32
@@ -242,7 +250,8 @@ def test_a_batch_may_share_what_it_likes():
     several = [sp.random_array((3, 6), density=0.6, rng=rng, data_sampler=rng.standard_normal) for _ in range(2)]
     bounds = np.stack([np.zeros((2, 6)), rng.uniform(0.5, 1, (2, 6))], -1)
     result = ntsolve.linprog(c[0, 0], several, np.full(3, 0.2), bounds=bounds, tol=1e-8)
-    want = [scipy.optimize.linprog(c[0, 0], one, np.full(3, 0.2), bounds=u).fun for one, u in zip(several, bounds, strict=True)]
+    pairs = zip(several, bounds, strict=True)
+    want = [scipy.optimize.linprog(c[0, 0], one, np.full(3, 0.2), bounds=u).fun for one, u in pairs]
     np.testing.assert_allclose(result.fun, want, atol=1e-6)
 
 
