@@ -6,6 +6,7 @@ anywhere, with at most a third of all the time.
 """
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,9 @@ class Attempts:
 
     def __init__(self, k, program, scaled, i, finish):
         self._k, self._program, self._batch, self._i, self._finish = k, program, scaled, i, finish
-        self._item = self._finisher = self._rays = None
+        self._item: Any = None
+        self._finisher: Any = None
+        self._rays: Any = None
         self._next, self._before, self._losses = FIRST, np.inf, 0
         self._finishing = self._searching = 0.0  # seconds so far
         self.wins = self.newton = 0
