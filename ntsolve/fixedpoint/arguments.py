@@ -74,7 +74,7 @@ class _Reader:
         v = np.atleast_1d(self.array(name, value, infinite=True, counts=False))
         return np.broadcast_to(v, (*v.shape[:-1], m)) if v.shape[-1] == 1 else v
 
-    def matrix(self, name, A, n):
+    def matrix(self, name, A, n, fits=lambda m: None):
         """(indptr, indices, data (..., nnz), rows) of an array (..., m, n), a sparse matrix, or a list of these."""
         if isinstance(A, (list, tuple)) and A and all(map(_is_sparse, A)):
             return _one_pattern(name, [self._sparse(f"{name}[{i}]", one, n) for i, one in enumerate(A)])
@@ -91,6 +91,7 @@ class _Reader:
         if A.shape[-1] != n:
             raise ValueError(f"{name} has {A.shape[-1]} columns, c has {n} entries")
         if A.ndim == 2:
+            fits(A.shape[0])  # before the work of bringing it into CSR
             return *csr_parts(A, name=name), A.shape[0]
         used = (A != 0).any(axis=tuple(range(A.ndim - 2)))
         indptr, indices, _ = csr_parts(used.astype(float), name=name)
@@ -161,10 +162,10 @@ def take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, check):
         counts.append(0)
         if A is None:
             continue
-        *parts, m = reader.matrix(A_name, A, n)
         b = reader.array(b_name, b, infinite=A is A_ub)
         b = b.reshape(1) if b.ndim == 0 else b
-        _fits(b_name, b, m, A_name)
+        *parts, m = reader.matrix(A_name, A, n, functools.partial(_fits, b_name, b, A_name))
+        _fits(b_name, b, A_name, m)
         if (b == -np.inf).any():
             raise ValueError(f"{b_name} contains -inf, which no x meets")
         blocks.append((*parts, np.full_like(b, -np.inf) if A is A_ub else b, b))
@@ -173,8 +174,8 @@ def take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, check):
     for name, A, low, high in _two_sided(constraints):
         *parts, m = reader.matrix(f"{name}.A", A, n)
         low, high = (reader.side(f"{name}.{end}", v, m) for end, v in (("lb", low), ("ub", high)))
-        _fits(f"{name}.lb", low, m, f"{name}.A")
-        _fits(f"{name}.ub", high, m, f"{name}.A")
+        _fits(f"{name}.lb", low, f"{name}.A", m)
+        _fits(f"{name}.ub", high, f"{name}.A", m)
         blocks.append((*parts, low, high))
         counts[-1] += m
     lower, upper = _bounds(reader, bounds, n)
@@ -188,7 +189,7 @@ def take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, check):
     return Taken(program, tuple(counts), x0, y0, dtype, own, reader.where)
 
 
-def _fits(name, v, m, A_name):
+def _fits(name, v, A_name, m):
     if v.ndim == 0 or v.shape[-1] != m:
         raise ValueError(f"{name} has shape {tuple(v.shape)}, {A_name} has {m} rows")
 
