@@ -1,8 +1,9 @@
-"""`python -m ntsolve info | warmup | demo`: what is there, compile ahead, see it work."""
+"""`python -m ntsolve info | warmup | demo | solve`: what is there, compile ahead, see it work, solve a file."""
 
 import argparse
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def main(argv=None):
     """Run a command; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ntsolve", description="Numerical solvers for the CPU and the GPU.")
     parser.add_argument("--version", action="version", version=_environment.__version__)
-    commands = parser.add_subparsers(required=True, metavar="info | warmup | demo")
+    commands = parser.add_subparsers(required=True, metavar="info | warmup | demo | solve")
 
     info = commands.add_parser("info", help="versions, backends, devices, threads, caches")
     info.set_defaults(run=lambda arguments: print(about()) or 0)
@@ -31,6 +32,14 @@ def main(argv=None):
     show.add_argument("--threads", type=_positive, help=f"for ntsolve; default: {available_threads()}")
     show.add_argument("--quick", action="store_true", help="a small problem")
     show.set_defaults(run=show_scenes)
+
+    solve = commands.add_parser("solve", help="solve a linear program from an MPS file")
+    solve.add_argument("file", type=Path, help="fixed or free format, plain or compressed by gzip")
+    solve.add_argument("--tol", type=float, default=1e-6, help="relative; default: %(default)g")
+    solve.add_argument("--time-limit", type=float, metavar="SECONDS")
+    solve.add_argument("--threads", type=_positive, help=f"default: {available_threads()}")
+    solve.add_argument("--solution", type=Path, metavar="OUT.txt", help="write the values of all columns")
+    solve.set_defaults(run=solve_file)
 
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
@@ -132,6 +141,53 @@ def show_scenes(arguments):
         return 2
     print(f"{time.perf_counter() - began:.1f} seconds in all, compiling included where it was needed")
     return 0
+
+
+# ---- solve ----------------------------------------------------------------------------------------------------------
+
+
+def solve_file(arguments):
+    """Solve a program from a file and say how it went; 0 if it is solved, 1 if not, 2 if the file cannot be read."""
+    from . import read_mps
+    from .errors import MPSError
+
+    try:
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
+            program = read_mps(arguments.file)
+    except (OSError, MPSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for remark in remarks:
+        print(remark.message, file=sys.stderr)
+    try:
+        with config(threads=arguments.threads):
+            result = program.solve(tol=arguments.tol, time_limit=arguments.time_limit, on_failure="ignore")
+        print(solution_summary(program, result))
+        if arguments.solution is not None:
+            lines = [f"{name} {value!r}\n" for name, value in zip(program.column_names, result.x.tolist(), strict=True)]
+            arguments.solution.write_text("".join(lines), "utf-8", errors="surrogateescape")
+            print(f"solution: {arguments.solution}")
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0 if result.success else 1
+
+
+def solution_summary(program, result):
+    """What `solve` prints."""
+    m, n = program.A.shape
+    rows = [
+        ("problem", f"{program.name or 'without a name'}: {m} rows, {n} columns, {program.A.nnz} entries"),
+        ("status", f"{result.status.name}. {result.message}"),
+        ("maximum" if program.maximize else "objective", f"{program.objective(result.x):.12g}"),
+        ("errors", f"primal {result.primal_error:.1e}, dual {result.dual_error:.1e}, gap {result.gap_error:.1e}"),
+        ("iterations", f"{result.nit}"),
+        ("seconds", f"{result.elapsed:.3g}"),
+    ]
+    if result.ray is not None:
+        rows[2:4] = [("proof", f"a ray with {np.count_nonzero(result.ray)} entries that are not zero")]
+    return "\n".join(f"{name:10}  {value}" for name, value in rows)
 
 
 class Status:

@@ -22,3 +22,14 @@ class PrecisionWarning(ConvergenceWarning):
 
 class PerformanceWarning(RuntimeWarning):
     """The result is right, but something passed in makes it slower than it needs to be."""
+
+
+class MPSError(ValueError):
+    """A file is not a linear program in MPS format; `.line` is the number of the line that is wrong, from 1."""
+
+    def __init__(self, message, line=0):
+        super().__init__(message)
+        self.line = line
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.line)

@@ -205,3 +205,30 @@ class InfluenceResult(Result):
     tolerance: Any
     products: int
     s_test: Any
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPointResult(Result):
+    """Result of a fixed point iteration; `residual` is ||x - T(x)||_2, or that of the inclusion that was solved.
+
+    `x` has the structure of x0: an array, or a tuple or dict of arrays.
+
+    Attributes
+    ----------
+    tolerance : float
+        What the residual was compared with.
+    nfev : int
+        Evaluations of the map; of a finite sum, of components.
+    restarts : int
+        How often the iteration was started anew, from where it was.
+    bound : float or None
+        What the theory promised of the residual beforehand, from the distance to a solution that was passed in.
+    error_bound : float or None
+        The distance of `x` to the solution is at most this, by the contraction factor that was passed in.
+    """
+
+    tolerance: Any
+    nfev: int
+    restarts: int
+    bound: Any = None
+    error_bound: Any = None

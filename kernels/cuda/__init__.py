@@ -40,6 +40,7 @@ from .grid import (  # noqa: F401
     scatter_cells,
 )
 from .gridcg import grid_direction, grid_give, grid_take, grid_update  # noqa: F401
+from .gridot import grid_anchor, grid_plan, grid_potentials, grid_step, grid_turn, min_plus  # noqa: F401
 from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
     cg_direction,
@@ -62,6 +63,14 @@ from .loop import (  # noqa: F401
     column_parts,
 )
 from .manyot import transport_items  # noqa: F401
+from .loop import FLOPS_A_CALL, PACKED_RUNS, SMALL, Replay, column_parts  # noqa: F401
+from .proximal import (  # noqa: F401
+    proximal_columns,
+    proximal_hessian,
+    proximal_rows,
+    proximal_search,
+)
+from .lp import lp_equilibrate, lp_errors, lp_power, lp_scale, lp_steps  # noqa: F401
 from .scaling import (  # noqa: F401
     scaling_anneal,
     scaling_column_max,

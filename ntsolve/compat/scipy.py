@@ -1,6 +1,11 @@
-"""SciPy's signatures. `from ntsolve.compat.scipy import cg` in place of `from scipy.sparse.linalg import cg`."""
+"""SciPy's signatures: change one import.
+
+`from ntsolve.compat.scipy import cg, linprog` in place of `from scipy.sparse.linalg import cg` and
+`from scipy.optimize import linprog`.
+"""
 
 import math
+import warnings
 
 import numpy as np
 
@@ -112,3 +117,128 @@ def _working(array):
     """The dtype that the numbers of an array or operator are computed in: SciPy's rule."""
     dtype = np.dtype(getattr(array, "dtype", None) or "float32")
     return dtype if dtype.char in "fdFD" else np.dtype("float64")
+
+
+# ---- linprog --------------------------------------------------------------------------------------------------------
+
+METHODS = ("highs", "highs-ds", "highs-ipm", "interior-point", "revised simplex", "simplex")
+TOLERANCES = ("tol", "primal_feasibility_tolerance", "dual_feasibility_tolerance", "ipm_optimality_tolerance")
+FOR_OTHER_METHODS = ("simplex_dual_edge_weight_strategy", "mip_rel_gap", "autoscale", "rr", "rr_method", "bland",
+                     "pivot", "alpha0", "beta", "sparse", "lstsq", "sym_pos", "cholesky", "pc", "ip", "permc_spec",
+                     "maxupdate", "mast")  # fmt: skip
+DEFAULT_TOL = 1e-8
+LIMIT, INFEASIBLE, UNBOUNDED, NUMERICAL = 1, 2, 3, 4  # SciPy's statuses; 0 is success
+_STATUS = {Status.MAXITER: LIMIT, Status.TIME_LIMIT: LIMIT, Status.PRIMAL_INFEASIBLE: INFEASIBLE,
+           Status.DUAL_INFEASIBLE: UNBOUNDED}  # fmt: skip
+
+
+def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), method="highs", callback=None,
+            options=None, x0=None, integrality=None):  # fmt: skip
+    """`scipy.optimize.linprog`: the same arguments, the same fields of the result, computed by `ntsolve.linprog`.
+
+    Parameters
+    ----------
+    c : array (n,)
+    A_ub, A_eq : array (m, n) or sparse matrix, optional
+    b_ub, b_eq : array (m,), optional
+    bounds : pair or sequence of pairs
+    method : str
+        One of SciPy's names; all of them mean ntsolve's method.
+    callback : None
+        As in SciPy's HiGHS methods, there is none.
+    options : dict, optional
+        maxiter, time_limit, presolve, disp, and the tolerances, of which the smallest counts; default: 1e-8. What only
+        other methods know is passed over, what SciPy does not know is warned of.
+    x0 : array (n,), optional
+        Where to start.
+    integrality : None, or zeros
+        There are no integer programs here.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        `x, fun, success, status, message, nit, slack, con, ineqlin, eqlin, lower, upper`; and `ray`, the
+        proof, where the status is 2 or 3.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit.
+    NotImplementedError
+        For a callback, and for integers.
+
+    Notes
+    -----
+    Differences from SciPy 1.17: the tolerances are relative to the size of the problem, and one of them stands for all;
+    answers are not vertices where there are others; `success` is computed from c, A, b and x. Where SciPy cannot tell
+    whether a problem is infeasible or unbounded (status 4), the status here is 2 or 3 with a proof, or 1 or 4.
+
+    Examples
+    --------
+    >>> from ntsolve.compat.scipy import linprog
+    >>> found = linprog([-1.0, 4.0], A_ub=[[-3.0, 1.0], [1.0, 2.0]], b_ub=[6.0, 4.0], bounds=[(None, None), (-3, None)])
+    >>> found.status, round(found.fun, 6), found.x.round(6)
+    (0, -22.0, array([10., -3.]))
+    """
+    from scipy.optimize import OptimizeResult
+
+    from ..fixedpoint.linprog import linprog as _linprog
+
+    if str(method).lower() not in METHODS:
+        raise ValueError(f"Unknown solver '{method}'")
+    if callback is not None:
+        raise NotImplementedError("linprog takes no callback with SciPy's HiGHS methods; ntsolve.linprog does")
+    if integrality is not None and np.any(integrality):
+        raise NotImplementedError("integrality: ntsolve has no method for integer programs")
+    c = np.asarray(c)
+    found = _linprog(
+        c.reshape(c.size) if max(c.shape, default=1) == c.size else c,
+        A_ub,
+        b_ub,
+        A_eq,
+        b_eq,
+        bounds,
+        x0=x0,
+        on_failure="ignore",
+        **_linprog_options(options or {}),
+    )
+    if found.status == Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    status = 0 if found.success else _STATUS.get(found.status, NUMERICAL)
+    known = status not in (INFEASIBLE, UNBOUNDED)
+    groups = {
+        name: OptimizeResult(residual=group.residual if known else None, marginals=group.marginals if known else None)
+        for name, group in ((name, getattr(found, name)) for name in ("lower", "upper", "eqlin", "ineqlin"))
+    }
+    return OptimizeResult(
+        x=found.x if known else None,
+        fun=found.fun if known else None,
+        success=bool(found.success),
+        status=status,
+        message=found.message,
+        nit=found.nit,
+        crossover_nit=0,
+        slack=found.slack if known else None,
+        con=found.con if known else None,
+        ray=found.ray,
+        **groups,
+    )
+
+
+def _linprog_options(options):
+    """Keywords of `ntsolve.linprog` for SciPy's options."""
+    from scipy.optimize import OptimizeWarning
+
+    options = dict(options)
+    tolerances = [options.pop(name, None) for name in TOLERANCES]
+    given = [tol for tol in tolerances if tol is not None]
+    taken = {"tol": min(given) if given else DEFAULT_TOL, "verbose": bool(options.pop("disp", False))}
+    for name in ("maxiter", "time_limit"):
+        value = options.pop(name, None)
+        if value is not None and not math.isinf(value):
+            taken[name] = value
+    taken["presolve"] = options.pop("presolve", None) is not False
+    unknown = sorted(set(options) - set(FOR_OTHER_METHODS))
+    if unknown:
+        warnings.warn(f"Unrecognized options detected: {', '.join(unknown)}", OptimizeWarning, stacklevel=3)
+    return taken

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from tests.backends import BACKENDS, to_device, to_host
 
-MODULES = ("cg", "ihvp", "transport", "minimize")
+MODULES = ("cg", "ihvp", "transport", "minimize", "linprog", "halpern")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Fixed points: Halpern iteration, finite sums, linear programs."""

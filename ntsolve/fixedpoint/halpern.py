@@ -1,0 +1,237 @@
+"""Halpern's iteration for fixed points of nonexpansive maps, reflected, with an adaptive anchor, restarted.
+
+For ||T(x) - T(y)|| <= ||x - y||, with f = x - T(x) and an anchor a,
+
+    x+ = (a + phi R(x)) / (phi + 1),   R(x) = T(x) - rho f                                                    (1)
+
+With phi = k + 1 and rho = 0 this is Halpern's iteration, ||f|| <= 2 ||a - x*|| / (k + 1) after k steps: Lieder, "On the
+convergence rate of the Halpern-iteration", Optim. Lett. 15 (2021), theorem 2.1. The adaptive anchor is
+
+    phi = 1 + 2 <x - R(x), a - x> / ||x - R(x)||^2  >=  k + 1,                                                 (2)
+
+He, Xu, Dong, Rachford, "Convergence analysis of nonexpansive mappings with an adaptive anchoring parameter",
+SIAM J. Optim. 34 (2024). R is the reflection of T for rho = 1, nonexpansive where T is firmly so. In general R is so
+where, for all pairs,
+
+    <dx, df> >= (1 + rho) / 2 ||df||^2,                                                                        (3)
+
+and rho="auto" is the largest for which (3) holds for all pairs of successive iterates so far. Inner products are those
+of the metric in which T is nonexpansive. Restarts, and stretches of x+ = T(x) where it is quicker: schedule.py.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import validate
+from ..dispatch import kernels_for
+from ..outcome import report
+from ..transport.anderson import Anderson
+from .loop import Evaluation, Iteration, iterate
+from .schedule import Adaptive, Always, Step
+from .trees import Tree
+
+MAXITER = 100_000
+MEMORY = 5  # steps that Anderson's acceleration looks back
+
+
+def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anchor="adaptive", metric=None,
+            accelerate=None, distance=None, lipschitz=None, maxiter=MAXITER, time_limit=None, callback=None,
+            verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+    """Find a fixed point x = T(x) of a nonexpansive map.
+
+    Parameters
+    ----------
+    T : callable
+        ``T(x, *args)`` returns an array of the shape of x; x is T's to keep or to change.
+    x0 : array, or tuple or dict of arrays
+        Where to start. T gets and returns the same structure.
+    args : tuple
+        Passed on to T.
+    tol : float
+        Solved when ``||x - T(x)||_2 <= tol``, all entries of the structure together.
+    reflect : {"auto", True, False}
+        Iterate with the reflection 2 T - I, which halves the work where T is firmly nonexpansive. "auto": as far as
+        the evaluations seen allow it.
+    restart : {"adaptive", None}
+        "adaptive": start anew where that pays, and iterate x <- T(x) where that is quicker. None: one long run, as in
+        the theory.
+    anchor : {"adaptive", "classic"}
+        The weight of the anchor: by (2) of the module's docstring, or 1 / (k + 2).
+    metric : array, matrix, or callable, optional
+        Symmetric positive definite M in whose inner product x'My the map is nonexpansive: a structure like x0 of
+        positive entries (a diagonal); or, with a vector as x0, a dense or sparse matrix; or ``metric(x)``, which
+        returns M x. Without it, x'y.
+    accelerate : {None, "anderson"}
+        "anderson": in place of x <- T(x), Anderson's acceleration with a memory of 5, where it is quicker.
+    distance : float, optional
+        A bound of the distance of x0 to the fixed point. With `reflect` True or False, and neither metric nor
+        acceleration, the `bound` of the result is then what theory promised.
+    lipschitz : float, optional
+        A factor below 1 by which T is known to contract, in the 2-norm: gives the `error_bound` of the result.
+    maxiter : int
+        Evaluations after the first.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+        ``callback(state)`` after each iteration, with `nit, residual, elapsed, x`; returning True stops.
+    verbose : bool
+        Report to the logger "ntsolve" at level INFO, which ``logging.basicConfig(level=logging.INFO)`` shows.
+    rng : optional
+        Accepted for uniformity; the method draws no random numbers.
+    check : bool
+        Look for NaN and infinity in x0 and the metric.
+    on_failure : {"warn", "raise", "ignore"}
+        What to do when the solve ends without success.
+
+    Returns
+    -------
+    FixedPointResult
+        `x` has the structure of x0; `residual` is ``||x - T(x)||_2``, from an evaluation at that very x.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit. What T raises is passed on as it is.
+    ConvergenceError
+        With ``on_failure="raise"``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        With ``on_failure="warn"``; a PrecisionWarning where rounding is what stands in the way.
+
+    Examples
+    --------
+    A nonnegative least squares problem, by its projected gradient step:
+
+    >>> import numpy as np, ntsolve
+    >>> rng = np.random.default_rng(0)
+    >>> A, b = rng.standard_normal((30, 10)), rng.standard_normal(30)
+    >>> step = 1 / np.linalg.norm(A, 2) ** 2
+    >>> result = ntsolve.halpern(lambda x: np.maximum(x - step * A.T @ (A @ x - b), 0), np.zeros(10))
+    >>> result.status.name, bool(result.residual <= 1e-8)
+    ('CONVERGED', True)
+    """
+    tol, function = validate.nonnegative("tol", tol), validate.function("T", T)
+    if function is None:
+        raise TypeError("T must be callable, not None")
+    if reflect not in ("auto", True, False):
+        raise ValueError(f"reflect must be 'auto', True or False, not {reflect!r}")
+    restart = validate.choice("restart", restart, ("adaptive", None))
+    anchor = validate.choice("anchor", anchor, ("adaptive", "classic"))
+    accelerate = validate.choice("accelerate", accelerate, (None, "anderson"))
+    if accelerate and restart is None:
+        raise ValueError("accelerate is for restart='adaptive'")
+    distance = None if distance is None else validate.nonnegative("distance", distance)
+    if lipschitz is not None and validate.nonnegative("lipschitz", lipschitz) >= 1:
+        raise ValueError(f"lipschitz must be below 1, not {lipschitz}: without it T need only be nonexpansive")
+    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
+                              on_failure=on_failure, rng=rng)  # fmt: skip
+    tree = Tree("x0", x0)
+    with kernels_for(**tree.arrays) as k:
+        x = tree.start(k, options.check)
+        product = metric_product(k, tree, metric, options.check)
+        evaluate = Evaluation(tree, "T", lambda given: T(given, *args))
+        state = _Halpern(k, tree, evaluate, x, product, reflect, restart, anchor, accelerate)
+        result = iterate("halpern", state, tol, options, distance=distance, lipschitz=lipschitz)
+    report("halpern", result, options.on_failure)
+    return result
+
+
+def metric_product(k, tree, metric, check):
+    """v -> M v on flat vectors; None for the identity."""
+    if metric is None:
+        return None
+    if callable(metric):
+        return Evaluation(tree, "metric", metric)
+    if getattr(metric, "ndim", None) == 2 and tree.is_vector:
+        if tuple(metric.shape) != (tree.size, tree.size):
+            raise ValueError(f"metric has shape {tuple(metric.shape)}, x0 has {tree.size} entries")
+        return Evaluation(tree, "metric", lambda x: metric @ x)
+    diagonal = tree.flatten("metric", metric)
+    if any(leaf.dtype.kind == "c" for leaf in tree.leaves):
+        raise TypeError("metric must be callable where x0 is complex")
+    if check and not bool((diagonal > 0).all() & k.xp.isfinite(diagonal).all()):
+        raise ValueError("metric must be positive and finite")
+    return lambda x: diagonal * x
+
+
+class _Halpern(Iteration):
+    """The iterate x, t = T(x), f = x - t, and what the next step depends on."""
+
+    def __init__(self, k, tree, evaluate, x, product, reflect, restart, anchor, accelerate):
+        super().__init__(k, tree, x)
+        self.T, self.M, self.anchor = evaluate, product, x
+        self.auto, self.rho = reflect == "auto", float(reflect is not False)
+        self.adaptive = anchor == "adaptive"
+        self.schedule: Adaptive | Always = Adaptive() if restart else Always()
+        self.anderson = Anderson(k, k.xp.ones(x.size), MEMORY, np.inf) if accelerate else None
+        self.steps = 0  # since the anchor
+        self.before: Any = None
+
+    @property
+    def nfev(self):
+        return self.T.count
+
+    def look(self):
+        """T and all that is measured at x."""
+        self.t = self.T(self.x)
+        self.f = self.x - self.t
+        self.Mf = self.f if self.M is None else self.M(self.f)
+        square = self.dot(self.f, self.f)
+        self.residual = math.sqrt(square) if square >= 0 else math.nan
+        self.size2 = square if self.M is None else self.dot(self.f, self.Mf)  # ||f||^2 in the metric
+        if self.auto and self.before is not None and self.rho > 0:
+            self._doubt()
+        self.before = (self.x, self.f, self.Mf)
+
+    def _doubt(self):
+        """(3), for the last two iterates."""
+        x, f, Mf = self.before
+        df, dMf = self.f - f, self.Mf - Mf
+        moved, crossed = self.dot(df, dMf), self.dot(self.x - x, dMf)
+        noise = (64 * np.finfo(self.x.dtype).eps) ** 2 * self.dot(self.x, self.x)
+        if moved > noise * max(1.0, self.size2 / self.residual**2 if self.residual else 1.0):
+            self.rho = min(self.rho, max(0.0, 2 * crossed / moved - 1))
+
+    def advance(self):
+        """To the next iterate."""
+        step = self.schedule.next(math.sqrt(self.size2) if self.size2 > 0 else 0.0)
+        self.restarts = self.schedule.restarts
+        if step is Step.HALPERN:
+            self._halpern()
+        elif step is Step.PLAIN and self.anderson is not None:
+            self._accelerated(self.anderson)
+        else:
+            self.steps = 0
+            self.x = self.anchor = self.t
+            if self.anderson is not None:
+                self.anderson.forget()
+
+    def _halpern(self):
+        """(1), (2)"""
+        phi = self.steps + 1.0
+        if self.adaptive and self.size2 > 0:
+            # smaller than k + 1 only where R is not nonexpansive
+            phi = max(phi, 1 + 2 * self.dot(self.Mf, self.anchor - self.x) / ((1 + self.rho) * self.size2))
+        weight = phi / (phi + 1)
+        x = self.t - self.rho * self.f if self.rho else self.t.copy()
+        x *= weight
+        x += (1 - weight) * self.anchor
+        self.x = x.astype(self.t.dtype, copy=False)
+        self.steps += 1
+
+    def _accelerated(self, anderson):
+        if self.residual > 2 * self.best:
+            anderson.forget()
+        x = self.k.xp.empty_like(self.t)
+        anderson.step(self.x, self.t, x)
+        self.x, self.steps = x, 0
+
+    def promised(self, distance):
+        """2 d / (k + 1), half of it for the reflection: no iterate is farther from a fixed point than x0 was."""
+        if self.auto or self.anderson is not None or self.M is not None:
+            return None
+        return 2 * distance / ((1 + self.rho) * (self.steps + 1)) if self.steps else 2 * distance

@@ -1,0 +1,136 @@
+"""What the iterations of this family share: users' functions on flat vectors, dots, and the loop with its result."""
+
+import math
+
+import numpy as np
+
+from ..kernels.contracts import workspace_shape
+from ..monitor import Monitor, progress
+from ..result import FixedPointResult, Status
+
+PATIENCE = 500  # iterations without progress after which rounding is thought of
+FLOOR = 16  # units in the last place of x that a residual may have in vain
+
+
+class Evaluation:
+    """A user's function on flat vectors, run under the floating point settings of whoever made this."""
+
+    def __init__(self, tree, what, function):
+        self.tree, self.what, self.function, self.settings, self.count = tree, what, function, np.geterr(), 0
+
+    def __call__(self, x, *rest):
+        given = self.tree.restore(x)
+        with np.errstate(**self.settings):
+            returned = self.function(given, *rest)
+        self.count += 1
+        return self.tree.flatten(f"what {self.what} returned", returned)
+
+
+class Dots:
+    """Inner products of flat vectors, in float64, as floats."""
+
+    def __init__(self, k, size):
+        self.k, self.out, self.work = k, k.xp.zeros(1), k.xp.empty(workspace_shape(1, size))
+
+    def __call__(self, x, y):
+        self.k.dot(x[None], y[None], self.out, self.work)
+        return float(self.out[0])
+
+    def norm(self, x):
+        """||x||_2; NaN or infinite if something in x is."""
+        square = self(x, x)
+        return math.sqrt(square) if square >= 0 else math.nan
+
+
+class Iteration:
+    """An iterate and what is known there. Subclasses say how to look at it, and how to go on.
+
+    Attributes
+    ----------
+    x : array (size,)
+    residual : float
+    """
+
+    restarts = 0
+    residual = math.nan
+
+    def __init__(self, k, tree, x):
+        self.k, self.tree, self.x, self.dot = k, tree, x, Dots(k, x.size)
+        self.best, self._quiet = math.inf, 0  # the least residual, up to a factor of 2, and iterations since
+
+    @property
+    def nfev(self):
+        raise NotImplementedError
+
+    def look(self):
+        """Evaluate what there is to know at x, the residual among it."""
+        raise NotImplementedError
+
+    def advance(self):
+        """To the next iterate."""
+        raise NotImplementedError
+
+    def promised(self, distance):
+        """A bound of the residual that was certain beforehand, from the distance of x0 to a solution; or None."""
+        return
+
+    def verdict(self, tol):
+        """A status that ends the solve, or None."""
+        if self.residual <= tol:
+            return Status.CONVERGED
+        if not math.isfinite(self.residual):
+            return Status.NAN_OR_INF
+        self._quiet += 1
+        if self.residual <= 0.5 * self.best:
+            self.best, self._quiet = self.residual, 0
+        if self._quiet >= PATIENCE:
+            self._quiet = 0
+            if self.best <= FLOOR * np.finfo(self.x.dtype).eps * self.dot.norm(self.x):
+                return Status.STALLED
+        return None
+
+
+def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
+    """Run an `Iteration` to its end."""
+    tree, callback = state.tree, under_own_settings(options.callback)
+    with np.errstate(all="ignore"):  # what overflows is seen
+        state.look()
+        with Monitor(name, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
+                     began=options.began, verbose=options.verbose, start=[state.residual], target=[tol],
+                     solution=lambda: tree.restore(state.x)) as watch:  # fmt: skip
+            status = state.verdict(tol)
+            while status is None and watch.going():
+                state.advance()
+                state.look()
+                watch.did(np.array([[state.residual]]), 1)
+                status = state.verdict(tol)
+            status = status or watch.status
+    return FixedPointResult(
+        x=tree.restore(state.x),
+        success=status == Status.CONVERGED,
+        status=status,
+        message=status.advice,
+        nit=watch.nit,
+        residual=state.residual,
+        history=watch.history,
+        elapsed=watch.elapsed,
+        backend=state.k.NAME,
+        tolerance=tol,
+        nfev=state.nfev,
+        restarts=state.restarts,
+        bound=None if distance is None else state.promised(distance),
+        error_bound=None if lipschitz is None else state.residual / (1 - lipschitz),
+    )
+
+
+def under_own_settings(callback):
+    """The callback under NumPy's floating point settings as they are now."""
+    if callback is None or isinstance(callback, progress):
+        return callback
+    settings = np.geterr()
+
+    def called(state):
+        with np.errstate(**settings):
+            return callback(state)
+
+    return called

@@ -1,0 +1,196 @@
+"""The extra-anchored gradient method for monotone Lipschitz operators, with backtracking and restarts.
+
+For 0 in F(x) + dg(x), F monotone and L-Lipschitz, g convex with proximal map prox, and an anchor a:
+
+    w = u + (a - u) / (k + 1)                                                                                 (1)
+    v = w - eta k / (k + 1) F(u),   u+ = w - eta F(v)            without g,   eta <= 1 / L                    (2)
+    v = prox(w - eta F(u), eta),    u+ = prox(w - eta F(v), eta)    with g,   eta < 1 / (sqrt(3) L)           (3)
+
+(2) is FEG of Lee, Kim, "Fast extra gradient methods for smooth structured nonconvex-nonconcave minimax problems",
+NeurIPS 2021, ||F(u)|| <= 2 L ||u0 - x*|| / k after k iterations; (3) is the accelerated extragradient method of Cai,
+Oikonomou, Zheng, "Accelerated algorithms for monotone inclusion and constrained nonconvex-nonconcave min-max
+optimization" (arXiv 2206.05248).
+Where L is not known, an iteration is done anew with a smaller step unless, for (2) and (3) respectively,
+
+    eta ||F(u+) - F(v)|| <= theta ||u+ - v||,   eta ||F(v) - F(u)|| <= theta ||v - u||                         (4)
+    2 eta <F(v) - F(u), v - u+> <= theta (||v - w||^2 + ||u+ - v||^2)                                         (5)
+
+with theta a little below 1. (5), of Nemirovski, SIAM J. Optim. 15 (2004), takes no account of what prox undoes, and so
+admits longer steps. Between cycles, extragradient steps (w = u) are taken where they are quicker.
+"""
+
+import math
+
+from .. import validate
+from ..dispatch import kernels_for
+from ..outcome import report
+from .loop import Evaluation, Iteration, iterate
+from .schedule import Adaptive, Always, Step
+from .trees import Tree
+
+MAXITER = 100_000
+SHRINK, GROW, CREEP = 0.7, 1.3, 1.1  # of the step: where it fails, at a restart, at an extragradient step with ease
+THETA, EASE = 0.95, 0.5
+WITH_PROX = 0.57  # eta L
+
+
+def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="adaptive", distance=None, maxiter=MAXITER,
+             time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+    """Find a zero of a monotone operator, or solve a variational inequality, by the extra-anchored gradient method.
+
+    Saddle points of a function that is convex in y and concave in z are such zeros: F(y, z) = (grad_y, -grad_z).
+
+    Parameters
+    ----------
+    F : callable
+        ``F(x, *args)`` returns an array of the shape of x: monotone, <F(x) - F(y), x - y> >= 0, and Lipschitz.
+    x0 : array, or tuple or dict of arrays
+        Where to start. F gets and returns the same structure.
+    prox : callable, optional
+        ``prox(x, step)`` returns the proximal point of step * g at x; for a constraint, the projection. Then 0 in
+        F(x) + dg(x) is solved, without it F(x) = 0.
+    lipschitz : float, optional
+        A Lipschitz constant of F. Default: found by backtracking.
+    args : tuple
+        Passed on to F.
+    tol : float
+        Solved when ``||x - prox(x - F(x), 1)||_2 <= tol``, without prox ``||F(x)||_2 <= tol``.
+    restart : {"adaptive", None}
+        "adaptive": start anew where that pays, and take extragradient steps where they are quicker.
+    distance : float, optional
+        A bound of the distance of x0 to the solution. With lipschitz, restart=None and without prox, the `bound` of the
+        result is then what theory promised.
+    maxiter, time_limit, callback, verbose, rng, check, on_failure
+        As for `halpern`; an iteration takes two evaluations of F, and of prox.
+
+    Returns
+    -------
+    FixedPointResult
+        `nfev` counts evaluations of F.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit. What F and prox raise is passed on as it is.
+    ConvergenceError
+        With ``on_failure="raise"``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        With ``on_failure="warn"``; a PrecisionWarning where rounding is what stands in the way.
+
+    Examples
+    --------
+    The saddle point of y'Bz + c'y, on which gradient steps diverge:
+
+    >>> import numpy as np, ntsolve
+    >>> B, c = np.array([[2.0, 1.0], [0.0, 1.0]]), np.array([1.0, -1.0])
+    >>> start = {"y": np.zeros(2), "z": np.zeros(2)}
+    >>> result = ntsolve.monotone(lambda x: {"y": B @ x["z"] + c, "z": -B.T @ x["y"]}, start, tol=1e-10)
+    >>> result.status.name, np.allclose(result.x["z"], [-1, 1])
+    ('CONVERGED', True)
+    """
+    tol = validate.nonnegative("tol", tol)
+    for name, each in (("F", F), ("prox", prox)):
+        if validate.function(name, each) is None and name == "F":
+            raise TypeError("F must be callable, not None")
+    lipschitz = None if lipschitz is None else validate.positive("lipschitz", lipschitz)
+    restart = validate.choice("restart", restart, ("adaptive", None))
+    distance = None if distance is None else validate.nonnegative("distance", distance)
+    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
+                              on_failure=on_failure, rng=rng)  # fmt: skip
+    tree = Tree("x0", x0)
+    with kernels_for(**tree.arrays) as k:
+        x = tree.start(k, options.check)
+        evaluate = Evaluation(tree, "F", lambda given: F(given, *args))
+        prox = None if prox is None else Evaluation(tree, "prox", prox)
+        state = _Anchored(k, tree, x, evaluate, prox, lipschitz, restart)
+        result = iterate("monotone", state, tol, options, distance=distance)
+    report("monotone", result, options.on_failure)
+    return result
+
+
+class _Anchored(Iteration):
+    """The iterate u, called x, and F there."""
+
+    def __init__(self, k, tree, x, F, prox, lipschitz, restart):
+        super().__init__(k, tree, x)
+        self.F, self.prox, self.lipschitz = F, prox, lipschitz
+        self.schedule: Adaptive | Always = Adaptive() if restart else Always()
+        self.eta = math.nan if lipschitz is None else (1.0 if prox is None else WITH_PROX) / lipschitz
+        self.anchor, self.steps, self.Fx = x, 0, None
+
+    @property
+    def nfev(self):
+        return self.F.count
+
+    def forward_backward(self, x, direction, step):
+        """prox(x - step * direction, step)"""
+        moved = (x - step * direction).astype(x.dtype, copy=False)
+        return moved if self.prox is None else self.prox(moved, step or 1.0)
+
+    def look(self):
+        if self.Fx is None:
+            self.Fx = self.F(self.x)
+        away = self.Fx if self.prox is None else self.x - self.forward_backward(self.x, self.Fx, 1.0)
+        self.residual = self.dot.norm(away)
+        if math.isnan(self.eta) and 0 < self.residual < math.inf:
+            self.eta = self._first_step()
+
+    def _first_step(self):
+        """From how F changes on the way to a point nearby."""
+        size = 1e-3 * (1 + self.dot.norm(self.x)) / self.dot.norm(self.Fx)
+        near = self.forward_backward(self.x, self.Fx, size)
+        moved = self.dot.norm(near - self.x)
+        changed = self.dot.norm(self.F(near) - self.Fx)
+        return moved / changed if 0 < changed < math.inf and moved > 0 else size
+
+    def advance(self):
+        step = self.schedule.next(self.residual)
+        self.restarts = self.schedule.restarts
+        if step is Step.HALPERN:
+            weight, self.steps = 1 / (self.steps + 1), self.steps + 1
+        else:
+            weight, self.steps = 0.0, 0
+        w = (self.x + weight * (self.anchor - self.x)).astype(self.x.dtype, copy=False) if weight else self.x  # (1)
+        while True:
+            v = self.forward_backward(w, self.Fx, self.eta * (1 - weight) if self.prox is None else self.eta)
+            Fv = self.F(v)
+            x = self.forward_backward(w, Fv, self.eta)  # (2), (3)
+            if self.lipschitz is not None:
+                Fx, share = None, 1.0
+                break
+            if self.prox is None:
+                Fx = self.F(x)
+                share = max(self._share(x - v, Fx - Fv), self._share(v - self.x, Fv - self.Fx))  # (4)
+            else:
+                Fx, share = None, self._share_with_prox(v - w, x - v, Fv - self.Fx)  # (5)
+            if not share > THETA:  # or not finite, which the residual then shows
+                break
+            self.eta *= SHRINK
+        self.x, self.Fx = x, Fx
+        if step is not Step.HALPERN:
+            self.anchor = x
+            if share <= EASE:
+                self.eta *= CREEP
+        if step is Step.ANCHOR and self.lipschitz is None:
+            self.eta *= GROW  # whether that was too much will be seen
+
+    def _share(self, moved, changed):
+        """Left of (4) by what is right of theta; 0 where all is rounding."""
+        distance = self.dot.norm(moved)
+        return self.eta * self.dot.norm(changed) / distance if self._matters(distance) else 0.0
+
+    def _share_with_prox(self, first, second, changed):
+        """The same of (5)."""
+        squares = self.dot(first, first) + self.dot(second, second)
+        return -2 * self.eta * self.dot(changed, second) / squares if self._matters(math.sqrt(squares)) else 0.0
+
+    def _matters(self, distance):
+        return distance > 1e3 * float(self.k.xp.finfo(self.x.dtype).eps) * self.dot.norm(self.x)
+
+    def promised(self, distance):
+        if self.lipschitz is None or self.prox is not None or isinstance(self.schedule, Adaptive) or not self.steps:
+            return None
+        return 2 * self.lipschitz * distance / self.steps

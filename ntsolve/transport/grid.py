@@ -1,0 +1,264 @@
+"""Unregularised optimal transport between two images, to a certified gap.
+
+For costs that are a sum over the axes, c(i, k) + d(j, l), the transport problem of m x n pixels has an equivalent with
+m n (m + n) unknowns in place of (m n)^2: mass moves along columns, then along rows (Auricchio, Bassetti, Gualandi,
+Veneroni, "Computing Kantorovich-Wasserstein distances on d-dimensional histograms using (d+1)-partite graphs", NeurIPS
+2018). HOT (Zhang and others, arXiv 2408.00598) solves that linear program by Halpern's iteration for its reflected
+splitting, whose projection has a closed form: contracts/gridot.py. Here in one vector of state, with restarts and
+a step that balances plan and potentials (hot.py), from coarser grids to finer ones; and it ends when the bounds of
+gridbounds.py, which hold whatever the iteration does, are close enough.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from .. import validate
+from ..dispatch import kernels_for
+from ..monitor import Monitor
+from ..outcome import report
+from ..result import Status
+from . import gridbounds
+from .gridresult import OTGridResult
+from .hot import LOOK, GridProblem, Hot
+from .problem import equal_weights, real
+
+MAXITER = 200_000
+COARSEST = 16  # pixels of the shorter side of the first grid
+EASIER = 3.0  # tolerance of a coarser grid, of that of the next one
+OFTEN = 1.08  # iterations between two certificates: so many times as many as before the last
+NOTHING = 1e-12  # of the largest cost of a move: a gap that small is none, whatever the cost
+SINGLE, CACHED = 1e-5, 2_000_000  # a state with more entries is float32, for tolerances from here on
+STUCK = 8  # certificates without progress after which a float32 state becomes a float64 one
+
+
+def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=MAXITER, time_limit=None, callback=None,
+                  verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+    """Solve the optimal transport problem between two images, without regularisation.
+
+    Parameters
+    ----------
+    mu, nu : arrays (m, n)
+        Masses of the pixels: not negative, and of equal sums.
+    cost : {"sqeuclidean", "cityblock"} or float
+        Of a move by (di, dj) pixels of size `spacing`: the sum of their squares, or of their sizes; or a power p >= 1,
+        for ``|di|**p + |dj|**p``.
+    spacing : float or (float, float)
+        Size of a pixel, down and across.
+    tol : float
+        Solved when the certified bounds of the cost differ by at most tol times the lower one.
+    maxiter : int
+        Iterations on all grids, from the coarsest to the one given.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+        ``callback(state)`` after each iteration, with `nit, residual, elapsed, x`; returning True stops.
+    verbose : bool
+        Report to the logger "ntsolve" at level INFO.
+    rng : optional
+        Accepted for uniformity; the method draws no random numbers.
+    check : bool
+        Look for NaN and infinity in the images.
+    on_failure : {"warn", "raise", "ignore"}
+        What to do when the solve ends without success.
+
+    Returns
+    -------
+    OTGridResult
+        With `lower_bound`, `upper_bound`, feasible `potentials`, and `sparse_plan`, a plan whose cost is upper_bound.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not fit. Images of different sums are such an error.
+    ConvergenceError
+        With ``on_failure="raise"``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        With ``on_failure="warn"``.
+
+    Examples
+    --------
+    >>> import numpy as np, ntsolve
+    >>> x = np.arange(24)
+    >>> blob = lambda i, j: np.exp(-((x[:, None] - i) ** 2 + (x - j) ** 2) / 8)
+    >>> mu, nu = (image / image.sum() for image in (blob(8, 7), blob(14, 15)))
+    >>> result = ntsolve.solve_ot_grid(mu, nu)
+    >>> result.status.name, bool(result.upper_bound <= 1.0001 * result.lower_bound)
+    ('CONVERGED', True)
+    >>> bool(99 < result.value < 101)  # the blob moves by (6, 8)
+    True
+    """
+    tol = validate.nonnegative("tol", tol)
+    power = power_of(cost)
+    down, across = spacings(spacing)
+    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
+                              on_failure=on_failure, rng=rng)  # fmt: skip
+    (mu, own), (nu, _) = validate.own_kind("mu", mu), validate.own_kind("nu", nu)
+    with kernels_for(mu=mu, nu=nu) as k:
+        single = np.result_type(*(np.dtype(each.dtype) for each in (mu, nu))) == np.float32
+        a, b, mass = images(k, mu, nu, options.check)
+        unit = max(down * a.shape[0], across * a.shape[1])  # costs inside are in units of its power
+        costs = [_line_costs(size, step / unit, power) for size, step in zip(a.shape, (down, across), strict=True)]
+        solve = _Solve(k, GridProblem(k, a, b, *costs), tol, (down / unit, across / unit), power)
+        result = solve.run(options, own, np.float32 if single else np.float64, mass, unit**power)
+    report("solve_ot_grid", result, options.on_failure)
+    return result
+
+
+def power_of(cost):
+    """The power p of |di|^p + |dj|^p."""
+    if isinstance(cost, str):
+        return {"sqeuclidean": 2.0, "cityblock": 1.0}[validate.choice("cost", cost, ("sqeuclidean", "cityblock"))]
+    power = validate.positive("cost", cost)
+    if power < 1:
+        raise ValueError(f"cost must be a power of at least 1, not {cost}: below, mass need not keep its order")
+    return power
+
+
+def spacings(spacing):
+    """(down, across)"""
+    pair = spacing if isinstance(spacing, (tuple, list)) else (spacing, spacing)
+    if len(pair) != 2:
+        raise ValueError("spacing must be a number or a pair of numbers")
+    return tuple(validate.positive("spacing", each) for each in pair)
+
+
+def images(k, mu, nu, check=True):
+    """(a, b, mass): both images on the host in float64, of sum 1."""
+    found = []
+    for name, image in (("mu", mu), ("nu", nu)):
+        if image.ndim != 2 or 0 in image.shape:
+            raise ValueError(f"{name} has shape {tuple(image.shape)}; an image (m, n) is needed")
+        found.append(k.xp.ascontiguousarray(real(name, image)))
+    mu, nu = found
+    if mu.shape != nu.shape:
+        raise ValueError(f"mu has shape {mu.shape}, nu has {nu.shape}")
+
+    said = {"names": ("mu", "nu"), "sides": ("mu", "mu"), "check": check}
+    a, b, mass, _ = equal_weights(k, mu.reshape(-1), nu.reshape(-1), (mu.size, nu.size), **said)
+    a, b = k.to_host(a), k.to_host(b)
+    return (a / a.sum()).reshape(mu.shape), (b / b.sum()).reshape(mu.shape), mass
+
+
+def _line_costs(size, step, power):
+    at = np.arange(size)
+    return (abs(at[:, None] - at) * step) ** power
+
+
+class _Solve:
+    """A problem on its own grid and on coarser ones, and the best bounds so far."""
+
+    def __init__(self, k, problem, tol, steps, power):
+        self.k, self.tol = k, tol
+        self.levels = [problem]
+        while min(self.levels[0].a.shape) >= 2 * COARSEST and not any(size % 2 for size in self.levels[0].a.shape):
+            a, b = (_halved(each) for each in (self.levels[0].a, self.levels[0].b))
+            steps = tuple(2 * each for each in steps)
+            costs = (_line_costs(size, each, power) for size, each in zip(a.shape, steps, strict=True))
+            self.levels.insert(0, GridProblem(k, a, b, *costs))
+        self.nit, self.restarts = 0, 0
+
+    def _begin(self, problem):
+        """Bounds that are there before any iteration."""
+        self.floor = NOTHING * max(problem.C.max(), problem.D.max(), 1e-300)
+        self.lower, self.u, self.v = gridbounds.lower_bound(problem, np.zeros(problem.a.shape))
+        self.upper, self.middle = np.inf, problem.a
+        self._improve(problem, (), (problem.a, problem.b, np.outer(problem.b.sum(1), problem.a.sum(0))))
+
+    def _improve(self, problem, potentials, middles):
+        """Better bounds, if these lead to them."""
+        for middle in middles:
+            upper, fitted = gridbounds.upper_bound(problem, middle)
+            if upper < self.upper:
+                self.upper, self.middle = upper, fitted
+        for of_second, potential in enumerate(potentials):
+            lower, u, v = gridbounds.lower_bound(problem, potential, of_second=bool(of_second))
+            if lower > self.lower:
+                self.lower, self.u, self.v = lower, u, v
+
+    @property
+    def gap(self):
+        """Relative to the lower bound; costs that rounding explains are nothing."""
+        return (self.upper - self.lower) / max(self.lower, self.floor / max(self.tol, 1e-16))
+
+    def run(self, options, own, dtype, mass, unit):
+        """The result."""
+        scale = mass * unit
+        self._begin(self.levels[-1])
+
+        def answer():
+            return own(self.k.xp.asarray((np.stack([self.u, self.v]) * unit).astype(dtype)))
+
+        with np.errstate(all="ignore"), Monitor("solve_ot_grid", maxiter=options.maxiter, time_limit=options.time_limit,
+                     callback=options.callback, began=options.began, verbose=options.verbose, start=[self.gap],
+                     target=[self.tol], solution=answer) as watch:  # fmt: skip
+            if not self.gap <= self.tol:
+                self._all_levels(watch)
+        if not np.isfinite(self.gap):
+            status = Status.NAN_OR_INF
+        else:
+            status = Status.CONVERGED if self.gap <= self.tol else watch.status or Status.STALLED
+        return OTGridResult(
+            x=answer(),
+            success=status == Status.CONVERGED,
+            status=status,
+            message=status.advice,
+            nit=watch.nit,
+            residual=float(self.gap),
+            history=watch.history,
+            elapsed=watch.elapsed,
+            backend=self.k.NAME,
+            tolerance=self.tol,
+            lower_bound=self.lower * scale,
+            upper_bound=self.upper * scale,
+            restarts=self.restarts,
+            middle=own(self.k.xp.asarray((self.middle * mass).astype(dtype))),
+            _problem=replace(self.levels[-1], k=None),  # which could not be pickled
+            _middle=self.middle,
+            _mass=mass,
+        )
+
+    def _all_levels(self, watch):
+        before = None
+        for level, problem in enumerate(self.levels):
+            large = problem.a.size * sum(problem.a.shape) > CACHED
+            hot = Hot(problem, np.float32 if large and self.tol >= SINGLE else np.float64)
+            if before is not None:
+                hot.start_from(before, self.middle)
+            self._begin(problem)
+            last = level == len(self.levels) - 1
+            self._level(hot, problem, self.tol * EASIER ** (len(self.levels) - 1 - level), watch)
+            self.restarts += hot.restarts
+            if watch.status is not None and not last:
+                self._begin(self.levels[-1])  # what is known of the problem itself
+                return
+            before = hot
+
+    def _level(self, hot, problem, tol, watch):
+        due, stuck, best = 2 * LOOK, 0, np.inf
+        while watch.going():
+            steps = min(watch.block(), LOOK - hot.total % LOOK)
+            for _ in range(steps):
+                hot.iterate()
+            if hot.total >= due:
+                due = max(hot.total + 2 * LOOK, int(OFTEN * hot.total))
+                self._improve(problem, *hot.candidates())
+                stuck = stuck + 1 if self.gap > 0.95 * best else 0
+                best = min(best, self.gap)
+            watch.did(np.full((steps, 1), self.gap), steps)
+            if self.gap <= tol:
+                return
+            if hot.total % LOOK == 0 and not np.isfinite(hot.restart_if_due()):
+                self.lower = np.nan
+                return
+            if stuck >= STUCK and hot.dtype == np.float32:
+                hot.double()
+                stuck = 0
+
+
+def _halved(image):
+    m, n = image.shape
+    return image.reshape(m // 2, 2, n // 2, 2).sum((1, 3))

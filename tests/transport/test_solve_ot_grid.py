@@ -1,0 +1,170 @@
+"""ntsolve.solve_ot_grid: bounds that hold, plans that are feasible, answers that linear programming confirms."""
+
+import pickle
+
+import numpy as np
+import ot
+import pytest
+
+import ntsolve
+from ntsolve import Status
+from ntsolve.transport import gridbounds
+from tests.backends import BACKENDS, to_device, to_host
+
+
+def images(m, n, seed=0, zeros=0.0):
+    """Two images of mass 1, smooth and rough, with some pixels empty."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:m, :n]
+    mu = np.exp(-((y - m / 3) ** 2 + (x - n / 4) ** 2) / (m * n / 12)) + 0.1 * rng.random((m, n))
+    nu = rng.random((m, n)) ** 3
+    for image in (mu, nu):
+        image[rng.random((m, n)) < zeros] = 0
+    return mu / mu.sum(), nu / nu.sum()
+
+
+def pair_costs(m, n, power, spacing=(1.0, 1.0)):
+    y, x = (index.ravel() * step for index, step in zip(np.mgrid[:m, :n], spacing, strict=True))
+    return abs(y[:, None] - y) ** power + abs(x[:, None] - x) ** power
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "zeros"), [(9, 9, 0), (6, 11, 0.5), (1, 20, 0.3), (16, 2, 0), (1, 1, 0), (32, 34, 0.8)]
+)
+@pytest.mark.parametrize("cost", ["sqeuclidean", "cityblock", 1.5])
+def test_the_bounds_enclose_the_cost_that_linear_programming_finds(m, n, zeros, cost):
+    mu, nu = images(m, n, zeros=zeros if m * n > 1 else 0)
+    power = {"sqeuclidean": 2.0, "cityblock": 1.0}.get(cost, cost)
+    if m * n > 500 and power != 2:
+        pytest.skip("one of that size is enough")
+    C = pair_costs(m, n, power)
+    want = ot.emd2(mu.ravel(), nu.ravel(), C, numItermax=10**7)
+    result = ntsolve.solve_ot_grid(mu, nu, cost=cost, tol=1e-3)
+    assert result.success
+    assert result.lower_bound * (1 - 1e-9) <= want <= result.upper_bound * (1 + 1e-9)
+    assert result.gap <= 1e-3 * result.lower_bound
+    plan = result.sparse_plan()
+    np.testing.assert_allclose(plan.sum(1), mu.ravel(), atol=1e-13)
+    np.testing.assert_allclose(plan.sum(0), nu.ravel(), atol=1e-13)
+    assert plan.data.min() > 0
+    assert plan.multiply(C).sum() == pytest.approx(result.value, rel=1e-9)
+    u, v = result.potentials
+    assert (u.ravel()[:, None] + v.ravel() <= C + 1e-9 * C.max()).all()
+    assert (u * mu).sum() + (v * nu).sum() == pytest.approx(result.lower_bound, rel=1e-9)
+
+
+def test_coarser_grids_lead_to_finer_ones():
+    mu, nu = images(64, 32)
+    result = ntsolve.solve_ot_grid(mu, nu, tol=1e-3)
+    assert result.success
+    assert result.gap <= 1e-3 * result.lower_bound
+    assert ntsolve.solve_ot_grid(mu, nu, tol=1e-3, maxiter=3, on_failure="ignore").status == Status.MAXITER
+
+
+def test_bounds_hold_whenever_it_is_stopped():
+    mu, nu = images(32, 32)
+    best = ntsolve.solve_ot_grid(mu, nu, tol=1e-3)
+    for maxiter in (0, 1, 30, 100):
+        result = ntsolve.solve_ot_grid(mu, nu, maxiter=maxiter, on_failure="ignore")
+        assert result.lower_bound <= best.upper_bound
+        assert best.lower_bound <= result.upper_bound
+        np.testing.assert_allclose(result.sparse_plan().sum(0), nu.ravel(), atol=1e-13)
+
+
+@pytest.mark.parametrize("spacing", [0.1, (2.0, 0.5)])
+def test_the_size_of_a_pixel_counts(spacing):
+    mu, nu = images(8, 6)
+    pair = spacing if isinstance(spacing, tuple) else (spacing, spacing)
+    want = ot.emd2(mu.ravel(), nu.ravel(), pair_costs(8, 6, 2, pair))
+    result = ntsolve.solve_ot_grid(3 * mu, 3 * nu, spacing=spacing)
+    assert result.success
+    assert result.lower_bound <= 3 * want * (1 + 1e-9)
+    assert result.value == pytest.approx(3 * want, rel=1e-4)
+
+
+def test_nothing_has_to_move_between_equal_images():
+    mu, _ = images(12, 12)
+    result = ntsolve.solve_ot_grid(mu, mu)
+    assert result.success
+    assert result.value == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_kind_and_dtype_of_the_images_come_back(backend):
+    mu, nu = (to_device(image.astype(np.float32), backend) for image in images(6, 5))
+    result = ntsolve.solve_ot_grid(mu, nu, tol=1e-2)
+    assert result.success
+    assert result.backend == backend
+    for array in (result.x, result.middle):
+        assert type(array) is type(mu)
+        assert array.dtype == np.float32
+    assert result.x.shape == (2, 6, 5)
+    host = ntsolve.solve_ot_grid(to_host(mu), to_host(nu), tol=1e-2)
+    assert result.value == pytest.approx(host.value, rel=1e-6)
+
+
+def test_the_number_of_threads_does_not_change_the_answer():
+    mu, nu = images(64, 64)
+    found = []
+    for threads in (1, 2):
+        with ntsolve.config(threads=threads):
+            found.append(ntsolve.solve_ot_grid(mu, nu, maxiter=60, on_failure="ignore").x.tobytes())
+    assert found[0] == found[1]
+
+
+def test_a_result_pickles_and_the_input_is_left_alone():
+    mu, nu = images(7, 7)
+    before = mu.tobytes(), nu.tobytes()
+    result = ntsolve.solve_ot_grid(mu, nu, tol=1e-2)
+    twin = pickle.loads(pickle.dumps(result))
+    assert twin.value == result.value
+    assert (twin.sparse_plan() != result.sparse_plan()).nnz == 0
+    assert (mu.tobytes(), nu.tobytes()) == before
+
+
+def test_callback_time_limit_and_history():
+    mu, nu = images(16, 16)
+    seen = []
+    result = ntsolve.solve_ot_grid(mu, nu, tol=1e-2, callback=lambda state: seen.append(state.residual))
+    assert result.success
+    assert len(seen) == result.nit == len(result.history) - 1
+    assert ntsolve.solve_ot_grid(mu, nu, time_limit=0, on_failure="ignore").status == Status.TIME_LIMIT
+    assert ntsolve.solve_ot_grid(mu, nu, callback=lambda s: s.nit == 2).status == Status.CALLBACK_STOP
+
+
+def test_bad_arguments_are_named():
+    mu, nu = images(5, 5)
+    bad = mu.copy()
+    bad[2, 2] = np.nan
+    cases = (
+        ((bad, nu), {}, "mu"),
+        ((mu, -nu), {}, "nu"),
+        ((mu, 2 * nu), {}, "mu"),
+        ((mu, nu[:4]), {}, "nu"),
+        ((mu[0], nu), {}, "mu"),
+        ((mu, nu), {"cost": 0.5}, "cost"),
+        ((mu, nu), {"cost": "l3"}, "cost"),
+        ((mu, nu), {"spacing": 0}, "spacing"),
+        ((mu, nu), {"tol": -1}, "tol"),
+    )
+    for arguments, options, name in cases:
+        with pytest.raises(ValueError, match=rf"\b{name}\b"):
+            ntsolve.solve_ot_grid(*arguments, **options)
+
+
+def test_mass_on_lines_is_carried_in_order(rng):
+    p, q = rng.random((4, 9)), rng.random((4, 9))
+    q *= (p.sum(1) / q.sum(1))[:, None]
+    cost = abs(np.arange(9.0)[:, None] - np.arange(9)) ** 2
+    want = sum(ot.emd2(a, b, cost) for a, b in zip(p, q, strict=True))
+    assert gridbounds.line_cost(p, q, cost) == pytest.approx(want, rel=1e-10)
+
+
+def test_a_matrix_is_fitted_to_sums_it_can_have(rng):
+    rows, columns = rng.random(6) * (rng.random(6) < 0.7), rng.random(5)
+    columns *= rows.sum() / columns.sum()
+    for start in (rng.random((6, 5)) - 0.3, np.zeros((6, 5)), np.eye(6, 5)):
+        fitted = gridbounds.fit(start, rows, columns)
+        assert fitted.min() >= 0
+        np.testing.assert_allclose(fitted.sum(1), rows, atol=1e-14)
+        np.testing.assert_allclose(fitted.sum(0), columns, atol=1e-14)
