@@ -62,15 +62,14 @@ from .loop import (  # noqa: F401
     Replay,
     column_parts,
 )
+from .lp import lp_equilibrate, lp_errors, lp_power, lp_scale, lp_steps  # noqa: F401
 from .manyot import transport_items  # noqa: F401
-from .loop import FLOPS_A_CALL, PACKED_RUNS, SMALL, Replay, column_parts  # noqa: F401
 from .proximal import (  # noqa: F401
     proximal_columns,
     proximal_hessian,
     proximal_rows,
     proximal_search,
 )
-from .lp import lp_equilibrate, lp_errors, lp_power, lp_scale, lp_steps  # noqa: F401
 from .scaling import (  # noqa: F401
     scaling_anneal,
     scaling_column_max,
