@@ -50,9 +50,12 @@ def _wraps(cz, cy, cx):
 
 @contract(cases=_sweep_cases, writes=("x",))
 def colour_sweep(cz, cy, cx, dinv, colour, weight, r, x):
-    """x = (1 - weight) x + weight D^-1 (r + sum of c_f x_j) where z + y + x is odd (`colour` 1) or even (0)."""
+    """x = (1 - weight) x + weight D^-1 (r + sum of c_f x_j) where z + y + x is odd (`colour` 1) or even (0).
+
+    Cells whose dinv is 0 stay as they are.
+    """
     z, y, column = np.ogrid[: x.shape[1], : x.shape[2], : x.shape[3]]
-    chosen = (z + y + column) % 2 == colour
+    chosen = ((z + y + column) % 2 == colour) & (dinv > 0)
     around = -_sum_faces(cz, cy, cx, np.zeros(dinv.shape), x)
     x[:] = np.where(chosen, x + weight * (dinv * (r + around) - x), x)
 

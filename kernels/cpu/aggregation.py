@@ -53,7 +53,8 @@ def _colour_sweep(first, last, cz, cy, cx, dinv, colour, weight, r, x, lines_a_b
         _around(cz[s] if nz > 1 else cz[0], cy[s], cx[s], x[s], z, y, around)
         d, right, out, mine = dinv[s, z, y], r[s, z, y], x[s, z, y], weights[(z + y + colour) % 2]
         for i in range(nx):
-            out[i] += mine[i] * (d[i] * (right[i] + around[i]) - out[i])
+            value = out[i] + mine[i] * (d[i] * (right[i] + around[i]) - out[i])
+            out[i] = value if mine[i] > 0 and d[i] > 0 else out[i]  # to the bit: others may be looking at it
 
 
 def _over_lines(body, x, *args):

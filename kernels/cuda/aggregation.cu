@@ -35,7 +35,7 @@ colour_sweep(const T* __restrict__ cz, const T* __restrict__ cy, const T* __rest
   if (place >= stack * n) return;
   const long long start = place / n * n;
   const int i = int(place - start);
-  if ((i % nx + i / nx % ny + i / (nx * ny)) % 2 != colour) return;
+  if ((i % nx + i / nx % ny + i / (nx * ny)) % 2 != colour || !(dinv[place] > 0)) return;
   const T sum = around(cz + (nz > 1 ? start : 0), cy + start, cx + start, x + start, i, nz, ny, nx);
   x[place] += T(weight) * (dinv[place] * (r[place] + sum) - x[place]);
 }

@@ -3,7 +3,7 @@
 Blocks of 2 x 2 x 2 cells lump together what a wall or a jump of the coefficient keeps apart. Here coarse unknowns are
 made of cells that hang together (Notay, "An aggregation-based algebraic multigrid method", Electron. Trans. Numer.
 Anal. 37, 2010): two passes, in each of which an unknown forms a pair with its strongest free neighbour (a quarter at
-least of the strongest coupling of both), or else joins its strongest neighbour's. With P their indicator, A_c = P'AP, and
+least of the strongest coupling of both), or else joins its strongest neighbour's. With P their indicator, A_c = P'AP,
 
     M = S'(2 D/w - D) S + (I - S'A) P T P' (I - A S),   S = (D/w + L)^-1                                 (1)
     T = (2/theta) M_c - M_c A_c M_c / theta^2                                                            (2)
@@ -257,10 +257,10 @@ def _hierarchy(k, A, dtype):
     large = []
     for at in range(begin, split):
         level, cuts = levels[at]
-        down = None if at >= len(joins) or joins[at] is None else join(joins[at], sizes[at + 1])
+        link = None if at >= len(joins) or joins[at] is None else join(joins[at], sizes[at + 1])
         matrix = (send(level.indptr), send(level.indices), send(level.weights.astype(dtype)))
         diagonals = (send(level.diag.astype(dtype)), send(_inverses(level.diag, dtype)))
-        large.append(_Sparse(matrix, send(level.middle), *diagonals, cuts, down))
+        large.append(_Sparse(matrix, send(level.middle), *diagonals, cuts, link))
     small = None
     if split < len(levels):
         small = tuple(send(part) for part in _pack(levels[split:], joins[split:], dtype))
