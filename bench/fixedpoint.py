@@ -178,8 +178,8 @@ def _as_published(report, options):
             entries.append(_timed(f"extragradient, step 0.9 / L, to {fall:g}", peer, peer=True))
         notes = (
             *NOTES[:1],
-            f"Algorithm 1 with its batch, probabilities and weights, and the step {F.published_step:.2g} of the authors,",
-            f"in their experiments. Stopped: after {seconds:g} seconds.",
+            f"Algorithm 1 with its batch, probabilities and weights, and the step {F.published_step:.2g} of the",
+            f"authors' experiments. Stopped: after {seconds:g} seconds.",
         )
         title = f"{title}: component evaluations"
         report.tables.append(Table(title, tuple(entries), "residual / first residual", notes))

@@ -25,7 +25,7 @@ from .problem import equal_weights, real
 
 MAXITER = 200_000
 COARSEST = 16  # pixels of the shorter side of the first grid
-EASIER = 3.0  # tolerance of a coarser grid, of that of the next one
+EASIER = 12.0  # tolerance of a coarser grid, of that of the next one
 OFTEN = 1.08  # iterations between two certificates: so many times as many as before the last
 NOTHING = 1e-12  # of the largest cost of a move: a gap that small is none, whatever the cost
 SINGLE, CACHED = 1e-5, 2_000_000  # a state with more entries is float32, for tolerances from here on
