@@ -2,7 +2,7 @@
 #include "common.cuh"
 
 #define THREADS 256
-#define SMALL_THREADS 512
+#define SMALL_THREADS 256
 
 enum What { DOWN, UP, AGAIN, FINISH, BOTTOM };
 

@@ -8,7 +8,7 @@ import numpy as np
 from .launch import CTYPE, INSTANCES, launch
 
 FILE = "aggregation.cu"
-THREADS, SMALL_THREADS = 256, 512
+THREADS, SMALL_THREADS = 256, 256
 NAMES = ("colour_sweep", "stencil_residual", "sum_members", "add_aggregates", "sparse_down", "sparse_above",
          "sparse_up", "sparse_residual", "coarse_cycle")  # fmt: skip
 INSTANCES[FILE] = [f"{name}<{t}>" for name in NAMES for t in ("float", "double")]

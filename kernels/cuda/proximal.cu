@@ -44,7 +44,7 @@ proximal_rows(const int* __restrict__ indptr, const int* __restrict__ indices, c
   g[i] = (y[i] - y0[i]) / sigma + (product - inside);
 }
 
-#define SEARCH 1024
+#define SEARCH 512
 #define GOOD_ENOUGH 0.1
 #define ACCURACY 0.05
 #define FURTHEST 1e6

@@ -8,7 +8,7 @@ from .launch import INSTANCES, launch
 
 FILE = "proximal.cu"
 THREADS, LANES = 256, 8  # a row of A or A' is summed by eight lanes
-SEARCH = 1024
+SEARCH = 512
 INSTANCES[FILE] = [f"proximal_columns<{LANES}>", f"proximal_rows<{LANES}>", "proximal_search", "proximal_hessian"]
 _launch = functools.partial(launch, FILE)
 _int, _real = np.int32, np.float64

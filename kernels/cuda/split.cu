@@ -80,8 +80,11 @@ __device__ void coarsen(const Stencil& fine, int nx, int ny, int nz, double alph
   const Spot at(cnz);
   if (at.j >= cny) return;
   double x = 0, y = 0, z = 0, sink = 0;
+#pragma unroll 1  // ptxas for sm_100 spills otherwise
   for (int a = 0; a < factor.x; a++)
+#pragma unroll 1
     for (int b = 0; b < factor.y; b++)
+#pragma unroll 1
       for (int c = 0; c < factor.z; c++) {
         const int i = factor.x * at.i + a, j = factor.y * at.j + b, k = factor.z * at.k + c;
         if (i >= nx || j >= ny || k >= nz) continue;
