@@ -53,8 +53,8 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
     b_ub, b_eq : array (..., m), optional
     bounds : pair, sequence of pairs, array (..., n, 2), or scipy.optimize.Bounds
         (lower, upper) for all variables or for each; None is infinite. Default: x >= 0.
-    constraints : scipy.optimize.LinearConstraint, (A, lb, ub), or list of these, optional
-        Further rows lb <= A x <= ub; either side may be infinite.
+    constraints : scipy.optimize.LinearConstraint, tuple, or list of these, optional
+        Further rows ``lb <= A x <= ub``; either side may be infinite. A tuple is ``(A, lb, ub)``.
     x0, y0 : array (..., n), (..., m), optional
         Where to start: a solution of a similar program, say. y as in the result.
     tol : float

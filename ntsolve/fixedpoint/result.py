@@ -53,7 +53,7 @@ class LinprogResult(Result):
     dual_objective : float
         Of y and c - A'y. Where these are feasible it is a lower bound of the optimal value.
     gap : float
-        |fun - dual_objective|.
+        The absolute value of ``fun - dual_objective``.
     primal_error, dual_error, gap_error : float
         The three relative errors that `residual` is the largest of.
     objective_error : float

@@ -89,7 +89,7 @@ class Aggregation:
         self._spare.append(cycle)
 
     def matvec(self, x):
-        """M x, in x's form: (..., N) or (..., *grid_shape)."""
+        """M x, in x's form: ``(..., N)`` or ``(..., *grid_shape)``."""
         A = self.grid
         x, own = validate.own_kind("x", x)
         A.check_home("x", x)

@@ -66,15 +66,11 @@ class DeepConjugateDirection:
     Notes
     -----
     Passed as ``M=`` to `cg` it runs under flexible conjugate gradients, which remember one direction; `solve` is the
-    iteration of the paper, which remembers two. The method is that of Kaneda et al. [1]_. Unlike theirs, the network is
-    told the domain, as that of Lan et al. [2]_, and has as many levels as the grid can be halved.
-
-    References
-    ----------
-    .. [1] A. Kaneda, O. Akar, J. Chen, V. Kala, D. Hyde, J. Teran, "A Deep Conjugate Direction Method for Iteratively
-       Solving Linear Systems", ICML 2023.
-    .. [2] K. W. Lan, E. Gueidon, A. Kaneda, J. Panetta, J. Teran, "A Neural-Preconditioned Poisson Solver for Mixed
-       Dirichlet and Neumann Boundary Conditions", ICML 2024.
+    iteration of the paper, which remembers two. The method is that of A. Kaneda, O. Akar, J. Chen, V. Kala, D. Hyde,
+    J. Teran, "A Deep Conjugate Direction Method for Iteratively Solving Linear Systems", ICML 2023. Unlike theirs, the
+    network is told the domain, as that of K. W. Lan, E. Gueidon, A. Kaneda, J. Panetta, J. Teran, "A Neural-Preconditioned
+    Poisson Solver for Mixed Dirichlet and Neumann Boundary Conditions", ICML 2024, and has as many levels as the grid can
+    be halved.
 
     Examples
     --------

@@ -309,7 +309,7 @@ class GridOperator:
     # ---- what it does -----------------------------------------------------------------------------------------------
 
     def matvec(self, x):
-        """A x, in x's form: (..., N) or (..., *grid_shape)."""
+        """A x, in x's form: ``(..., N)`` or ``(..., *grid_shape)``."""
         x, own = validate.own_kind("x", x)
         self.check_home("x", x)
         x = validate.numeric("x", x, check=False)

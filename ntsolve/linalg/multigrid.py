@@ -227,7 +227,7 @@ class LearnedMultigrid:
 
         Parameters
         ----------
-        r : array (..., N), or (..., *grid_shape)
+        r : array (..., N), or one in the shape of the grid
 
         Returns
         -------

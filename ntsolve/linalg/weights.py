@@ -33,12 +33,12 @@ _UNREADABLE = (ValueError, OSError, EOFError, LookupError, AttributeError, Runti
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Weights of a cycle.
+    """Weights of a cycle on L levels.
 
     Attributes
     ----------
-    relaxation : array (levels, 2)
-    faces, sink : array (levels,)
+    relaxation : array (L, 2)
+    faces, sink : array (L,)
     name : str
         What they are called: "untrained", a family, or a file.
     """
