@@ -68,9 +68,9 @@ class DeepConjugateDirection:
     Passed as ``M=`` to `cg` it runs under flexible conjugate gradients, which remember one direction; `solve` is the
     iteration of the paper, which remembers two. The method is that of A. Kaneda, O. Akar, J. Chen, V. Kala, D. Hyde,
     J. Teran, "A Deep Conjugate Direction Method for Iteratively Solving Linear Systems", ICML 2023. Unlike theirs, the
-    network is told the domain, as that of K. W. Lan, E. Gueidon, A. Kaneda, J. Panetta, J. Teran, "A Neural-Preconditioned
-    Poisson Solver for Mixed Dirichlet and Neumann Boundary Conditions", ICML 2024, and has as many levels as the grid can
-    be halved.
+    network is told the domain, as that of K. W. Lan, E. Gueidon, A. Kaneda, J. Panetta, J. Teran, "A
+    Neural-Preconditioned Poisson Solver for Mixed Dirichlet and Neumann Boundary Conditions", ICML 2024, and has as
+    many levels as the grid can be halved.
 
     Examples
     --------
