@@ -29,6 +29,7 @@ from ..operators import norms
 FRESH = 30  # directions between two compressions, and of a later solve, at least; 3 k where that is more
 SAFE = 1e18  # sizes of vectors up to which float32 holds them, and down to its inverse
 LOST = 1e8  # growth of a squared residual at which deflation is given up
+UNBLOCKED = 100  # order of a matrix up to which LAPACK is kept to one thread
 LONGER = 1.25  # times the iterations of the last solve, from which a solve collects again
 
 
@@ -102,6 +103,20 @@ class Recycler:
         return Space(k, self, system, diagonal)
 
 
+def _eigh(matrix):
+    """Eigenvalues, and eigenvectors in columns.
+
+    Small ones without the blocked routines, whose threads wait in a loop and keep those of the kernels from running.
+    """
+    m = len(matrix)
+    if not 0 < m <= UNBLOCKED:
+        return np.linalg.eigh(matrix)
+    from scipy.linalg.lapack import dsyev  # here: it takes time to load
+
+    values, vectors, info = dsyev(matrix, lwork=3 * m - 1)  # the least that it accepts
+    return (values, vectors) if info == 0 else np.linalg.eigh(matrix)
+
+
 class Space:
     """W and A W for one matrix, and the directions of its solve."""
 
@@ -135,7 +150,7 @@ class Space:
         if not np.isfinite(C).all():
             self.recycler.clear()
             return 0
-        values, Y = np.linalg.eigh(C)
+        values, Y = _eigh(C)
         good = values > 1e-6 * max(values[-1], 0)  # what is left of others is rounding; none, where A is indefinite
         if not good.any():
             self.recycler.clear()
@@ -247,7 +262,7 @@ class Space:
         if not np.isfinite(gram).all():
             self.count, self.scale = 0, np.ones(0)
             return False
-        Y = np.linalg.eigh(gram)[1][:, ::-1][:, :most]
+        Y = _eigh(gram)[1][:, ::-1][:, :most]
         kept = self._combined(self.S[:m], Y.T / self.scale)
         self.count = kept.shape[0]
         self.S[: self.count] = kept
