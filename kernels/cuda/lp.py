@@ -107,6 +107,6 @@ def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, r
             numbers = (np.float64(tol), _int(since), _int(due), _int(every))
             place = (_int(look), _int(trace.shape[1]))
             _launch("lp_look_end", (batch,), 32, (work, scalars, *numbers, state, errors, trace, *place, *counts))
-            for anchor, v, v0, size in ((p, x, x0, n), (q, y, y0, m)):
+            for anchor, v, v0, size in ((p, x, x0, n), (q, y, y0, m)) if due else ():
                 _launch("lp_anchor", (-(-size // THREADS), batch), THREADS, (state, anchor, v, v0, _int(size)))
             look, since = look + 1, 0

@@ -222,7 +222,8 @@ class _Solve:
                         self.status[i], self.rays[i] = int(found[0]), self.whole_ray(*found)
                         iteration.rest(i)
             self.note(watch, lengths, trace, before)
-        self.verify(tol)
+        else:
+            self.verify(tol)
 
     def give_up(self):
         """Let programs rest whose error is near rounding and has long not halved."""

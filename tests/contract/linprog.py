@@ -34,7 +34,7 @@ def rows(dtype):
 
 
 def tiny(dtype):
-    return typed(program(1, 3), dtype)
+    return typed(program(1, 3, seed=27), dtype)  # done at the second look
 
 
 def batch(dtype):
