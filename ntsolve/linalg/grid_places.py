@@ -121,7 +121,8 @@ def _layout(n, one, other, axis):
     count, label = connected_components(links, directed=False)
     if count > MOST_COMPONENTS:
         return None
-    roots = np.unique(label, return_index=True)[1]
+    roots = np.empty(count, dtype="int64")
+    roots[label[::-1]] = np.arange(n)[::-1]  # the first of each; np.unique takes as long as all of the rest
     ends = np.concatenate([one, np.full(count, n)]), np.concatenate([other, roots])
     tree = sparse.csr_array((np.ones(ends[0].size, dtype="int8"), ends), shape=(n + 1, n + 1))
     _, parent = breadth_first_order(tree, n, directed=False)
@@ -140,11 +141,10 @@ def _layout(n, one, other, axis):
         coordinates += coordinates[above]
         above = above[above]
     coordinates = coordinates[:n, ::-1]  # z first
-    least = np.full((count, ndim), np.iinfo("int64").max)
-    np.minimum.at(least, label, coordinates)
+    parts = [coordinates[label == number] if count > 1 else coordinates for number in range(count)]
+    least = np.array([part.min(axis=0) for part in parts])
+    most = np.array([part.max(axis=0) for part in parts]) - least
     coordinates = coordinates - least[label]
-    most = np.zeros((count, ndim), dtype="int64")
-    np.maximum.at(most, label, coordinates)
     height = most[:, 0] + 2  # a layer of walls between components
     first = np.cumsum(height) - height
     coordinates[:, 0] += first[label]
@@ -152,4 +152,6 @@ def _layout(n, one, other, axis):
     if float(np.prod(np.array(shape, dtype=float))) > MOST_CELLS * n + 1000:
         return None
     cells = np.ravel_multi_index(tuple(coordinates.T), shape)
-    return None if np.unique(cells).size < n else (shape, cells.astype("int64"))
+    taken = np.zeros(int(np.prod(shape)), dtype=bool)
+    taken[cells] = True
+    return None if np.count_nonzero(taken) < n else (shape, cells.astype("int64"))
