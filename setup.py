@@ -13,6 +13,7 @@ VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "ntsolve/_version.py").rea
 LINUX = "sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')"
 TEST = [
     "pytest>=8.2",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "scikit-learn>=1.5",
     "POT>=0.9.5",  # what compat.pot is compared with

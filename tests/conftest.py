@@ -51,6 +51,12 @@ def gpu_record():
     return "GPU record: " + "; ".join(f"{state}: {', '.join(names)}" for state, names in states.items() if names)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Two processes: more do not help, as kernels have threads. One on a GPU, whose record is written by one; see -n."""
+    return 0 if REAL_GPU else min(2, os.cpu_count() or 1)
+
+
 def pytest_report_header(config):
     return [_cuda_side(), gpu_record()]
 

@@ -57,7 +57,9 @@ def test_warmup_has_a_case_for_each_dtype_and_index_type(name):
     declared = [v for dtype in floats for case in contract.cases(np.random.default_rng(0), dtype) for v in case]
     assert {v.dtype.name for v in declared if isinstance(v, np.ndarray)} <= dtypes  # some kernels are float64 only
     if "indices" in contract.arguments and "indices" not in contract.writes:
-        wanted = {"int32"} if contract.family in ("lp", "proximal") else {"int32", "int64"}  # programs have int32 only
+        place = contract.arguments.index("indices")
+        both = (contract.cases(np.random.default_rng(0), dtype) for dtype in floats)
+        wanted = {case[place].dtype.name for cases in both for case in cases}
         assert {arguments["indices"].dtype.name for arguments in bound} == wanted
     for argument in contract.arguments:
         wanted = {
