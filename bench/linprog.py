@@ -27,7 +27,7 @@ def run(options: Options) -> Report:
     """All parts. Netlib's problems are looked for where NTSOLVE_NETLIB says; without it that part is left out."""
     (threadpoolctl,) = need("threadpoolctl")
     report = Report()
-    with threadpoolctl.threadpool_limits(1, "blas"), ntsolve.config(threads=1):
+    with threadpoolctl.threadpool_limits(1), ntsolve.config(threads=1):
         folder = netlib_folder()
         if folder is None:
             report.lines.append("Netlib's problems were not there: set NTSOLVE_NETLIB to their folder.")

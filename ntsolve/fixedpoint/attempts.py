@@ -1,8 +1,8 @@
-"""What is tried, now and then, besides the iteration: the finisher, and the search for rays of infeasible programs.
+"""What is tried, now and then, besides the iteration: polishing, the finisher, and a search for rays.
 
 Attempts come after 512 iterations and whenever their number has doubled. The finisher gets as much time as PDHG has
 had, in parts that grow with what it achieves; a ray is looked for once the finisher has failed and PDHG does not get
-anywhere, with at most a third of all the time.
+anywhere, with at most a third of all the time. Polishing keeps its own, shorter, intervals; a batch goes without.
 """
 
 import time
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..result import Status
+from .polish import Polish
 
 FIRST = 512  # iterations
 LEAST = 0.02  # seconds
@@ -42,23 +43,28 @@ class Attempts:
         self._finisher: Any = None
         self._rays: Any = None
         self._next, self._before, self._losses = FIRST, np.inf, 0
+        self._polish = Polish(k, scaled) if scaled.c.shape[0] == 1 else None
         self._finishing = self._searching = 0.0  # seconds so far
         self.wins = self.newton = 0
 
     def due(self, nit):
         """Whether it is time for an attempt."""
-        return nit >= self._next
+        return nit >= self.next
 
     @property
     def next(self):
         """The iteration after which the next is due."""
-        return self._next
+        return self._next if self._polish is None else min(self._next, self._polish.next)
 
     def make(self, iteration, watch):
         """One attempt; a (Status, ray), or None. It ends early where the watch says so."""
-        i, elapsed = self._i, watch.elapsed
+        i, elapsed, nit = self._i, watch.elapsed, int(iteration.nit[self._i])
+        if self._polish is not None and nit >= self._polish.next and self._polish.make(iteration, watch.going):
+            return None
+        if nit < self._next:
+            return None
         left = np.inf if watch.time_limit is None else watch.time_limit - elapsed
-        self._next = 2 * max(int(iteration.nit[i]), self._next)
+        self._next = 2 * max(nit, self._next)
         errors = iteration.errors(i)
         stalled = errors.kkt > STALLS * self._before
         self._before = errors.kkt

@@ -211,8 +211,8 @@ class _Solve:
                     break
             before = self.kkt(), iteration.nit
             began = watch.elapsed
-            milestone = min(attempts[i].next for i in np.flatnonzero(iteration.running))
-            lengths, trace = iteration.advance(self.block(watch, milestone))
+            left = min(attempts[i].next - iteration.nit[i] for i in np.flatnonzero(iteration.running))
+            lengths, trace = iteration.advance(self.block(watch, left))
             self.pace = (watch.elapsed - began) / lengths.sum()
             self.give_up()
             for i in np.flatnonzero(iteration.running):
@@ -247,14 +247,14 @@ class _Solve:
         return self.iteration.rows[:, [PRIMAL, DUAL, GAP]].max(1)
 
     def block(self, watch, milestone):
-        """Iterations to do before the next look from here; `milestone` is one that is to be the last of a block."""
+        """Iterations to do before the next look from here; a block is to end after `milestone` more."""
         done, left = self.iteration.done, watch.maxiter - watch.nit
         if watch.callback is not None:
             return 1
         seconds = SECONDS_A_BLOCK
         if watch.time_limit is not None:
             seconds = min(seconds, max(watch.time_limit - watch.elapsed, 0.0))
-        steps = int(min(seconds / max(self.pace, 1e-9), EVERY * (MOST_LOOKS - 2), max(milestone - done, 1)))
+        steps = int(min(seconds / max(self.pace, 1e-9), EVERY * (MOST_LOOKS - 2), max(milestone, 1)))
         if steps > EVERY:
             steps -= (done + steps) % EVERY
         return max(1, min(steps, left))
