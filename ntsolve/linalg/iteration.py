@@ -167,6 +167,8 @@ class State:
             return False
         k, (rr, rz) = self.k, (self.rr[0], self.rz[0])
         self.rest()
+        if self.space:
+            self.space.restart()
         if self.space and self.space.W is not None:
             gained = self.space.correct(self.x, self.r)
             if self.watched:
@@ -216,7 +218,7 @@ class State:
         self.comm.total(pq)
         rd = rz[j] if self.M is None else self.rd[j]  # (r, dinv r)
         if self.collecting:
-            self.space.take(p[0], j - 1)
+            self.space.take(self.x[0], j - 1)
         k.cg_update(p, q, self.dinv, rz[j - 1], pq, rr[j - 1], self.tol2, self.comm.carry,
                     self.x, self.r, rr[j], rd, self.work)  # (2)  # fmt: skip
         self.comm.total(rr[j], rd)
@@ -275,6 +277,7 @@ class State:
             after = slice(1, steps + 1)
             rows = self.rz[:steps], self.pq[after], self.rd[after], self.rr[after]
             self.log.note(*(self.k.to_host(v) for v in rows))
+        rz = np.array(self.k.to_host(self.rz[:steps, 0])) if self.collecting else None
         self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
         rows = self.k.to_host(self.rr[1 : steps + 1])
         running = ((rows > self.aim2) & (rows <= HOPELESS)).sum(0)
@@ -283,8 +286,8 @@ class State:
         last = rows[-1]
         taken = np.where(self.active, taken, 0)
         self.nit += taken
-        if self.space and self.active[0]:
-            self.space.learn(self.k.to_host(self.pq[1 : int(taken[0]) + 1, 0]), self.collecting)
+        if rz is not None:
+            self.space.learn(self.k.to_host(self.pq[1 : taken[0] + 1, 0]), rz[: taken[0]])
         if not (last >= 0).all():
             for verdict, status in _VERDICTS.items():
                 self.status[self.active & (last == verdict)] = int(status)

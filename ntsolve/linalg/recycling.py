@@ -9,13 +9,18 @@ of W,
 
 and converges as if the eigenvalues that W stands for were not there. For W the lowest Ritz vectors are taken.
 Directions of CG are A-orthogonal to each other and to W, so no product is needed to find them: with S (m, n) the rows
-of W, what is kept so far, and some p / sqrt(p.Ap),
+of W, what is kept so far, and sums s of consecutive steps alpha p, of which
 
-    S A S' = I,    S D S' = Y diag(mu) Y',    W = the rows of Y' S with the largest mu,                  (3)
+    s.As = sum of alpha (r, z)                                                                           (3)
 
-D the diagonal of A: the Ritz values of (A, D) on the span of S are the 1 / mu. A first solve collects all of its
-directions and compresses them to 2 k whenever there is no more room, as eigCG does with residuals (Stathopoulos and
-Orginos, SIAM J. Sci. Comput. 32 (2010)); later ones refresh W with their first directions.
+is known, divided by the root of that,
+
+    S A S' = I,    S D S' = Y diag(mu) Y',    W = the rows of Y' S with the largest mu,                  (4)
+
+D the diagonal of A: the Ritz values of (A, D) on the span of S are the 1 / mu. A sum is what x moves by. Neighbours
+have much the same of the low eigenvectors and different of the others, so sums lose little and save most of the cost.
+They are compressed to 2 k whenever there is no more room, as eigCG does with residuals (Stathopoulos and Orginos, SIAM
+J. Sci. Comput. 32 (2010)).
 """
 
 from typing import Any
@@ -24,13 +29,15 @@ import numpy as np
 
 from .. import validate
 from ..kernels.contracts.fisher import gram_workspace, row_dots_workspace
+from ..monitor import LONGEST_BLOCK
 from ..operators import norms
 
-FRESH = 30  # directions between two compressions, and of a later solve, at least; 3 k where that is more
+FRESH = 40  # sums between two compressions at least; k where that is more
+OF_A_LENGTH = 8  # sums of 1 step each, then of 2, 4, ...
+LONGEST = 8  # steps in a sum
 SAFE = 1e18  # sizes of vectors up to which float32 holds them, and down to its inverse
 LOST = 1e8  # growth of a squared residual at which deflation is given up
 UNBLOCKED = 100  # order of a matrix up to which LAPACK is kept to one thread
-LONGER = 1.25  # times the iterations of the last solve, from which a solve collects again
 
 
 class Recycler:
@@ -47,15 +54,16 @@ class Recycler:
         Vectors held at present, at most k.
     nbytes : int
         Memory of them: 4 k n bytes for n unknowns, 8 k n where float32 would not hold them. During a solve there are
-        k n numbers of the working dtype beside them, and, for directions, another 5 k n, or (2 k + 30) n if k < 10.
+        k n numbers of the working dtype beside them, and, for what is learned, another 3 k n, but (2 k + 40) n at
+        least.
 
     Notes
     -----
     Made for a sequence of systems whose matrices differ little, such as the steps of a simulation. The first solve
-    costs up to twice as much; then come k products with A a solve, and two passes over k vectors an iteration, for
-    fewer iterations. A matrix of another order, dtype or device starts anew. A space that is of no use for a matrix
-    costs time, never correctness: what is deflated is recomputed with the A at hand, and the residual is that of the
-    problem as it is passed in. One solve at a time may use it.
+    only learns, and takes somewhat longer; then come k products with A a solve, and two passes over k vectors an
+    iteration, for fewer iterations. A matrix of another order, dtype or device starts anew. A space that is of no use
+    for a matrix costs time, never correctness: what is deflated is recomputed with the A at hand, and the residual is
+    that of the problem as it is passed in. One solve at a time may use it.
 
     Saad, Yeung, Erhel and Guyomarc'h, SIAM J. Sci. Comput. 21 (2000), algorithm 3.5; Stathopoulos and Orginos, SIAM
     J. Sci. Comput. 32 (2010).
@@ -78,7 +86,7 @@ class Recycler:
 
     def clear(self):
         """Forget everything."""
-        self._kind, self._W, self._last = None, None, None
+        self._kind, self._W = None, None
 
     @property
     def size(self):
@@ -92,7 +100,7 @@ class Recycler:
         return f"Recycler(k={self.k}, size={self.size})"
 
     def __getstate__(self):
-        return {"k": self.k, "_kind": None, "_W": None, "_last": None}
+        return {"k": self.k, "_kind": None, "_W": None}
 
     def space(self, k, system, diagonal):
         """The `Space` of a solve; `diagonal` (1, n) or None is that of A."""
@@ -117,21 +125,26 @@ def _eigh(matrix):
     return (values, vectors) if info == 0 else np.linalg.eigh(matrix)
 
 
+def _begins(nit):
+    """Whether a sum begins with this iteration: OF_A_LENGTH of each length but the last."""
+    length = min(LONGEST, 1 << (nit // OF_A_LENGTH + 1).bit_length() - 1)
+    return (nit - OF_A_LENGTH * (length - 1)) % length == 0
+
+
 class Space:
-    """W and A W for one matrix, and the directions of its solve."""
+    """W and A W for one matrix, and what its solve is about to add to them."""
 
     def __init__(self, k, recycler, system, diagonal):
         self.k, self.recycler, self.A = k, recycler, system.A
         n, dtype, xp = system.A.n, system.b.dtype, k.xp
         self.n, self.dtype, self.keep = n, dtype, min(recycler.k, n // 4)
         self.weight = xp.ones(n, dtype=dtype) if diagonal is None else xp.sqrt(diagonal[0]).astype(dtype, copy=False)
-        self.window = max(FRESH, 3 * self.keep)
-        self.S: Any = xp.empty((2 * self.keep + self.window, n), dtype=dtype) if self.keep else None
-        self.patience = 1 << 30 if recycler._last is None else int(LONGER * recycler._last) + 1
+        self.S: Any = xp.empty((2 * self.keep + max(FRESH, self.keep), n), dtype=dtype) if self.keep else None
         self.W = self.WA = None
         size = self._load()
         self.scale = np.ones(size)  # of the rows of S, A-orthonormal when divided by it
-        self.count, self.nit, self.fresh, self.least = size, 0, 0, np.inf
+        self.count, self.fresh, self.least = size, 0, np.inf
+        self.restart()
 
     # ---- W ----
 
@@ -224,36 +237,62 @@ class Space:
 
     @property
     def collecting(self):
-        """Whether directions are wanted."""
-        if self.S is None or not self.keep:
-            return False
-        return self.W is None or self.fresh < self.window or self.nit >= self.patience
+        """Whether steps are wanted."""
+        return self.keep > 0
+
+    def restart(self):
+        """Forget the sum that is not complete: x jumps, or the directions begin anew."""
+        self.nit, self.begun, self.gains = 0, [], np.zeros(0)
 
     @property
     def due(self):
-        """Iterations up to the next that may change what is wanted, at least one."""
-        ends = [self.patience - self.nit, self.window - self.fresh]
-        if self.collecting:
-            ends.append(len(self.S) - self.count)
-        return min((end for end in ends if end > 0), default=1 << 30)
+        """Iterations for which there is room, at least one."""
+        if not self.collecting:
+            return 1 << 30
+        room, steps = len(self.S) - self.count - len(self.begun), 0
+        while steps < LONGEST_BLOCK:
+            room -= _begins(self.nit + steps)
+            if room < 0:
+                break
+            steps += 1
+        return steps
 
-    def take(self, p, at):
-        """Note the direction p (n,), the one number `at` (from 0) of a block of iterations."""
-        self.k.xp.multiply(p, self.weight, out=self.S[self.count + at])
-
-    def learn(self, pq, collected):
-        """After a block of iterations of which `pq` are the p.Ap: noted, where `collected`."""
-        self.nit += len(pq)
-        if not collected:
+    def take(self, x, at):
+        """Note x (n,) before the iteration number `at` (from 0) of a block, where a sum ends and another begins."""
+        if not _begins(self.nit + at):
             return
-        self.scale = np.concatenate([self.scale, np.sqrt(pq)])
-        self.count += len(pq)
-        self.fresh += len(pq)
-        if self.count == len(self.S):
+        if self.begun:
+            row = self.S[self.count + len(self.begun) - 1]
+            self.k.xp.subtract(x, row, out=row)
+            row *= self.weight
+        self.S[self.count + len(self.begun)] = x
+        self.begun.append(self.nit + at)
+
+    def learn(self, pq, rz):
+        """After a block of iterations with these p.Ap, and (r, z) before each; fewer than meant where it has ended."""
+        with np.errstate(all="ignore"):
+            self.gains = np.concatenate([self.gains, rz / pq * rz])
+        self.nit += len(pq)
+        first, last = self.begun[0], self.begun[-1]
+        if first < last:
+            gains = np.zeros(last - first)
+            part = self.gains[: last - first]
+            gains[: len(part)] = part
+            sums = np.add.reduceat(gains, np.array(self.begun[:-1]) - first)
+            sums = sums[sums > 0]  # but for those begun after the end
+            self.scale = np.concatenate([self.scale, np.sqrt(sums)])
+            self.count += len(sums)
+            self.fresh += len(sums)
+            self.gains, self.begun = self.gains[last - first :], [last]
+        if last >= self.nit:  # begun after the end
+            self.restart()
+        elif self.count + 1 == len(self.S):
+            begun = self.S[self.count].copy()
             self._compress(2 * self.keep)
+            self.S[self.count] = begun
 
     def _compress(self, most):
-        """(3), leaving `most` rows of S; False where rounding has made nonsense of it."""
+        """(4), leaving `most` rows of S; False where rounding has made nonsense of it."""
         k, xp, m = self.k, self.k.xp, self.count
         gram = xp.zeros((1, m, m))
         k.gram(self.S[:m], self.n, gram, xp.empty(gram_workspace(m, self.n, self.n)))
@@ -278,4 +317,3 @@ class Space:
             W = self._narrow(self.S[: self.count] / self.weight)
             sizes = self.k.to_host(norms(self.k, W))
             recycler._W = W if np.isfinite(sizes).all() and sizes.all() else None
-        recycler._last = self.nit or recycler._last
