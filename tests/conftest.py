@@ -53,7 +53,7 @@ def gpu_record():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Two processes: more do not help, as kernels have threads. One on a GPU, whose record is written by one; see -n."""
+    """Two processes: more do not help, as kernels have threads. One on a GPU, whose record one process writes."""
     return 0 if REAL_GPU else min(2, os.cpu_count() or 1)
 
 

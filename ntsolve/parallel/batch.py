@@ -126,6 +126,8 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
     began = time.perf_counter()
     on_failure = validate.choice("on_failure", on_failure, ON_FAILURE)
     threads = settings.pop("threads", None if executor is None else 1)
+    if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
+        raise TypeError(f"executor must have the interface of concurrent.futures.Executor, not {executor!r}")
     function, name = _function(solver)
     calls, errors = _calls(function, problems, settings)
     farm = _Farm(function, name, calls, errors, threads, _shown(progress, len(calls)))
@@ -174,7 +176,13 @@ class _Farm:
     def _submit(self, executor, numbers):
         """{future: number}; a solver of this package travels by its name."""
         what = self.function if self.name is None else self.name
-        return {executor.submit(_call, what, self.calls[number], self.threads): number for number in numbers}
+        futures = {}
+        for number in numbers:
+            try:
+                futures[executor.submit(_call, what, self.calls[number], self.threads)] = number
+            except Exception as error:  # an executor that is broken, or shut
+                self._failed([number], error)
+        return futures
 
     def _batch(self, group):
         """As one call; each by itself if that is refused, so that the one to blame is found."""
@@ -202,13 +210,27 @@ class _Farm:
         """Note the results that get() gives, or the exception that it raises."""
         try:
             for number, result in zip(numbers, get(), strict=True):
+                if not (hasattr(result, "status") and hasattr(result, "success")):
+                    raise TypeError(f"the solver returned {type(result).__name__}, which is not a Result")
                 self.results[number] = result
         except Exception as error:  # it is kept for the caller to see
-            for number in numbers:
-                self.errors[number] = error
+            self._failed(numbers, error)
+            return
+        self._done(numbers)
+
+    def _failed(self, numbers, error):
+        for number in numbers:
+            self.errors[number] = error
+        self._done(numbers)
+
+    def _done(self, numbers):
         for number in numbers:
             self.left[number] = False
-        self.show(len(self.left) - sum(self.left))
+        try:
+            self.show(len(self.left) - sum(self.left))
+        except Exception as error:  # results are worth more than being shown
+            self.show = _shown(False, 0)
+            warnings.warn(f"progress raised {error!r}, and is not told any more", RuntimeWarning, stacklevel=2)
 
     def close(self):
         self.show(None)

@@ -152,6 +152,40 @@ def test_any_function_that_returns_a_result():
 def test_what_does_not_fit_is_named(arguments, error, name):
     with pytest.raises(error, match=name):
         ntsolve.solve_batch(*arguments)
+    for executor in (5, concurrent.futures.ThreadPoolExecutor):
+        with pytest.raises(TypeError, match="executor"):
+            ntsolve.solve_batch("cg", [], executor=executor)
+
+
+class Broken(concurrent.futures.Executor):
+    """Takes two problems, and breaks."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def submit(self, call, *args):
+        self.taken += 1
+        if self.taken > 2:
+            raise RuntimeError("shut")
+        future = concurrent.futures.Future()
+        future.set_result(call(*args))
+        return future
+
+
+def test_what_is_around_the_solves_may_fail_too():
+    problems = systems((4, 5, 6))
+    result = ntsolve.solve_batch("cg", problems, executor=Broken(), on_failure="ignore")
+    assert list(result.status) == [1, 1, Status.RAISED]
+    assert str(result.errors[2]) == "shut"
+    for wrong in (lambda A, b: None, lambda A, b: 3):
+        result = ntsolve.solve_batch(wrong, problems, on_failure="ignore")
+        assert [type(error) for error in result.errors] == [TypeError] * 3
+
+    def show(done, count):
+        raise KeyError("screen")
+
+    with pytest.warns(RuntimeWarning, match="screen"):
+        assert ntsolve.solve_batch("cg", problems, progress=show).success.all()
 
 
 def test_progress_is_told():
