@@ -5,7 +5,6 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from ..kernels.contracts.lp import ERRORS, OBJECTIVE_SLACK, SCALARS, VIOLATION_SLACK, WORK
-from .program import transpose
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def side_norm(xp, row_lower, row_upper):
 def error_rows(k, program, x, y):
     """(batch, ERRORS) on the host, of points x (batch, n), y (batch, m) of an unscaled program or batch of them."""
     xp, batch, m, n = k.xp, x.shape[0], y.shape[-1], x.shape[-1]
-    tindptr, tindices, permutation = transpose(k.to_host(program.indptr), k.to_host(program.indices), n)
+    tindptr, tindices, permutation = program.turned
     rows = {
         name: xp.ascontiguousarray(getattr(program, name)).reshape(batch, -1)
         for name in ("data", "c", "lower", "upper", "row_lower", "row_upper")

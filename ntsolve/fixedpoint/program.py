@@ -8,6 +8,7 @@ of an infinite bound must be zero.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class Program:
     @property
     def single(self):
         return self.c.ndim == 1
+
+    @cached_property
+    def turned(self):
+        """`transpose` of the pattern, of a program on the host."""
+        return transpose(self.indptr, self.indices, self.n)
 
     def matrix(self):
         """A of a single program on the host, for SciPy."""
