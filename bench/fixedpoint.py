@@ -31,6 +31,8 @@ def run(options: Options) -> Report:
         problems += [pdhg(name) for name in NETLIB[: 1 if options.quick else None]]
     else:
         report.lines.append(f"{data('netlib')} is not there (NTSOLVE_DATA): linear programs are left out.")
+    for way in (None, "anderson"):  # what is loaded on the first call
+        ntsolve.halpern(lambda x: 0.5 * x + 1.0, np.zeros(3), accelerate=way)
     for name, T, x0, metric in problems:
         options.say(name)
         ours, plain, halpern, table = _beside(name, T, x0, metric)
