@@ -31,7 +31,7 @@ def bounded(name, A, b, M):
     if not result.success:  # only where M was wrong from its first application on
         assert result.nit == 0, name
         assert result.status in (Status.INDEFINITE_PRECONDITIONER, Status.NAN_OR_INF)
-    bound = 9 if name.startswith(LEAD_AT_FIRST) else 1.25
+    bound = 4 if name.startswith(LEAD_AT_FIRST) else 1.25
     assert result.nit <= bound * jacobi.nit, f"{name}: {result.nit} iterations, Jacobi {jacobi.nit}"
 
 
