@@ -131,23 +131,28 @@ def members_of(aggregate, count):
 
 
 @njit(**JIT)
-def galerkin(indptr, indices, weights, diag, aggregate, starts, members):
-    """The graph P'AP, P the indicator of the aggregates."""
+def galerkin(indptr, indices, weights, slack, aggregate, starts, members):
+    """The graph P'AP, P the indicator of the aggregates: (indptr, indices, weights, diag, slack).
+
+    `slack` is by how much a diagonal exceeds the weights of its row. Sums of it, and of weights, know no cancellation:
+    where P'AP is singular, it is exactly so.
+    """
     count = starts.size - 1
-    coarse_ptr, coarse_diag = np.zeros(count + 1, np.int64), np.zeros(count)
+    coarse_ptr, coarse_diag, coarse_slack = np.zeros(count + 1, np.int64), np.zeros(count), np.zeros(count)
     coarse_indices, coarse_weights = np.empty(indices.size, np.int32), np.empty(indices.size)
     place = np.full(count, -1, np.int64)  # where the entry of this row for a column is
     at = 0
     for a in range(count):
-        first, own = at, 0.0
+        first, own, outward = at, 0.0, 0.0
         for m in range(uint64(starts[a]), uint64(starts[a + 1])):
             i = uint64(members[m])
-            own += diag[i]
+            own += slack[i]
             for k in range(uint64(indptr[i]), uint64(indptr[i + uint64(1)])):
                 b = aggregate[uint64(indices[k])]
-                if b == a:
-                    own -= weights[k]
-                elif b >= 0:
+                if b < 0:
+                    own += weights[k]
+                elif b != a:
+                    outward += weights[k]
                     where = place[uint64(b)]
                     if where < first:
                         place[uint64(b)] = at
@@ -155,9 +160,9 @@ def galerkin(indptr, indices, weights, diag, aggregate, starts, members):
                         at += 1
                     else:
                         coarse_weights[uint64(where)] += weights[k]
-        coarse_diag[a] = own
+        coarse_slack[a], coarse_diag[a] = own, own + outward
         coarse_ptr[a + 1] = at
-    return coarse_ptr, coarse_indices[:at], coarse_weights[:at], coarse_diag
+    return coarse_ptr, coarse_indices[:at], coarse_weights[:at], coarse_diag, coarse_slack
 
 
 @njit(**JIT)

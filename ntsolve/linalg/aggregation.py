@@ -26,7 +26,7 @@ from .. import validate
 from ..dispatch import kernels_for
 from ..kernels.contracts.aggregation import program_of
 from ..kernels.cpu import pairing
-from . import grid_rows
+from . import bottom, grid_rows
 
 THETA = 0.6
 ONCE, TWICE = 2 / THETA - 1 / THETA**2, 1 / THETA**2  # (2), as a sum of what one and another cycle find
@@ -167,6 +167,7 @@ class _Graph:
     indices: Any
     weights: Any
     diag: Any
+    slack: Any  # by how much it exceeds the weights of its row
     middle: Any = None  # of one in the order of its colours
 
     @property
@@ -183,10 +184,10 @@ class _Graph:
         return second, aggregate
 
     def _paired(self):
-        parts = (self.indptr, self.indices, self.weights, self.diag)
-        aggregate, count = pairing.pair(*parts)
+        parts = (self.indptr, self.indices, self.weights)
+        aggregate, count = pairing.pair(*parts, self.diag)
         starts, members = pairing.members_of(aggregate, count)
-        return _Graph(*pairing.galerkin(*parts, aggregate, starts, members)), aggregate
+        return _Graph(*pairing.galerkin(*parts, self.slack, aggregate, starts, members)), aggregate
 
     def by_colours(self):
         """(the graph in the order of its colours, their bounds, where each node went)"""
@@ -196,7 +197,7 @@ class _Graph:
         place[order] = np.arange(self.size, dtype="int32")
         bounds = np.concatenate([[0], np.cumsum(np.bincount(colours, minlength=count))]).astype("int64")
         indptr, middle, indices, weights = pairing.reorder(self.indptr, self.indices, self.weights, order, place)
-        return _Graph(indptr, indices, weights, self.diag[order], middle), bounds, place
+        return _Graph(indptr, indices, weights, self.diag[order], self.slack[order], middle), bounds, place
 
 
 def _hierarchy(k, A, dtype):
@@ -213,7 +214,8 @@ def _hierarchy(k, A, dtype):
     number[cells] = np.arange(cells.size, dtype="int32")
     *faces, diag = (np.ascontiguousarray(k.to_host(part).reshape(-1), dtype="float64") for part in parts)
     indptr, indices, values = pairing.graph_of_faces(cells, number, *faces, parts[-1].shape)
-    graph = _Graph(indptr, indices, values, diag[cells])
+    slack = k.to_host(A.sink).reshape(-1)[cells].astype("float64") / scale
+    graph = _Graph(indptr, indices, values, diag[cells], slack)
 
     joins: list = []
     levels: list = []  # graphs in the order of their colours, and the aggregates of each in the next
@@ -297,19 +299,15 @@ def _pack(levels, joins, dtype):
     return (program_of(len(levels)), first, indptr.astype("int64"), middle, indices.astype("int32"),
             np.concatenate([graph.weights for graph in graphs]).astype(dtype), diag.astype(dtype),
             _inverses(diag, dtype), colours, bounds.astype("int64"), np.concatenate(starts), np.concatenate(members),
-            aggregate, _pseudo_inverse(graphs[-1]).astype(dtype))  # fmt: skip
+            aggregate, _inverse(graphs[-1]).astype(dtype))  # fmt: skip
 
 
-def _pseudo_inverse(graph):
-    """Of the last level, scaled by its diagonal; a component without a way to a cell of value 0 makes it singular."""
+def _inverse(graph):
+    """Of the last level."""
     from scipy.sparse import csr_array
 
-    A = np.diag(graph.diag) - csr_array((graph.weights, graph.indices, graph.indptr), shape=(graph.size,) * 2).toarray()
-    half = np.sqrt(_inverses(graph.diag, "float64"))
-    values, vectors = np.linalg.eigh(half[:, None] * (A + A.T) / 2 * half)
-    kept = values > 1e-11
-    vectors = half[:, None] * vectors[:, kept]
-    return (vectors / values[kept]) @ vectors.T
+    return bottom.inverse(csr_array((graph.weights, graph.indices, graph.indptr), shape=(graph.size,) * 2).toarray(),
+                          graph.slack)  # fmt: skip
 
 
 # ---- the cycle ------------------------------------------------------------------------------------------------------

@@ -17,12 +17,12 @@ import numpy as np
 from ..kernels.contracts import split as layout
 from ..kernels.contracts import workspace_shape
 from ..kernels.contracts.cycle import small_levels
+from . import bottom
 
 STRONG = 0.4
 BOTTOM = 64  # cells of the coarsest level, about
 LARGEST_BOTTOM = 256  # where periodic axes leave no more to coarsen
 PERIODIC = (2, 2, 16)  # what the length of a periodic axis must be a multiple of on every level
-SINGULAR = 1e-7  # eigenvalues of the scaled coarsest operator below this are zero
 SMALL = 4096  # cells of a level from which on downwards one call does the cycle
 
 
@@ -276,19 +276,11 @@ def dense_inverse(fx, fy, fz, s):
     batch, *sizes = s.shape
     n = math.prod(sizes)
     number = np.arange(n).reshape(sizes)
-    A = np.zeros((batch, n, n))
-    flat = s.reshape(batch, n).astype(float)
-    A[:, np.arange(n), np.arange(n)] = flat
+    weights = np.zeros((batch, n, n))
     for axis, face in enumerate((fx, fy, fz)):
         here, there = number.ravel(), np.roll(number, -1, axis).ravel()
-        c = face.reshape(batch, n).astype(float)
-        for rows, columns, sign in ((here, there, -1), (there, here, -1), (here, here, 1), (there, there, 1)):
-            for item in range(batch):
-                np.add.at(A[item], (rows, columns), sign * c[item])
-    d = np.sqrt(np.maximum(np.einsum("bii->bi", A), 0))
-    scale = np.divide(1, d, out=np.zeros_like(d), where=d > 0)
-    values, vectors = np.linalg.eigh(scale[:, :, None] * A * scale[:, None])
-    kept = values > SINGULAR
-    inverse = np.divide(1, values, out=np.zeros_like(values), where=kept)
-    vectors = scale[:, :, None] * vectors
-    return ((vectors * inverse[:, None]) @ vectors.swapaxes(1, 2)).astype("float32")
+        for item, c in enumerate(face.reshape(batch, n).astype(float)):
+            np.add.at(weights[item], (here, there), c)
+            np.add.at(weights[item], (there, here), c)
+    weights[:, np.arange(n), np.arange(n)] = 0  # a period of one cell leads to itself
+    return np.stack([bottom.inverse(*one) for one in zip(weights, s.reshape(batch, n), strict=True)]).astype("float32")

@@ -262,9 +262,11 @@ def test_aggregates_hang_together_and_their_matrix_is_galerkins(A):
         assert sp.csgraph.connected_components(inner)[0] == 1
     inside = np.flatnonzero(aggregate >= 0)
     P = sp.csr_array((np.ones(inside.size), (inside, aggregate[inside])), shape=(A.shape[0], count))
-    indptr, indices, weights, diag = pairing.galerkin(*parts, aggregate, starts, members)
+    slack = np.maximum(A.sum(axis=1), 0)
+    indptr, indices, weights, diag, slack = pairing.galerkin(*parts[:3], slack, aggregate, starts, members)
     found = sp.diags_array(diag) - sp.csr_array((weights, indices, indptr), shape=(count, count))
     np.testing.assert_allclose(found.toarray(), (P.T @ A @ P).toarray(), atol=1e-12 * abs(diag).max())
+    np.testing.assert_allclose(slack, found.sum(axis=1), atol=1e-12 * abs(diag).max())
 
 
 @pytest.mark.parametrize("A", list(matrices()))
