@@ -52,12 +52,21 @@ class Operator:
         """(batch, n) or (1, n), real."""
         raise ValueError('M="jacobi" needs the diagonal of A: pass A as an array or a sparse matrix')
 
+    @property
+    def several(self):
+        """Whether these are matrices of their own, one a system."""
+        return False
+
     def settle(self, x):
-        """Choose, in place, among the x with the same A x, where A is singular."""
+        """Choose, in place, among the x that are one and the same to the caller, or have the same A x."""
 
     def preconditioner(self, M, system, check):
         """M as an operator on the vectors of this one, where they are not those of the caller; else None."""
         return
+
+    def on_unknowns(self, make, system):
+        """``make(system)``, an operator on the vectors of the caller, as one on the vectors of this one."""
+        return make(system)
 
 
 class Dense(Operator):
@@ -76,6 +85,10 @@ class Dense(Operator):
     def steps_kernel(self):
         small = self.n * (self.n + 4) <= self.k.SMALL
         return functools.partial(self.k.dense_cg_steps, self.A) if small else None
+
+    @property
+    def several(self):
+        return len(self.A) > 1
 
     def diagonal(self):
         return self.A.reshape(self.A.shape[0], self.n**2)[:, :: self.n + 1]
@@ -140,6 +153,10 @@ class RealView(Operator):
         super().__init__(inner.k, 2 * inner.n, np.zeros(0, inner.dtype).real.dtype)
         self.inner, self.capturable = inner, inner.capturable
 
+    @property
+    def several(self):
+        return self.inner.several
+
     def matvec(self, x, y):
         self.inner.matvec(x.view(self.inner.dtype), y.view(self.inner.dtype))
 
@@ -161,7 +178,7 @@ class Stack(Operator):
     def matvec(self, x, y):
         y[...] = self.k.xp.matmul(self.A, x[..., None])[..., 0]
 
-    diagonal = Dense.diagonal
+    diagonal, several = Dense.diagonal, Dense.several
 
 
 @dataclass(frozen=True)
@@ -174,6 +191,7 @@ class LinearSystem:
     shape: tuple  # of the batch, () for one system
     dtype: np.dtype  # as the user sees it
     restore: Any  # (batch, n) real -> the caller's shape, dtype and kind
+    removed: Any = None  # norms (batch,) on the host of what the caller's b had and no A x has, for a singular A
 
     @property
     def complex(self):
@@ -210,12 +228,7 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=(
     if hasattr(A, "shape"):
         if len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
             raise ValueError(f"{name} must be square (..., n, n), not {tuple(A.shape)}")
-        if A.shape[-1] != n:
-            turned = ""
-            if b.ndim == 2 and b.shape[0] == A.shape[-1]:
-                as_rows = f" (right-hand sides are rows of {given}: pass {given}.T)"
-                turned = f" (pass {given}.ravel())" if n == 1 else as_rows
-            raise ValueError(f"{given} has {n} entries along its last axis, {name} has order {A.shape[-1]}{turned}")
+        require_order(name, A.shape[-1], given, b)
         try:
             batch = np.broadcast_shapes(batch, tuple(A.shape[:-2]))
         except ValueError:
@@ -245,6 +258,19 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=(
         return x if own is None else own(x)
 
     return LinearSystem(op, b, x0, batch, dtype, restore)
+
+
+def require_order(name, order, given, b):
+    """A ValueError unless the last axis of b is as long as the matrix called `name` is wide."""
+    if b.ndim == 0:
+        raise ValueError(f"{given} must have at least one axis, the last of length n")
+    n, turned = b.shape[-1], ""
+    if n == order:
+        return
+    if b.ndim == 2 and b.shape[0] == order:
+        as_rows = f" (right-hand sides are rows of {given}: pass {given}.T)"
+        turned = f" (pass {given}.ravel())" if n == 1 else as_rows
+    raise ValueError(f"{given} has {n} entries along its last axis, {name} has order {order}{turned}")
 
 
 def preconditioner(k, M, system, *, check=True):
@@ -287,9 +313,10 @@ def residual_norm(A, b, x):
 
 
 def true_residual(k, system, x, r):
-    """r = b - A x, and its norms (batch,)."""
+    """r = b - A x, and its norms (batch,), which are those for the b of the caller."""
     system.A.residual(system.b, x, r)
-    return norms(k, r)
+    found = norms(k, r)
+    return found if system.removed is None else k.xp.asarray(np.hypot(k.to_host(found), system.removed))
 
 
 def norms(k, x):

@@ -21,6 +21,8 @@ The loop itself is in iteration.py.
 import warnings
 from dataclasses import replace
 
+import numpy as np
+
 from .. import operators, validate
 from ..dispatch import kernels_for
 from ..errors import PerformanceWarning
@@ -109,6 +111,8 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
     b, own = validate.own_kind("b", b)
     A, x0 = operators.take("A", A), None if x0 is None else validate.own_kind("x0", x0)[0]
     M = validate.choice("M", M, ("jacobi", "ic0", "multigrid")) if isinstance(M, str) else operators.take("M", M)
+    if isinstance(M, type):
+        raise TypeError(f"M is the class {M.__name__}, not a preconditioner made by it: {M.__name__}(A)")
     if isinstance(M, str) and M == "multigrid":
         A, M = multigrid.for_cg(A)
     if not (recycle is None or isinstance(recycle, Recycler)):
@@ -128,13 +132,16 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     diagonal = M is None or (isinstance(M, str) and M == "jacobi")
     if diagonal and batched.takes(system) and options.callback is None and comm is SERIAL and recycle is None:
         return batched.solve(k, system, jacobi=M is not None, rtol=rtol, atol=atol, maxiter=maxiter, options=options)
-    if recycle is not None and (comm is not SERIAL or (isinstance(system.A, operators.Dense) and len(system.A.A) > 1)):
-        raise ValueError("recycle is for one matrix A in one process")
+    if recycle is not None and (comm is not SERIAL or system.A.several):
+        raise ValueError("recycle is for one matrix A in one process, not for a batch of them")
     watched = not (M is None or isinstance(M, str) or hasattr(M, "for_system"))
     M, note = _preconditioner(k, M, system, options.check)
     kind = gridcg.State if gridcg.takes(system, M, comm, recycle) else None
     result = iterate("cg", k, system, M, rtol, atol, maxiter, options, comm, recycle=recycle, watched=watched,
                      kind=kind)  # fmt: skip
+    if system.removed is not None and (system.removed > np.ravel(result.tolerance)).any():
+        note = (f"b does not add up to 0 where walls close the unknowns in, by more than the tolerance: a part of it "
+                f"of norm {system.removed.max():.3g} is no A x. {note}").strip()  # fmt: skip
     return replace(result, message=f"{result.message} {note}") if note else result
 
 

@@ -3,6 +3,7 @@
 On such a set A u = b has solutions if b adds up to zero on it, and then they differ by constants.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,10 @@ class NullSpace:
         return sums, sizes
 
     def require_compatible(self, k, name, rows):
-        """Project rows whose sums are zero but for rounding; a ValueError for others."""
+        """Project rows whose sums are zero but for rounding; a ValueError for others.
+
+        Returns the norms of what was taken from each, on the host.
+        """
         # half of the digits would forgive too much, all but a few too little of what the sums of a caller lost
         rounding = float(np.finfo(rows.dtype).eps) ** (2 / 3)
         sums, sizes = self.project(k, rows)
@@ -45,6 +49,11 @@ class NullSpace:
                 f"0 in reach: the system has no solution otherwise); it adds up to {sums[row, which]:.3g}, "
                 f"{sizes[row, which]:.3g} without signs. Subtract its mean there, or open a way to a cell of value 0"
             )
+        starts, cells = k.to_host(self.starts), math.prod(self.grid_shape)
+        first = k.to_host(self.members[self.starts[:-1]]) // cells  # the grid of the batch that a set is in
+        removed = np.zeros((self.whole // cells, len(sums)))
+        np.hypot.at(removed, first, (abs(sums) / np.sqrt(np.diff(starts))).T)
+        return removed.T.reshape(-1)
 
 
 def null_space(A):

@@ -36,6 +36,12 @@ class Form:
         either = grid if A.ragged else f"({batch}{n}) or {grid}"
         raise ValueError(f"{name} has shape {shape}; the GridOperator takes {either}")
 
+    @classmethod
+    def of_matrix(cls, A, name, v):
+        """The form of an array of vectors (..., N), which has to fit."""
+        operators.require_order("A", A.shape[-1], name, v)
+        return cls(A, tuple(v.shape[:-1]), on_cells=False)
+
     @staticmethod
     def _fits(A, lead):
         return not A.batch_shape or lead in ((), (1,), A.batch_shape)
@@ -61,7 +67,7 @@ class Form:
             return v.astype(dtype).reshape(-1, A.size)
         rows = xp.zeros((math.prod(lead), A.size), dtype=dtype)
         whole = A.mask.size
-        values = xp.ascontiguousarray(v.astype(dtype)).reshape(-1, A.cells.size)
+        values = xp.ascontiguousarray(v.astype(dtype)).reshape(rows.size // whole, A.cells.size)
         k.scatter_cells(A.cells, rows.reshape(-1, whole), values)
         return rows
 
@@ -115,7 +121,14 @@ class Grid(operators.Operator):
     def residual(self, b, x, r):
         self._residual(*self.parts, *self._cells(x, b, r))
 
+    @property
+    def several(self):
+        return self.grid.mask.shape[: -self.grid.ndim] not in ((), (1,))
+
     def settle(self, x):
+        if not self.grid.full:
+            stack = x.reshape(-1, *self.grid.mask.shape)  # a view
+            stack[...] = self.k.xp.where(self.grid.mask, stack, 0)
         if self.grid.null is not None:
             self.grid.null.project(self.k, x)
 
@@ -126,20 +139,33 @@ class Grid(operators.Operator):
     def preconditioner(self, M, system, check):
         """M as an operator on rows: one that says it works on them, or any on vectors of N."""
         if getattr(M, "works_on_grid_rows", False):
-            if tuple(M.shape[-2:]) != self.grid.shape[-2:]:
-                raise ValueError(f"M has shape {tuple(M.shape)}, A has order {self.grid.shape[-1]}")
+            require_same_cells(M.grid, self.grid)
             return OnRows(self.k, M, self.n, self.dtype)
+        return self.on_unknowns(lambda inner: operators.preconditioner(self.k, M, inner, check=check), system)
+
+    def on_unknowns(self, make, system):
         if self.grid.ragged:
             raise ValueError("M must work on the cells of the grid, whose masks have different numbers of unknowns")
         batch, n = len(system.b), self.grid.shape[-1]
         if self.grid.full:
-            inner = dataclasses.replace(system, A=operators.Operator(self.k, n, self.dtype))
-            return operators.preconditioner(self.k, M, inner, check=check)
+            return make(dataclasses.replace(system, A=operators.Operator(self.k, n, self.dtype)))
         form = Form.flat(self.grid, "M") if self.grid.batch_shape else Form(self.grid, (batch,), on_cells=False)
         inner = dataclasses.replace(
             system, A=operators.Operator(self.k, n, self.dtype), b=self.k.xp.zeros((batch, n), dtype=self.dtype)
         )
-        return OnUnknowns(operators.preconditioner(self.k, M, inner, check=check), form, self.n)
+        return OnUnknowns(make(inner), form, self.n)
+
+
+def require_same_cells(made_for, A):
+    """A ValueError that names M unless both GridOperators have the same unknowns; A may be a batch of them."""
+    if made_for is A:
+        return
+    if made_for.home != A.home:
+        raise TypeError(f"arrays on different devices: M is for a GridOperator on {made_for.home}, A is on {A.home}")
+    fits = made_for.grid_shape == A.grid_shape and made_for.batch_shape in ((), A.batch_shape)
+    if not (fits and bool((made_for.mask == A.mask).all())):
+        other = "" if made_for.shape != A.shape or made_for.grid_shape != A.grid_shape else ", of other cells"
+        raise ValueError(f"M is for {made_for!r}, A is {A!r}{other}: make M for the unknowns of A")
 
 
 class OnRows(operators.Operator):
@@ -165,7 +191,7 @@ class OnUnknowns(operators.Operator):
 
     def __init__(self, inner, form, n):
         super().__init__(inner.k, n, inner.dtype)
-        self.inner, self.form, self.capturable = inner, form, False
+        self.inner, self.form, self.capturable, self.fixed = inner, form, False, inner.fixed
 
     def matvec(self, x, y):
         n = self.form.grid.shape[-1]
@@ -178,16 +204,26 @@ class OnUnknowns(operators.Operator):
         self.inner.restart()
 
 
-def linear_system(k, A, b, x0, *, own, check, start, names):
+class AsMatrix:
+    """A GridOperator in the place of its matrix: vectors are (..., N), even where the shape of the grid would fit."""
+
+    def __init__(self, grid):
+        self.grid = grid
+
+    def linear_system(self, k, b, x0, **options):
+        return linear_system(k, self.grid, b, x0, form_of=Form.of_matrix, **options)
+
+
+def linear_system(k, A, b, x0, *, own, check, start, names, form_of=Form.of):
     """A x = b on rows of cells, as `operators.LinearSystem` describes it."""
     name, given = names
     A.check_home(given, b)
-    form = Form.of(A, given, b)
+    form = form_of(A, given, b)
     b = validate.numeric(given, b, check=False)
     dtype = A.working(b.dtype)
     if x0 is not None:
         A.check_home(start, x0)
-        start_form = Form.of(A, start, x0)
+        start_form = form_of(A, start, x0)
         x0 = validate.numeric(start, x0, check=False)
         dtype = np.result_type(dtype, x0.dtype)
     if dtype.kind == "c":
@@ -199,13 +235,19 @@ def linear_system(k, A, b, x0, *, own, check, start, names):
     if x0 is not None:
         if (A.batch_shape or start_form.lead) != (A.batch_shape or form.lead):
             lead = A.batch_shape or form.lead
-            x0 = k.xp.broadcast_to(x0, (*lead, *x0.shape[len(start_form.lead) :]))
+            own_axes = x0.ndim - (A.ndim if start_form.on_cells else 1)
+            try:
+                x0 = k.xp.broadcast_to(x0, (*lead, *x0.shape[own_axes:]))
+            except ValueError:
+                found = tuple(x0.shape[:own_axes])
+                raise ValueError(f"{start} has leading axes {found}, the batch is {lead}") from None
             start_form = Form(A, lead, start_form.on_cells)
         x0 = start_form.rows(k, x0, dtype)
         if check:
             validate.numeric(start, x0, check=True)
+    removed = None
     if A.null is not None and rows.size:
-        A.null.require_compatible(k, given, rows)
+        removed = A.null.require_compatible(k, given, rows)
         if x0 is not None:
             A.null.project(k, x0)
 
@@ -214,4 +256,4 @@ def linear_system(k, A, b, x0, *, own, check, start, names):
         return x if own is None else own(x)
 
     shape = A.batch_shape or form.lead
-    return operators.LinearSystem(Grid(k, A, dtype), rows, x0, shape, dtype, restore)
+    return operators.LinearSystem(Grid(k, A, dtype), rows, x0, shape, dtype, restore, removed)

@@ -11,6 +11,8 @@ split.py), z and p in float32, x and r in float64: r is what A makes of the floa
 any other CG. The solve ends as any other, with b - A x computed anew.
 """
 
+import math
+
 import numpy as np
 
 from ..kernels.contracts import split as layout
@@ -71,17 +73,24 @@ class State(iteration.State):
         x, self._left, exponent = self.measure(rtol, atol)
         exponent = np.clip(exponent, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
         self.scale = np.ldexp(np.ones(batch), exponent)
+        self.removed = 0 if system.removed is None else system.removed
         self.sizes, self.wrap = three(A.grid_shape), three(tuple(map(int, A.periodic)), 0)
         self.stencil = stencil(k, A, system.A.dtype)
         unit = coefficient_scale(k, A)
-        self._down, self._x_up = xp.asarray(1 / self.scale), xp.asarray(self.scale * unit)
+        self._down = xp.asarray(1 / self.scale)
+        # scale unit = factor 2**far, with far = 0 unless that is out of the range of numbers
+        power = exponent + math.frexp(unit)[1]
+        far = power - np.clip(power, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+        self._factor = np.ldexp(math.frexp(unit)[0], power - far)
+        self._x_up, self._far = xp.asarray(self._factor), xp.asarray(far)[:, None] if far.any() else None
 
         shape = (batch, *layout.split_shape(*self.sizes))
         self.x, self.r = xp.zeros(shape), xp.zeros(shape)
         self.single, self.z, self.p, self.before = (xp.zeros(shape, "float32") for _ in range(4))
         self.pq, self.alpha, self.work = xp.zeros(batch), xp.zeros(batch), xp.zeros((batch, 2, shape[2]))
         if x is not None:
-            k.grid_take(x.reshape(batch, *self.sizes), xp.asarray(1 / (self.scale * unit)), self.x, self.single)
+            x = x if self._far is None else xp.ldexp(x, -self._far)
+            k.grid_take(x.reshape(batch, *self.sizes), xp.asarray(1 / self._factor), self.x, self.single)
         self._found = None
         self._new_cycle()
 
@@ -95,6 +104,7 @@ class State(iteration.State):
             x = self.k.xp.empty_like(self.system.b)
             with np.errstate(all="ignore"):  # seen in the residual
                 self.k.grid_give(self.x, self.p, self.alpha, self._x_up, x.reshape(len(x), *self.sizes))
+                x = x if self._far is None else self.k.xp.ldexp(x, self._far)
             self.A.settle(x)
             self._found = x
         return self._found
@@ -108,7 +118,7 @@ class State(iteration.State):
             self.x += self.alpha[:, None, None, None, None] * self.p
         self.alpha.fill(0)
         k.grid_take(self._left.reshape(len(self._left), *self.sizes), self._down, self.r, self.single)
-        self.rr[0] = xp.asarray((self.residual / self.scale) ** 2)
+        self.rr[0] = xp.asarray(np.maximum((self.residual / self.scale) ** 2 - (self.removed / self.scale) ** 2, 0))
         self.rz[0] = np.inf  # p = z
         self.norms = [self.residual]
         return True

@@ -158,8 +158,16 @@ class State:
             self._last = self.seen = self.residual
             # the recurrence aims a little lower than needed, and no lower than what rounding leaves of b - A x
             floor = 0.1 * np.finfo(self.system.b.dtype).eps * np.maximum(self.b_norm, self.residual)
-            self.aim2 = (np.maximum(0.999 * self.goal, floor) / self.scale) ** 2  # infinite for a huge atol
+            self.aim2 = (np.maximum(self._within_reach(), floor) / self.scale) ** 2  # infinite for a huge atol
         return bool(self.active.any())
+
+    def _within_reach(self):
+        """The goal of the iteration, for the part of the residual that it can lower."""
+        goal, removed = 0.999 * self.goal, self.system.removed
+        if removed is None:
+            return goal
+        left = goal * np.sqrt(np.maximum(1 - (removed / goal) ** 2, 0))
+        return np.where(removed < goal, left, 0.1 * removed)  # where it is in vain, what it can do makes no difference
 
     def begin(self):
         """Start the iteration where `choose` sees use in it."""

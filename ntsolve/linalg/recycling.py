@@ -63,7 +63,8 @@ class Recycler:
     only learns, and takes somewhat longer; then come k products with A a solve, and two passes over k vectors an
     iteration, for fewer iterations. A matrix of another order, dtype or device starts anew. A space that is of no use
     for a matrix costs time, never correctness: what is deflated is recomputed with the A at hand, and the residual is
-    that of the problem as it is passed in. One solve at a time may use it.
+    that of the problem as it is passed in. One solve at a time may use it. Copied or pickled, it keeps `k` and forgets
+    its vectors.
 
     Saad, Yeung, Erhel and Guyomarc'h, SIAM J. Sci. Comput. 21 (2000), algorithm 3.5; Stathopoulos and Orginos, SIAM
     J. Sci. Comput. 32 (2010).
@@ -153,6 +154,7 @@ class Space:
         W, xp = self.recycler._W, self.k.xp
         if W is None or not self.keep:
             return 0
+        self.A.settle(W)  # it may have been left by a matrix of other cells
         wide = xp.ascontiguousarray(W.astype(self.dtype))
         WA = xp.zeros_like(wide)
         self.A.matvec(wide, WA)

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 import ntsolve
 from ntsolve import GridOperator
+from ntsolve.linalg.aggregation import Aggregation
 from tests.backends import BACKENDS, to_device, to_host
 
 SHAPES = [(1, 1), (1, 6), (7, 1), (5, 4), (6, 9), (1, 1, 5), (4, 1, 3), (3, 4, 5), (5, 2, 2)]
@@ -504,3 +505,139 @@ def test_arrays_on_two_devices_are_refused(backend):
     A = GridOperator.poisson(to_device(np.ones((3, 3), dtype=bool), backend))
     with pytest.raises(TypeError, match="different devices"):
         ntsolve.cg(A, np.ones(9))
+
+
+# ---- what is made for other cells -----------------------------------------------------------------------------------
+
+
+def with_a_hole(at, shape=(24, 24)):
+    mask = np.ones(shape, dtype=bool)
+    mask[at : at + 4, at : at + 4] = False
+    return GridOperator.poisson(mask)
+
+
+def true_residual(A, b, x):
+    return np.linalg.norm(b - A.tocsr() @ x)
+
+
+@pytest.mark.parametrize("make", [ntsolve.LearnedMultigrid, ntsolve.DeepConjugateDirection, Aggregation])
+def test_a_preconditioner_for_other_cells_is_refused_by_name(make):
+    A = with_a_hole(3)
+    b = np.ones(A.shape[0])
+    assert ntsolve.cg(A, b, M=make(with_a_hole(3))).success
+    with pytest.raises(ValueError, match=r"^M is for .*, of other cells"):
+        ntsolve.cg(A, b, M=make(with_a_hole(12)))
+    with pytest.raises(ValueError, match=r"^M is for "):
+        ntsolve.cg(A, b, M=make(with_a_hole(3, (24, 25))))
+
+
+@pytest.mark.parametrize("make", [ntsolve.ic0, lambda C: ntsolve.ssor(C, 1.4)])
+def test_factors_act_on_the_unknowns(make):
+    A = with_a_hole(3)
+    b = consistent(A)
+    plain = ntsolve.cg(A, b, rtol=1e-8)
+    result = ntsolve.cg(A, np.stack([b, 2 * b]), M=make(A.tocsr()), rtol=1e-8)
+    assert result.success.all()
+    assert result.nit[0] < 0.6 * plain.nit
+    assert true_residual(A, b, result.x[0]) <= 1.01e-8 * np.linalg.norm(b)
+    box = GridOperator.poisson(np.ones((24, 24), dtype=bool))
+    assert ntsolve.cg(box, np.ones(576), M=make(box.tocsr())).success
+    with pytest.raises(ValueError, match=r"^M .* order 576, A is of order 560"):
+        ntsolve.cg(A, b, M=make(box.tocsr()))
+
+
+def test_a_recycler_goes_from_mask_to_mask():
+    recycler = ntsolve.Recycler()
+    for seed in (0, 1, 2):
+        A = GridOperator.poisson(rng(seed).random((24, 24)) < 0.8)
+        b = np.ones(A.shape[0])
+        result = ntsolve.cg(A, b, rtol=1e-8, recycle=recycler)
+        assert result.success
+        assert true_residual(A, b, result.x) <= 1.01e-8 * np.linalg.norm(b)
+    assert recycler.size == 10
+
+
+@pytest.mark.parametrize("batch", ["masks", "complex matrices"])
+def test_a_recycler_is_for_one_matrix(batch):
+    if batch == "masks":
+        A, b = GridOperator.poisson(rng(0).random((2, 8, 8)) < 0.9, ndim=2), np.ones((2, 8, 8))
+    else:
+        A, b = np.eye(3) * np.ones((2, 1, 1)) * (1 + 0j), np.ones((2, 3))
+    with pytest.raises(ValueError, match=r"^recycle "):
+        ntsolve.cg(A, b, recycle=ntsolve.Recycler())
+
+
+# ---- success is about the b that was passed in ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("M", [None, "multigrid"])
+def test_what_is_taken_from_an_incompatible_right_hand_side_counts(M):
+    A = GridOperator.poisson(np.ones((16, 16), dtype=bool), outside="neumann")
+    b = rng(3).standard_normal((16, 16)).astype("float32")
+    b += np.float32(2e-5 * abs(b).mean()) - b.mean()
+    away = abs(b.astype(float).mean()) * 16 / np.linalg.norm(b)
+    assert ntsolve.cg(A, b, M=M, rtol=1e-4).success
+    result = ntsolve.cg(A, b, M=M, rtol=1e-6, on_failure="ignore")
+    assert not result.success
+    assert result.status == ntsolve.Status.STALLED
+    assert "add up to 0" in result.message
+    assert result.residual == pytest.approx(away * np.linalg.norm(b), rel=0.1)
+
+
+def test_the_removed_part_is_that_of_each_grid_of_a_batch():
+    masks = np.ones((2, 6, 6), dtype=bool)
+    masks[1, 3] = False  # two chambers
+    A = GridOperator.poisson(masks, ndim=2, outside="neumann", solid=True)
+    b = np.where(masks, rng(4).standard_normal(masks.shape), 0)
+    b[0] -= b[0].mean()
+    for chamber in (b[1, :3], b[1, 4:]):
+        chamber -= chamber.mean() - 1e-12
+    result = ntsolve.cg(A, b, rtol=1e-13, on_failure="ignore")
+    assert list(result.success) == [True, False]
+    assert result.residual[1] == pytest.approx(1e-12 * np.sqrt(30), rel=0.05)
+
+
+# ---- matrices -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_small_coupling_to_fixed_values_is_kept_and_rounding_is_not(dtype):
+    box = GridOperator.poisson(np.ones((16, 16), dtype=bool), outside="neumann")
+    C = box.tocsr().astype(dtype)
+    shift = {"float32": 2e-6, "float64": 4e-15}[dtype]
+    shifted = C + sp.diags_array(np.full(256, shift, dtype=dtype))
+    A = GridOperator.from_csr(shifted)
+    if dtype == "float32":
+        assert ntsolve.cg(shifted, np.ones(256, dtype), M="multigrid").success
+    assert A.null is None
+    assert A.dtype == dtype
+    kappa = rng(0).uniform(1, 9, (16, 16))
+    rounded = GridOperator.diffusion(kappa, outside="neumann").tocsr().astype(dtype)
+    assert GridOperator.from_csr(rounded).null is not None
+    third = GridOperator.poisson(np.ones((16, 16), dtype=bool), outside="neumann", spacing=3**0.5).tocsr().astype(dtype)
+    assert GridOperator.from_csr(third).null is not None
+
+
+def test_a_matrix_takes_the_same_shapes_with_multigrid():
+    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(20, 20))
+    A = (sp.kron(sp.eye_array(20), T) + sp.kron(T, sp.eye_array(20))).tocsr()
+    for M in (None, "multigrid"):
+        with pytest.raises(ValueError, match=r"^b has 20 entries along its last axis, A has order 400"):
+            ntsolve.cg(A, np.ones((20, 20)), M=M)
+        with pytest.raises(ValueError, match=r"^b has 1 entries .*b.ravel"):
+            ntsolve.cg(A, np.ones((400, 1)), M=M)
+        with pytest.raises(ValueError, match=r"^x0 has leading axes"):
+            ntsolve.cg(A, np.ones((2, 400)), np.ones((3, 400)), M=M)
+        line = sp.kron(sp.eye_array(1), T).tocsr()
+        assert ntsolve.cg(line, np.ones((1, 20)), np.zeros(20), M=M).success.shape == (1,)
+
+
+def test_a_start_for_the_smallest_numbers():
+    A = GridOperator.poisson(np.ones((20, 20), dtype=bool), spacing=1e-5)
+    b = 1e-300 * consistent(GridOperator.poisson(np.ones((20, 20), dtype=bool)))
+    for x0 in (None, np.zeros(400)):
+        result = ntsolve.cg(A, b, x0, M="multigrid", rtol=0.2)
+        assert np.isfinite(result.x).all()
+        assert result.success
+    large = ntsolve.cg(A, 1e300 * b, np.ones(400), M="multigrid", rtol=1e-8)
+    assert large.success

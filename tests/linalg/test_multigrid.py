@@ -1,5 +1,7 @@
 """The learned multigrid cycle: positive definite with any weights, what its formula says, few iterations anywhere."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -171,6 +173,34 @@ def test_what_the_first_iterations_do_not_confirm_is_given_up():
     assert "0.90" in M.why
     M = ntsolve.LearnedMultigrid(A, weights=UNTRAINED, coarsening="blocks")
     assert not M.confirm(0.9 ** np.arange(7))
+
+
+def test_systems_at_rest_say_nothing_of_how_fast_it_is():
+    A = ntsolve.GridOperator.poisson(np.ones((64, 64), dtype=bool))
+    M = ntsolve.LearnedMultigrid(A)
+    q = np.random.default_rng(0).standard_normal((2, A.shape[0])) * [[1e-4], [1]]
+    assert ntsolve.cg(A, q, M=M, rtol=0, atol=1e-6).success.all()
+    assert M.coarsening == "blocks"
+    rates = np.array([[1, 1], [0.2, 0.2], [0.04, 0.04], [0.04, 0.008], [0.04, 0.0016]])
+    assert not M.confirm(rates)
+    assert M.confirm(rates**0.1)
+
+
+def test_solves_in_several_threads_may_change_it():
+    A = problems.box((16, 16, 16))
+    M = ntsolve.LearnedMultigrid(A)
+    b = np.random.default_rng(0).standard_normal(A.shape[0])
+
+    def work(number):
+        if number % 2:
+            return M.confirm(0.9 ** np.arange(7)) or True
+        return ntsolve.cg(A, b, M=M, rtol=1e-8).success
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(8)))
+    assert M.coarsening == "aggregation"
+    assert len(M.levels) > 1
+    assert "0.90" in M.why
 
 
 def test_bad_weights_cost_iterations_and_nothing_else():
