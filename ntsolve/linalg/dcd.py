@@ -15,6 +15,8 @@ number, the step is along r.
 The network is described in dcd_network.py and trained in dcd_training.py.
 """
 
+from collections import deque
+
 import numpy as np
 
 from .. import operators, validate
@@ -25,6 +27,7 @@ from ..outcome import linear_result, report
 from ..result import Status
 from .dcd_network import Network, take
 from .grid import GridOperator
+from .linear_operator import linear_operator
 
 PUBLISHED, MOST = 2, 20  # earlier directions that a new one is made orthogonal to
 PATIENCE = 3  # iterations that should halve the residual
@@ -43,7 +46,8 @@ class DeepConjugateDirection:
         An operator made by `GridOperator.poisson` (equal spacings), one or a batch; or its `mask`, with cells of value
         0 around.
     weights : "auto", path, or mapping of arrays
-        The parameters of the network: those that are shipped, for 2 or 3 axes; a file of `train_dcd`; or its arrays.
+        The parameters of the network: those that are shipped, for 2 or 3 axes; a file as
+        ``python -m bench._train_dcd`` writes it; or its arrays.
 
     Attributes
     ----------
@@ -97,7 +101,9 @@ class DeepConjugateDirection:
         if any(A.periodic):
             raise ValueError("A must not have periodic axes, which the network does not know")
         parameters = take(weights, A.ndim)
-        self.A, self.shape, self.dtype = A, A.shape, np.dtype("float32")
+        self.A = self.grid = A
+        self.shape, self.dtype = A.shape, np.dtype("float32")
+        self._weights = parameters
         self.parameters = sum(value.size for value in parameters.values())
         with kernels_for(mask=A.mask) as k:
             network, faces = Network(k, parameters), np.float32(2 * A.ndim)
@@ -107,7 +113,15 @@ class DeepConjugateDirection:
             zeros = (A.sink.reshape(dims) / (A.scale * faces)).astype("float32")
             fields = (k.xp.ascontiguousarray(field.astype("float32")) for field in (share, walls, zeros))
             self._domains = [network.on(*of_one) for of_one in zip(*fields, strict=True)]
+            self._idle = [deque([domain]) for domain in self._domains]  # those whose memory no thread is using
             self.flops = 2.0 * network.work()
+
+    def __getstate__(self):
+        """What it was made of."""
+        return {"A": self.A, "weights": self._weights}
+
+    def __setstate__(self, state):
+        DeepConjugateDirection.__init__(self, **state)
 
     def matvec_rows(self, k, r, z):
         """z = f(r) for rows of cells (batch, cells); zero in cells that are no unknowns."""
@@ -115,15 +129,20 @@ class DeepConjugateDirection:
         k.norm(r, size, k.xp.empty(workspace_shape(*r.shape)))
         cells = np.sqrt(np.maximum(self.A.counts, 1))
         for number, norm in enumerate(k.to_host(size)):
-            domain = self._domains[number % len(self._domains)]
+            which = number % len(self._domains)
             if not np.isfinite(norm) or norm == 0:
                 z[number] = r[number]
                 continue
             row, unit = r[number], 1 / norm
             unit *= cells[number % len(cells)]  # (1): so that entries are about 1 on a grid of any size
+            try:
+                domain = self._idle[which].pop()
+            except IndexError:
+                domain = self._domains[which].twin()
             domain.r[...] = (row * unit).reshape(domain.r.shape)
             domain.apply()
             z[number] = domain.r.reshape(row.shape)
+            self._idle[which].append(domain)
             z[number] *= 1 / unit / self.A.scale
 
     def matvec(self, r):
@@ -146,12 +165,8 @@ class DeepConjugateDirection:
             return system.restore(z)
 
     def as_linear_operator(self):
-        """For SciPy, as a LinearOperator on vectors (N,) on the CPU; it is not linear."""
-        from scipy.sparse.linalg import LinearOperator
-
-        if len(self.shape) > 2:
-            raise ValueError("a LinearOperator is one operator, this is a batch of them")
-        return LinearOperator(self.shape, matvec=lambda v: self.matvec(v.reshape(-1)), dtype=np.dtype("float64"))
+        """As a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy) on (N,) vectors; it is not linear."""
+        return linear_operator(self, self.A.backend, dtype=np.dtype("float64"), symmetric=False)
 
     def solve(self, b, x0=None, *, directions="auto", rtol=1e-5, atol=0.0, maxiter=None, time_limit=None, callback=None,
               verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip

@@ -17,21 +17,18 @@ its faces to walls and to cells of value 0, which grow with a cell's surface whe
 volume. There are no biases on the way of r, so that q(c r) = c q(r) for c > 0.
 """
 
+import copy
 import functools
 import importlib.resources
-import io
-import os
-import zipfile
-import zlib
 
 import numpy as np
 
 from ..kernels.contracts.convolution import half
+from . import weightfile
 
 OWN_LEVELS, FEATURES = 3, 3
 LARGEST = 2 << 20  # bytes of a file
 MOST_BLOCKS, MOST_CHANNELS, STEEPEST = 16, 256, 1e4
-_UNREADABLE = (ValueError, OSError, EOFError, LookupError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------------
@@ -47,40 +44,20 @@ def take(weights, dim):
     """
     if isinstance(weights, str) and weights == "auto":
         return shipped(dim)
-    if isinstance(weights, (str, os.PathLike)):
-        size = os.path.getsize(weights)
-        if size > LARGEST:
-            raise ValueError(f"weights: {weights} has {size:,} bytes, a network has at most {LARGEST:,}")
-        with open(weights, "rb") as file:
-            return _parse(file.read(), dim, str(weights))
-    if hasattr(weights, "keys") and hasattr(weights, "__getitem__"):
-        return checked({key: weights[key] for key in weights}, dim, "the mapping")
-    raise TypeError(f'weights must be "auto", a path or a dict of arrays, not {type(weights).__name__}')
+    arrays, name = weightfile.load(weights, largest=LARGEST, options='"auto"')
+    return checked(arrays, dim, name)
 
 
 @functools.cache
 def shipped(dim):
     """The parameters that come with the package."""
     name = f"dcd_{dim}d.npz"
-    return _parse((importlib.resources.files("ntsolve") / "weights" / name).read_bytes(), dim, name)
-
-
-def _parse(content, dim, name):
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise ValueError("a single array")
-            if sum(entry.file_size for entry in archive.zip.infolist()) > 2 * LARGEST:
-                raise ValueError("it unpacks to more than a network is")
-            arrays = {key: archive[key] for key in archive.files}
-    except _UNREADABLE as error:
-        raise ValueError(f"weights: {name} is not an .npz file of plain arrays: {error}") from error
-    return checked(arrays, dim, name)
+    content = (importlib.resources.files("ntsolve") / "weights" / name).read_bytes()
+    return checked(weightfile.parse(content, name, LARGEST), dim, name)
 
 
 def checked(arrays, dim, name):
     """The arrays as float32, names, shapes and ranges looked at."""
-    arrays = {str(key): np.asarray(value) for key, value in arrays.items()}
     for key, value in arrays.items():
         if value.dtype.kind != "f":
             raise ValueError(f"weights: {key} of {name} has dtype {value.dtype}, not one of real numbers")
@@ -180,6 +157,12 @@ class _Level:
         self.before = [part[f"before.{n}.weight"] for n in range(_blocks(part, "before"))]
         self.after = [part[f"after.{n}.weight"] for n in range(_blocks(part, "after"))]
 
+    def twin(self, xp):
+        """The same gate with memory of its own."""
+        other = copy.copy(self)
+        other.r, other.h, other.other = (xp.empty_like(field) for field in (self.r, self.h, self.other))
+        return other
+
 
 class Domain:
     """The network with the gates of one domain, and the memory that an application needs."""
@@ -195,6 +178,13 @@ class Domain:
             fields[1:] *= 2  # of surfaces
             self.levels.append(_Level(network, len(self.levels), fields))
         self.r = self.levels[0].r  # (1, n0, n1, n2): in goes the residual, out comes the direction
+
+    def twin(self):
+        """The same with memory of its own."""
+        other = copy.copy(self)
+        other.levels = [level.twin(self.k.xp) for level in self.levels]
+        other.r = other.levels[0].r
+        return other
 
     def apply(self):
         """From the residual in `r` to the direction in `r`."""

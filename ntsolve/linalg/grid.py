@@ -22,6 +22,7 @@ from ..dispatch import home, kernels_for
 from ..kernels.contracts import workspace_shape
 from . import grid_csr, grid_faces, grid_rows
 from .grid_null import null_space
+from .linear_operator import linear_operator
 
 
 class GridOperator:
@@ -185,9 +186,18 @@ class GridOperator:
                 raise ValueError("kappa must be positive and finite in every unknown cell")
             if bool((~mask & ~wall & ~((kappa >= 0) & k.xp.isfinite(kappa))).any()):
                 raise ValueError("kappa must be finite and at least 0 in every cell of value 0 (see `solid`)")
-            faces, sink = grid_faces.conducted(k, kappa, mask, wall, _weights(spacing), ends)
+            with np.errstate(all="ignore"):  # seen in the diagonal
+                faces, sink = grid_faces.conducted(k, kappa, mask, wall, _weights(spacing), ends)
+                diag = grid_faces.add_faces(faces, ends, sink.copy())
+            top = float(diag.max())
+            lost = top < np.finfo(kappa.dtype).tiny and (
+                top > 0 or any(bool(pairs.any()) for pairs in grid_faces.linked(k, mask, ends))
+            )
+            if not bool(k.xp.isfinite(diag).all()) or lost:
+                raise ValueError(f"kappa / spacing^2 leaves the range of {kappa.dtype}: the diagonal of the matrix is "
+                                 f"{'all but 0' if lost else 'not finite'}; scale kappa or spacing")  # fmt: skip
             return cls(k, mask, ends, kind="coefficient", spacing=spacing, dtype=kappa.dtype, faces=faces, sink=sink,
-                       ndim=len(spacing))  # fmt: skip
+                       diag=diag, ndim=len(spacing))  # fmt: skip
 
     @classmethod
     def from_csr(cls, A, grid_shape=None, *, mask=None):
@@ -330,13 +340,7 @@ class GridOperator:
 
     def as_linear_operator(self):
         """A as a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy) on (N,) vectors."""
-        if self.batch_shape:
-            raise TypeError("a batch is no single linear operator; take one of them: A[i]")
-        if self.backend == "cpu":
-            from scipy.sparse.linalg import LinearOperator
-        else:
-            from cupyx.scipy.sparse.linalg import LinearOperator
-        return LinearOperator(self.shape, matvec=lambda x: self.matvec(x.reshape(-1)), dtype=self.dtype)
+        return linear_operator(self, self.backend)
 
     def working(self, dtype):
         """The dtype in which it works on vectors of one."""
@@ -357,7 +361,7 @@ def _layout(k, mask, solid, spacing, outside, periodic, ndim):
     """(mask, walls, what lies beyond the border, spacing), checked."""
     if ndim is None:
         ndim = mask.ndim if mask.ndim < 4 else 3
-    elif ndim not in (2, 3):
+    elif validate.count("ndim", ndim) not in (2, 3):
         raise ValueError(f"ndim must be 2 or 3, not {ndim}")
     if ndim < 2 or mask.ndim - ndim not in (0, 1):
         raise ValueError(f"mask must have 2 or 3 axes (with `ndim`: and one for a batch), not {mask.ndim}")
@@ -369,7 +373,7 @@ def _layout(k, mask, solid, spacing, outside, periodic, ndim):
         raise ValueError(f"spacing must be a number, or one for each of {ndim} axes, not {spacing!r}")
     steps = tuple(validate.positive("spacing", float(step) if isinstance(step, np.number) else step) for step in steps)
     for weight in _weights(steps):
-        if not 0 < weight < math.inf:
+        if not np.finfo(float).tiny <= weight <= 2 * ndim * weight < math.inf:
             raise ValueError(f"spacing {spacing!r} is out of the range in which 1 / spacing^2 is a number")
     if solid is None:
         solid = isinstance(outside, str) and outside == "neumann"

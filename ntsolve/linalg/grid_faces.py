@@ -4,6 +4,7 @@ Arrays end in the axes of the grid; `low`, `high` and `wrap` say, for each of th
 two ends is a cell of value 0 (rather than a wall), and whether the axis is periodic.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +30,16 @@ class Border:
 def border(grid_shape, outside, periodic):
     """The arguments `outside` and `periodic`, checked."""
     ndim = len(grid_shape)
-    wrap = (periodic,) * ndim if isinstance(periodic, (bool, np.bool_)) else tuple(periodic)
+    wrap = (periodic,) * ndim if isinstance(periodic, (bool, np.bool_)) else _sequence(periodic)
     if len(wrap) != ndim or not all(isinstance(one, (bool, np.bool_)) for one in wrap):
         raise ValueError(f"periodic must be a bool, or one for each of {ndim} axes, not {periodic!r}")
-    axes = (outside,) * ndim if isinstance(outside, str) else tuple(outside)
+    axes = (outside,) * ndim if isinstance(outside, str) else _sequence(outside)
     if len(axes) != ndim:
         raise ValueError(f"outside must be a word, or one (or a pair) for each of {ndim} axes, not {outside!r}")
-    ends = [(axis, axis) if isinstance(axis, str) else tuple(axis) for axis in axes]
+    ends = [(axis, axis) if isinstance(axis, str) else _sequence(axis) for axis in axes]
     for pair in ends:
         if len(pair) != 2:
-            raise ValueError(f"outside must have a word or a pair (low, high) for an axis, not {pair!r}")
+            raise ValueError(f"outside must have a word or a pair (low, high) for each axis: {outside!r} has not")
         for end in pair:
             validate.choice("outside", end, ("dirichlet", "neumann"))
     # one cell across, a period leads a cell to itself, across which nothing flows
@@ -49,6 +50,11 @@ def border(grid_shape, outside, periodic):
         for side in (0, 1)
     )
     return Border(low, high, tuple(one and not alone for one, alone in zip(wrap, single, strict=True)))
+
+
+def _sequence(value):
+    """As a tuple, which is empty for what is no sequence."""
+    return tuple(value) if isinstance(value, Iterable) else ()
 
 
 def part(array, axis, ndim, where):
@@ -104,8 +110,9 @@ def add_faces(faces, ends, total):
 
 
 def harmonic(xp, a, b):
-    """2 a b / (a + b), and 0 for two zeros."""
-    return 2 * a * (b / xp.where(a + b > 0, a + b, 1))
+    """2 a b / (a + b), and 0 for two zeros; nothing on the way overflows."""
+    least, most = xp.minimum(a, b), xp.maximum(a, b)
+    return least * (2 / (1 + least / xp.where(most > 0, most, 1)))
 
 
 def conducted(k, kappa, unknown, wall, weights, ends):

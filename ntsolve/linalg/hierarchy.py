@@ -18,6 +18,7 @@ from ..kernels.contracts import split as layout
 from ..kernels.contracts import workspace_shape
 from ..kernels.contracts.cycle import small_levels
 from . import bottom
+from .linear_operator import WithKernels
 
 STRONG = 0.4
 BOTTOM = 64  # cells of the coarsest level, about
@@ -98,12 +99,13 @@ def jumps(k, A, size):
         here = d[(slice(None),) * axis + (slice(None, -1),)]
         there = d[(slice(None),) * axis + (slice(1, None),)]
         both = (here > 0) & (there > 0)
-        count = int((both & ((here > size * there) | (there > size * here))).sum())
+        with np.errstate(over="ignore"):  # infinity is more than any
+            count = int((both & ((here > size * there) | (there > size * here))).sum())
         most = max(most, count / max(1, int(both.sum())) * (A.grid_shape[axis - 1] - 1))
     return most
 
 
-class Levels:
+class Levels(WithKernels):
     """The stencils of all levels of a GridOperator under given weights, and the inverse of the coarsest.
 
     Attributes
@@ -237,7 +239,7 @@ def coefficient_scale(k, A):
     if A.kind == "mask":
         return 1.0 / A.scale
     top = float(A.diag.max()) if A.diag.size else 0.0
-    return math.ldexp(1.0, -math.frexp(top)[1]) if top > 0 else 1.0
+    return math.ldexp(1.0, min(1000, -math.frexp(top)[1])) if top > 0 else 1.0
 
 
 def _unjoined(natural, factor):

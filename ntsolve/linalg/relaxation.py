@@ -16,6 +16,7 @@ for its loss. Two of its forms are here, over a finite set of arms:
         w_i = 1 / (K + gamma_t (y_i - y_best)) for the others, the rest for the best.                    (2)
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,13 @@ class RelaxationTuner:
     """
 
     def __init__(self, arms=None, *, method="regression", rng=None):
+        if arms is not None and not isinstance(arms, Iterable):
+            raise TypeError(f"arms must be a sequence of what to choose from, not {type(arms).__name__}")
         self.arms = list(ARMS if arms is None else arms)
         if not self.arms:
             raise ValueError("arms must not be empty")
         self.method = validate.choice("method", method, ("regression", "tsallis"))
-        self._rng = np.random.default_rng(rng)
+        self._rng = validate.generator("rng", rng)
         self.count, self._pending, self._features = 0, None, None
         self._losses = np.zeros(len(self.arms))  # the sums of (1)
         self._highest = 0.0
@@ -140,7 +143,7 @@ class RelaxationTuner:
         contexts, costs = self._seen[arm]
         contexts.append(x)
         costs.append(np.log(cost))
-        self._fits[arm] = _fit(np.array(contexts), np.array(costs))
+        self._fits[arm] = _Fit(np.array(contexts), np.array(costs))
 
     def best(self, context=None):
         """The arm that looks best now; explores nothing, and wants no `observe`.
@@ -183,15 +186,18 @@ class RelaxationTuner:
         return w
 
 
-def _fit(contexts, costs):
+class _Fit:
     """The regression of costs (t,) on contexts (t, d), as a function of a context; constant outside their range."""
-    middle, low, high = contexts.mean(axis=0), contexts.min(axis=0), contexts.max(axis=0)
-    spread = np.where(high > low, contexts.std(axis=0), 1)
 
-    def features(c):
-        c = (np.clip(c, low, high) - middle) / spread
+    def __init__(self, contexts, costs):
+        self.middle, self.low, self.high = contexts.mean(axis=0), contexts.min(axis=0), contexts.max(axis=0)
+        self.spread = np.where(self.high > self.low, contexts.std(axis=0), 1)
+        F, self.mean = self._features(contexts), costs.mean()
+        self.weights = np.linalg.solve(F.T @ F + RIDGE * np.eye(F.shape[1]), F.T @ (costs - self.mean))
+
+    def _features(self, c):
+        c = (np.clip(c, self.low, self.high) - self.middle) / self.spread
         return np.concatenate([np.ones((*c.shape[:-1], 1)), c, c**2], axis=-1)
 
-    F, mean = features(contexts), costs.mean()
-    weights = np.linalg.solve(F.T @ F + RIDGE * np.eye(F.shape[1]), F.T @ (costs - mean))
-    return lambda x: float(mean + features(x) @ weights)
+    def __call__(self, x):
+        return float(self.mean + self._features(x) @ self.weights)

@@ -14,12 +14,11 @@ hundred bytes of plain arrays.
 import functools
 import importlib.resources
 import io
-import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
+
+from . import weightfile
 
 FAMILIES = ("mask-2d", "mask-3d", "coefficient-2d", "coefficient-3d")
 """What weights are shipped for: kind and dimension of the operator."""
@@ -28,7 +27,6 @@ RELAXATION = (0.02, 1.98)
 OVERCORRECTION = (0.02, 2.0)
 MOST_LEVELS = 16
 _LARGEST = 1 << 16  # bytes of a file
-_UNREADABLE = (ValueError, OSError, EOFError, LookupError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,47 +84,15 @@ def take(weights):
         return checked(weights.arrays(), weights.name)
     if isinstance(weights, str) and weights == "untrained":
         return UNTRAINED
-    if isinstance(weights, (str, os.PathLike)):
-        return read(weights)
-    if hasattr(weights, "keys") and hasattr(weights, "__getitem__"):
-        return checked({key: weights[key] for key in weights}, "given")
-    raise TypeError(f'weights must be "auto", "untrained", a path or a dict of arrays, not {type(weights).__name__}')
-
-
-def read(path):
-    """Weights from a file.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Naming the argument `weights`, where the file is not one of weights.
-    """
-    if os.path.getsize(path) > _LARGEST:
-        raise ValueError(f"weights: {path} has {os.path.getsize(path):,} bytes, a file of weights has a few hundred")
-    with open(path, "rb") as file:
-        return _parse(file.read(), str(path))
+    return checked(*weightfile.load(weights, largest=_LARGEST, options='"auto", "untrained"'))
 
 
 @functools.cache
 def shipped(family):
     """The weights that come with the package for a family."""
     file = importlib.resources.files("ntsolve") / "weights" / f"{family}.npz"
-    found = _parse(file.read_bytes(), f"{family}.npz")
+    found = checked(weightfile.parse(file.read_bytes(), f"{family}.npz", _LARGEST), f"{family}.npz")
     return Weights(found.relaxation, found.faces, found.sink, family)
-
-
-def _parse(content, name):
-    try:
-        if not content.startswith(b"PK"):
-            raise ValueError("not an archive")
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            if sum(entry.file_size for entry in archive.zip.infolist()) > _LARGEST:
-                raise ValueError("it unpacks to more than weights are")
-            arrays = {key: archive[key] for key in archive.files}
-    except _UNREADABLE as error:
-        raise ValueError(f"weights: {name} is not an .npz file of plain arrays: {error}") from error
-    return checked(arrays, name)
 
 
 def checked(arrays, name):

@@ -1,12 +1,13 @@
 """Files of weights: what is shipped is sound, what is malformed is refused by an error that names the argument."""
 
+import contextlib
 import zipfile
 
 import numpy as np
 import pytest
 
 import ntsolve
-from ntsolve.linalg import weights
+from ntsolve.linalg import weightfile, weights
 
 GOOD = {"relaxation": np.full((3, 2), 1.2), "faces": np.array([0.6, 0.5, 0.4]), "sink": np.full(3, 0.9)}
 
@@ -80,6 +81,17 @@ def malformed(path):
         archive.writestr("faces.npy", bytes(10**7))
     yield (path / "bomb.npz").read_bytes()
     yield bytes(10**6)
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (SHAPE,), }"
+    for text in (header.replace("SHAPE", str(10**12)), header.replace("SHAPE", str(10**30)), header[:30], "(" * 99):
+        with zipfile.ZipFile(path / "header.npz", "w") as archive:
+            line = text.ljust(117) + "\n"
+            archive.writestr("faces.npy", b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line.encode())
+        yield (path / "header.npz").read_bytes()
+    with zipfile.ZipFile(path / "lzma.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("faces.npy", bytes(range(256)) * 4)
+    packed = bytearray((path / "lzma.npz").read_bytes())
+    packed[50:90] = bytes(40)
+    yield bytes(packed)
 
 
 def test_malformed_files_are_refused(tmp_path):
@@ -87,11 +99,27 @@ def test_malformed_files_are_refused(tmp_path):
         (tmp_path / "bad.npz").write_bytes(content)
         with pytest.raises(ValueError, match="weights"):
             ntsolve.LearnedMultigrid(grid(), weights=str(tmp_path / "bad.npz"))
+        with pytest.raises(ValueError, match="weights"):
+            ntsolve.DeepConjugateDirection(grid(), weights=tmp_path / "bad.npz")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
-        ntsolve.LearnedMultigrid(grid(), weights=tmp_path / "nowhere.npz")
+@pytest.mark.parametrize("M", [ntsolve.LearnedMultigrid, ntsolve.DeepConjugateDirection])
+def test_a_missing_file_or_a_misspelt_word_is_answered_by_what_there_is(M, tmp_path):
+    for missing in (tmp_path / "nowhere.npz", "untraind", tmp_path, "a\0b"):
+        with pytest.raises(ValueError, match=r'weights must be "auto".*a path or a dict of arrays; no weights can'):
+            M(grid(), weights=missing)
+
+
+def test_no_file_gets_past_the_loader_with_an_error_of_another_kind(tmp_path):
+    path = tmp_path / "good.npz"
+    np.savez(path, **GOOD)
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        bad = bytearray(content)
+        for place in rng.integers(0, len(bad), 4):
+            bad[place] = rng.integers(0, 256)
+        with contextlib.suppress(ValueError):
+            weightfile.parse(bytes(bad[: rng.integers(len(bad) // 2, len(bad) + 1)]), "it", 1 << 16)
 
 
 def test_other_things_are_no_weights():
