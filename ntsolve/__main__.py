@@ -161,6 +161,8 @@ def solve_file(arguments):
     for remark in remarks:
         print(remark.message, file=sys.stderr)
     try:
+        if arguments.solution is not None:
+            arguments.solution.open("a").close()  # before the work of solving it
         with config(threads=arguments.threads):
             result = program.solve(tol=arguments.tol, time_limit=arguments.time_limit, on_failure="ignore")
         print(solution_summary(program, result))
@@ -186,7 +188,11 @@ def solution_summary(program, result):
         ("seconds", f"{result.elapsed:.3g}"),
     ]
     if result.ray is not None:
-        rows[2:4] = [("proof", f"a ray with {np.count_nonzero(result.ray)} entries that are not zero")]
+        crossed = np.flatnonzero(program.lower > program.upper)
+        proof = f"a ray with {np.count_nonzero(result.ray)} entries that are not zero"
+        if crossed.size and not result.ray.any():
+            proof = f"the bounds of column {program.column_names[crossed[0]]} contradict each other"
+        rows[2:4] = [("proof", proof)]
     return "\n".join(f"{name:10}  {value}" for name, value in rows)
 
 

@@ -42,9 +42,20 @@ def positive(name, value, *, finite=True):
     return nonnegative(name, value, finite=finite)
 
 
+def flag(name, value):
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
 def choice(name, value, allowed):
-    """One of a few strings."""
-    if value not in allowed:
+    """One of a few strings, or of True, False and None."""
+    try:
+        fits = bool(value in allowed)
+    except (TypeError, ValueError):  # an array
+        fits = False
+    if not fits:
         raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")
     return value
 
@@ -54,6 +65,21 @@ def function(name, value):
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
     return value
+
+
+def arguments(name, value):
+    """A tuple of what is passed on to a user's function."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name} must be a tuple, not {type(value).__name__}: for one argument, ({name},)")
+    return tuple(value)
+
+
+def generator(name, value):
+    """A generator of random numbers, from a seed or from whatever else NumPy makes one of."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be a seed or a generator, not {value!r}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -72,7 +98,7 @@ class Common:
 def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=None):
     """Check the keywords that every solver takes."""
     if rng is not None:
-        np.random.default_rng(rng)  # raises what NumPy raises, where it is none
+        generator("rng", rng)
     return Common(
         count("maxiter", maxiter),
         None if time_limit is None else nonnegative("time_limit", time_limit, finite=False),

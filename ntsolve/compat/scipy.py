@@ -126,7 +126,7 @@ TOLERANCES = ("tol", "primal_feasibility_tolerance", "dual_feasibility_tolerance
 FOR_OTHER_METHODS = ("simplex_dual_edge_weight_strategy", "mip_rel_gap", "autoscale", "rr", "rr_method", "bland",
                      "pivot", "alpha0", "beta", "sparse", "lstsq", "sym_pos", "cholesky", "pc", "ip", "permc_spec",
                      "maxupdate", "mast")  # fmt: skip
-DEFAULT_TOL = 1e-8
+DEFAULT_TOL, INFINITE = 1e-8, 1e20
 LIMIT, INFEASIBLE, UNBOUNDED, NUMERICAL = 1, 2, 3, 4  # SciPy's statuses; 0 is success
 _STATUS = {Status.MAXITER: LIMIT, Status.TIME_LIMIT: LIMIT, Status.PRIMAL_INFEASIBLE: INFEASIBLE,
            Status.DUAL_INFEASIBLE: UNBOUNDED}  # fmt: skip
@@ -170,8 +170,9 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), met
     Notes
     -----
     Differences from SciPy 1.17: the tolerances are relative to the size of the problem, and one of them stands for all;
-    answers are not vertices where there are others; `success` is computed from c, A, b and x. Where SciPy cannot tell
-    whether a problem is infeasible or unbounded (status 4), the status here is 2 or 3 with a proof, or 1 or 4.
+    answers are not vertices where there are others; b_ub of 1e20 is a number, bounds of 1e20 are infinite as there;
+    `success` is computed from c, A, b and x. Where SciPy cannot tell whether a problem is infeasible or unbounded
+    (status 4), the status here is 2 or 3 with a proof, or 1 or 4.
 
     Examples
     --------
@@ -191,13 +192,14 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), met
     if integrality is not None and np.any(integrality):
         raise NotImplementedError("integrality: ntsolve has no method for integer programs")
     c = np.asarray(c)
+    b_ub, b_eq = (None if b is None else _sides(b) for b in (b_ub, b_eq))
     found = _linprog(
         c.reshape(c.size) if max(c.shape, default=1) == c.size else c,
         A_ub,
         b_ub,
         A_eq,
         b_eq,
-        bounds,
+        _bounds(bounds),
         x0=x0,
         on_failure="ignore",
         **_linprog_options(options or {}),
@@ -223,6 +225,26 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), met
         ray=found.ray,
         **groups,
     )
+
+
+def _sides(b):
+    """Right-hand sides (m,), where they come as (m, 1) or (1, m)."""
+    b = np.asarray(b)
+    return b.reshape(b.size) if max(b.shape, default=1) == b.size else b
+
+
+def _bounds(bounds):
+    """The same without None and NaN, which are no bounds, in an array, and with what HiGHS takes for infinite so."""
+    if bounds is None or hasattr(bounds, "lb"):
+        return bounds
+    try:
+        pairs = np.array(bounds, dtype=float)  # None becomes NaN
+    except (TypeError, ValueError):
+        return bounds  # said what is wrong with it where bounds are read
+    if pairs.ndim == 0 or pairs.shape[-1] != 2:
+        return bounds
+    ends = np.where(np.isnan(pairs), [-np.inf, np.inf], pairs)
+    return np.where(abs(ends) >= INFINITE, np.copysign(np.inf, ends), ends)
 
 
 def _linprog_options(options):

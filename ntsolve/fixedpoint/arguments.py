@@ -10,6 +10,8 @@ from .. import validate
 from ..dispatch import home
 from .program import Program, csr_parts
 
+CROSSED = 4 * np.finfo(float).eps  # relative: what a lower side may be above its upper one by rounding
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -176,9 +178,12 @@ def take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, check):
         low, high = (reader.side(f"{name}.{end}", v, m) for end, v in (("lb", low), ("ub", high)))
         _fits(f"{name}.lb", low, f"{name}.A", m)
         _fits(f"{name}.ub", high, f"{name}.A", m)
-        blocks.append((*parts, low, high))
+        if (low == np.inf).any() or (high == -np.inf).any():
+            end = "lb contains inf" if (low == np.inf).any() else "ub contains -inf"
+            raise ValueError(f"{name}.{end}, which no x meets")
+        blocks.append((*parts, *_uncrossed(low, high)))
         counts[-1] += m
-    lower, upper = _bounds(reader, bounds, n)
+    lower, upper = _uncrossed(*_bounds(reader, bounds, n))
     m = sum(counts)
     x0 = None if x0 is None else _sized("x0", reader.array("x0", x0), n, "variables")
     y0 = None if y0 is None else _sized("y0", reader.array("y0", y0), m, "rows")
@@ -204,7 +209,7 @@ def _two_sided(constraints):
     """(name, A, lb, ub) of a LinearConstraint, a tuple (A, lb, ub), or a list of these."""
     if constraints is None:
         return
-    one = hasattr(constraints, "lb") or (isinstance(constraints, tuple) and len(constraints) == 3)
+    one = hasattr(constraints, "lb") or _is_triple(constraints)
     entries = [constraints] if one else constraints
     if not isinstance(entries, (list, tuple)):
         raise TypeError(f"constraints must be a LinearConstraint, (A, lb, ub) or a list, not {type(entries).__name__}")
@@ -212,10 +217,23 @@ def _two_sided(constraints):
         name = "constraints" if one else f"constraints[{i}]"
         if hasattr(entry, "lb") and hasattr(entry, "A"):
             yield name, entry.A, entry.lb, entry.ub
-        elif isinstance(entry, tuple) and len(entry) == 3:
+        elif _is_triple(entry):
             yield name, *entry
         else:
             raise TypeError(f"{name} must be a LinearConstraint or (A, lb, ub), not {type(entry).__name__}")
+
+
+def _uncrossed(low, high):
+    """Both, and where they cross by no more than rounding the middle of them for both."""
+    with np.errstate(invalid="ignore"):
+        crossed = (low > high) & (low - high <= CROSSED * np.maximum(abs(low), abs(high)))
+        middle = 0.5 * low + 0.5 * high
+    return np.where(crossed, middle, low), np.where(crossed, middle, high)
+
+
+def _is_triple(entry):
+    """Whether this is (A, lb, ub), and not three constraints."""
+    return isinstance(entry, tuple) and len(entry) == 3 and not any(hasattr(part, "lb") for part in entry)
 
 
 def _bounds(reader, bounds, n):

@@ -45,7 +45,6 @@ class Attempts:
         self._next, self._before, self._losses = FIRST, np.inf, 0
         self._polish = Polish(k, scaled) if scaled.c.shape[0] == 1 else None
         self._finishing = self._searching = 0.0  # seconds so far
-        self.wins = self.newton = 0
 
     def due(self, nit):
         """Whether it is time for an attempt."""
@@ -96,11 +95,10 @@ class Attempts:
         x, y = (k.to_host(v[i]).copy() for v in (iteration.p, iteration.q))
         point = finisher.improve(x, y, float(iteration.weight[i]), errors, min(seconds, left), left, stop=stop)
         self._finishing += time.perf_counter() - began
-        self.newton = finisher.newton
         if point is None:
             self._losses += 1
             return False
-        self._losses, self.wins = 0, self.wins + 1
+        self._losses = 0
         iteration.put(i, point.x, point.y, point.errors, point.solved)
         return True
 
@@ -114,7 +112,7 @@ class Attempts:
         i, host, item = self._i, self._k.to_host, self._item
         moves = [(iteration.dx, iteration.dy), (iteration.p - iteration.x0, iteration.q - iteration.y0)]
         candidates = [(host(dx[i]) * item.x_unit, host(dy[i]) * item.y_unit) for dx, dy in moves]
-        found = self._rays.run(min(seconds, left), candidates, stop=stop)
+        found = self._rays.run(min(seconds, left), candidates, stop=stop, left=left)
         self._searching += time.perf_counter() - began
         return found
 

@@ -15,7 +15,7 @@ is far in the units of the problem. So with u_j the units in which the largest e
 columns), and B the largest side that is paid for, in such units, a proof counts if
 
     max |v_j| <= 1e-6 p,    p >= 1e-6 sum |its terms|,    and                                            (3)
-    max |u_j v_j| B <= 1e-9 p    or    each |v_j| <= 1e-8 sum_i |a_ij y_i|                               (4)
+    max |u_j v_j| B <= 1e-9 p    or    each |v_j| <= 1e-13 sum_i |a_ij y_i|                              (4)
 
 in the numbers of the program as passed in; likewise for (2) by rows. Without u and B, (4) would take x >= 2e9 for a
 contradiction: it is beyond 1e9. Weaker rules than (3) have "proved" feasible programs infeasible.
@@ -23,9 +23,11 @@ contradiction: it is beyond 1e9. Weaker rules than (3) have "proved" feasible pr
 
 import numpy as np
 
+from .kkt import entry_units
+
 LOOSE, STRICT = 1e-6, 1e-9  # of the violation over p, in (3) and (4)
 CANCELLED = 1e-6  # p over the sum of the sizes of its terms, at least
-ROUNDING = 1e-8  # v_j over the sum of the sizes of its terms, at most
+ROUNDING = 1e-13  # v_j over the sum of the sizes of its terms, at most
 UNIT = 1e-15  # relative error of a sum of products
 NEAR = 1e-2  # |v| / p beyond which a vector is not worth a second look
 THRESHOLDS = (1e-9, 1e-6, 1e-4, 1e-2)  # entries below this part of the largest are tried as zeros
@@ -77,12 +79,8 @@ class Prover:
         self._A = p.matrix()
         self._At = self._A.T.tocsr()
         self._sizes, self._sizes_t = abs(self._A), abs(self._At)
-        row, column = np.zeros(p.m), np.zeros(p.n)
         row_of = np.repeat(np.arange(p.m), np.diff(p.indptr))
-        np.maximum.at(row, row_of, abs(p.data))
-        self._row_unit = 1 / np.where(row > 0, row, 1.0)
-        np.maximum.at(column, p.indices, abs(p.data) * self._row_unit[row_of])
-        self._column_unit = 1 / np.where(column > 0, column, 1.0)
+        self._row_unit, self._column_unit = entry_units(p.m, p.n, row_of, p.indices, p.data)
         self._lower, self._upper = _cone(p.lower, p.upper)
         self._least, self._most = _cone(p.row_lower, p.row_upper)
 

@@ -86,7 +86,7 @@ class Finisher:
             return None
         with kernels_for(x=x) as k:
             if self._system is None:
-                self._system = newton_system(k, self.scaled)
+                self._system = newton_system(k, self.scaled, hard)
                 self._hopeless = self._system is None
                 if self._hopeless:
                     return None

@@ -44,6 +44,7 @@ class RaySearch:
         self._plan = [RaySearch._farkas, RaySearch._direction]
         self._feasible = False
         self._system = self._path = None
+        self._left = math.inf
         self._step = 0  # of the path, that is under way
 
     @property
@@ -51,7 +52,7 @@ class RaySearch:
         """Whether there is nothing left to try."""
         return not self._plan
 
-    def run(self, seconds, candidates=(), stop=None):
+    def run(self, seconds, candidates=(), stop=None, left=math.inf):
         """Look for `seconds` at most.
 
         Parameters
@@ -59,6 +60,8 @@ class RaySearch:
         seconds : float
         candidates : sequence of (array (n,), array (m,))
             Directions of x and y, in the program's units, to be tried first.
+        left : float
+            Seconds until all has to be over: a system that needs longer is not set up.
         stop : callable, optional
             Asked between Newton steps; True ends the search.
 
@@ -76,6 +79,7 @@ class RaySearch:
             if found is not None:
                 return found
         until = time.perf_counter() + seconds
+        self._left = left
 
         def going():
             return time.perf_counter() < until and not (stop is not None and stop())
@@ -105,7 +109,7 @@ class RaySearch:
     def _steps(self, k, problem, x, going):
         """The path after each of its steps from (x, 0), without those of earlier calls; ends where it must."""
         if self._system is None:
-            self._system = newton_system(k, self.scaled)  # it knows A only
+            self._system = newton_system(k, self.scaled, self._left)  # it knows A only
             if self._system is None:
                 self._plan = []
                 return

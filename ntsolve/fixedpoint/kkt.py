@@ -1,10 +1,12 @@
 """How far a point is from optimal: the one measure that decides, in the units of the program as it was passed in."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..kernels.contracts.lp import ERRORS, OBJECTIVE_SLACK, SCALARS, VIOLATION_SLACK, WORK
+
+FLOOR = 1e-6  # of a size that a violation is relative to, see `violations_in_units`
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Errors:
         What gap and violations together leave open of the objective, over 1 + min(|p|, |d|): |p - d|, and each
         violation of a row times its multiplier, of a reduced cost times its variable.
     row_violation, column_violation : float
-        The largest violation of a row or bound, and of a column's reduced cost, each over 1 + the size of its side.
+        The largest violation of a row or bound, and of a column's reduced cost, each over 1 + the size of its side; see
+        `with_units` as well.
     """
 
     primal: float
@@ -53,9 +56,10 @@ class Errors:
             self.kkt <= tol and self.objective_error <= OBJECTIVE_SLACK * tol and violation <= VIOLATION_SLACK * tol
         )
 
-    def finite(self):
-        """Whether all of them are numbers."""
-        return bool(np.isfinite(astuple(self)).all())
+    def with_units(self, row, column):
+        """The same, where violations measured in other units, see `violations_in_units`, may be larger."""
+        return replace(self, row_violation=max(self.row_violation, row),
+                       column_violation=max(self.column_violation, column))  # fmt: skip
 
 
 def side_norm(xp, row_lower, row_upper):
@@ -70,7 +74,7 @@ def error_rows(k, program, x, y):
     xp, batch, m, n = k.xp, x.shape[0], y.shape[-1], x.shape[-1]
     tindptr, tindices, permutation = program.turned
     rows = {
-        name: xp.ascontiguousarray(getattr(program, name)).reshape(batch, -1)
+        name: _by_program(xp, getattr(program, name), batch)
         for name in ("data", "c", "lower", "upper", "row_lower", "row_upper")
     }
     if not m:
@@ -86,6 +90,54 @@ def error_rows(k, program, x, y):
                 rows["lower"], rows["upper"], rows["row_lower"], rows["row_upper"], xp.ones((batch, m)),
                 xp.ones((batch, n)), scalars, x, y, xp.empty(work_shape(batch, m, n)), errors)  # fmt: skip
     return k.to_host(errors)
+
+
+def _by_program(xp, v, batch):
+    """(..., size) as (batch, size), of which either may be zero."""
+    return xp.ascontiguousarray(v).reshape(batch, v.shape[-1])
+
+
+def violations_in_units(program, x, y):
+    """(batch, 2): the largest violations of rows and of reduced costs, in units in which the entries of A are near 1.
+
+    A row with small entries asks for something all the same, which an error against 1 would not notice. So each row is
+    divided by its largest entry, then each column by that of its own; a violation is then relative to the sum of the
+    sizes of all that is added up in it, and FLOOR, or 1 where the side or cost is zero and tells no size.
+    """
+    from scipy.sparse import csr_array
+
+    batch, m, n = x.shape[0], y.shape[-1], x.shape[-1]
+    names = ("data", "c", "lower", "upper", "row_lower", "row_upper")
+    parts = [_by_program(np, getattr(program, name), batch) for name in names]
+    row_of, found = np.repeat(np.arange(m), np.diff(program.indptr)), np.zeros((batch, 2))
+    for s, (data, c, lower, upper, low, high) in enumerate(zip(*parts, strict=True)):
+        A, sizes = (csr_array((v, program.indices, program.indptr), shape=(m, n)) for v in (data, abs(data)))
+        row_unit, column_unit = entry_units(m, n, row_of, program.indices, data)
+        activity, z = A @ x[s], c - A.T @ y[s]
+        below, size = low - activity, sizes @ abs(x[s])
+        side = np.where(below > 0, low, high)
+        excess = np.maximum(np.maximum(below, activity - high), 0.0)
+        paid = np.isfinite(np.where(z > 0, lower, upper))
+        found[s, 0] = _relative(excess, side, size, row_unit)
+        found[s, 1] = _relative(np.where(paid, 0.0, abs(z)), c, sizes.T @ abs(y[s]), column_unit)
+    return found
+
+
+def entry_units(m, n, row_of, column_of, data):
+    """What rows (m,), then columns (n,), are to be multiplied by for their largest entries to be 1."""
+    units: list[np.ndarray] = []
+    for size, of in ((m, row_of), (n, column_of)):
+        largest = np.zeros(size)
+        np.maximum.at(largest, of, abs(data) * (units[0][row_of] if units else 1.0))
+        units.append(1 / np.where(largest > 0, largest, 1.0))
+    return units
+
+
+def _relative(violation, side, size, unit):
+    floor = np.where(side == 0, 1.0, FLOOR)
+    with np.errstate(invalid="ignore"):
+        relative = np.where(violation > 0, violation * unit / ((abs(side) + size) * unit + floor), 0.0)
+    return relative.max(initial=0.0)
 
 
 def work_shape(batch, m, n):

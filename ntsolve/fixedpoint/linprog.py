@@ -27,7 +27,7 @@ from ..outcome import report, worst
 from ..result import Status
 from .arguments import take
 from .attempts import Attempts, contradiction
-from .kkt import Errors, error_rows
+from .kkt import Errors, error_rows, violations_in_units
 from .pdhg import EVERY, MOST_LOOKS, Iteration
 from .result import ADVICE, LinprogResult, Marginals
 from .scaled import scale
@@ -36,7 +36,8 @@ MAXITER = 10_000_000
 SECONDS_A_BLOCK = 0.02  # aimed at, so that a stop of any kind comes at once
 SECONDS_AN_ENTRY = 4e-9  # of A, guessed for the first block
 STALLED_BELOW, PATIENCE = 1e-8, 50_000  # an error that does not halve in so many iterations, and as many as before
-TIGHTER, ROUNDS = 0.3, 8  # times the tolerance, where the answer falls short when put back into the original; how often
+FAR_OFF, HUGE = 100.0, 1e10  # times the errors of x = 0, y = 0, and scaled: beyond them a start is left out
+TIGHTER, ROUNDS = 0.3, 12  # times the tolerance, where the answer falls short when put back; how often
 
 
 def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None, x0=None, y0=None,
@@ -56,7 +57,8 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
     constraints : scipy.optimize.LinearConstraint, tuple, or list of these, optional
         Further rows ``lb <= A x <= ub``; either side may be infinite. A tuple is ``(A, lb, ub)``.
     x0, y0 : array (..., n), (..., m), optional
-        Where to start: a solution of a similar program, say. y as in the result.
+        Where to start: a solution of a similar program, say. y as in the result. A start whose errors are 100 times
+        those of zeros, or with entries of 1e10 in the problem's units, is left out.
     tol : float
         Relative: see Notes.
     finisher : bool
@@ -135,8 +137,9 @@ def solve_program(program, *, x0=None, y0=None, tol=1e-6, finisher=True, presolv
 
 
 def _run(taken, tol, finisher, presolve, options):
+    finisher, presolve = validate.flag("finisher", finisher), validate.flag("presolve", presolve)
     with kernels_for(**taken.where) as k, np.errstate(all="ignore"):  # seen in the errors
-        result = _solve(k, taken, tol, bool(finisher), bool(presolve), options)
+        result = _solve(k, taken, tol, finisher, presolve, options)
     report("linprog", result, options.on_failure, stacklevel=4)
     return result
 
@@ -186,12 +189,22 @@ class _Solve:
         names = (f.name for f in dataclasses.fields(program) if f.name != "offset")
         on_device = dataclasses.replace(program, **{name: k.xp.asarray(getattr(program, name)) for name in names})
         self.scaled = scaled = scale(k, on_device)
+        begun = [v is not None for v in self.starts]
         x, y = (k.xp.zeros(size) if v is None else k.xp.asarray(np.array(v).reshape(size)) / unit
                 for v, size, unit in zip(self.starts, shape, (scaled.x_unit, scaled.y_unit), strict=True))  # fmt: skip
-        x = k.xp.maximum(k.xp.minimum(x, scaled.upper), scaled.lower)
+        clipped = [k.xp.maximum(k.xp.minimum(v, scaled.upper), scaled.lower) for v in (x, k.xp.zeros_like(x))]
+        x = clipped[0]
         y = k.xp.where((y > 0) & k.xp.isinf(scaled.row_lower), 0.0, y)
         y = k.xp.where((y < 0) & k.xp.isinf(scaled.row_upper), 0.0, y)
         self.iteration = Iteration(k, scaled, x, y, tol)
+        if any(begun):  # a start that is far off is no help
+            plain = Iteration(k, scaled, clipped[1], k.xp.zeros_like(y), tol)
+            worse = ~(self.kkt() <= FAR_OFF * plain.rows[:, [PRIMAL, DUAL, GAP]].max(1))
+            worse |= k.to_host((abs(x) > HUGE).any(-1) | (abs(y) > HUGE).any(-1))
+            if worse.any():
+                worse = k.xp.asarray(worse)[:, None]
+                x, y = k.xp.where(worse, plain.x, x), k.xp.where(worse, 0.0, y)
+                self.iteration = Iteration(k, scaled, x, y, tol)
         for i in np.flatnonzero(self.status):
             self.iteration.rest(i)
         self.start = self.best = self.kkt()
@@ -275,7 +288,8 @@ class _Solve:
     def measured(self, x, y):
         """`Errors` of each program as passed in."""
         rows = error_rows(cpu, self.program, *(np.ascontiguousarray(v, dtype=float) for v in (x, y)))
-        return [Errors.from_row(row) for row in rows]
+        units = violations_in_units(self.program, x, y)
+        return [Errors.from_row(row).with_units(*more) for row, more in zip(rows, units, strict=True)]
 
     def restored(self, dtype=None):
         """(x, y) of the program as passed in, (batch, n) and (batch, m) on the host, rounded to the answer's dtype."""
@@ -351,8 +365,8 @@ class _Solve:
         activity, z = _products(program, x, y)
         ends = np.cumsum(self.taken.counts)
         ub, eq, two = slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], ends[2])
-        low, high = (v.reshape(self.batch, -1) - activity for v in (program.row_lower, program.row_upper))
-        below, above = (v.reshape(self.batch, -1) for v in (program.lower, program.upper))
+        low, high = (v.reshape(self.batch, v.shape[-1]) - activity for v in (program.row_lower, program.row_upper))
+        below, above = (v.reshape(self.batch, v.shape[-1]) for v in (program.lower, program.upper))
         dtype = self.taken.dtype
 
         def pair(residual, marginals):

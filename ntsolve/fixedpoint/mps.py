@@ -16,6 +16,7 @@ of 1e20 and beyond are infinite as bounds and sides. Integer columns between mar
 file gives them no bound at all.
 """
 
+import codecs
 import gzip
 import warnings
 import zlib
@@ -122,7 +123,8 @@ def read_mps(path, *, format="auto"):
     -----
     UserWarning
         Columns are to be whole numbers, which is left out; a column has a negative upper bound and no lower one; or
-        there are several sets of right-hand sides, ranges or bounds, of which the first is taken.
+        there are several sets of right-hand sides, ranges or bounds, of which the first is taken; or a column has two
+        bounds of one kind, of which the last is taken.
 
     Examples
     --------
@@ -173,4 +175,5 @@ def _text(path):
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
             raise MPSError(f"{path} is no whole gzip file: {error}", 0) from None
-    return data.decode("utf-8", errors="surrogateescape").replace("\r", "\n" if b"\n" not in data else "")
+    text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
+    return text.replace("\r", "\n" if b"\n" not in data else "")

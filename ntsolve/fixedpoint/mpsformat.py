@@ -47,6 +47,7 @@ class Reader:
         self.marked = False
         self.negative = 0  # columns with a negative upper bound and no lower one
         self.bounded: set = set()
+        self.twice: set = set()  # names of columns with two bounds of one kind
         self.sets: dict[str, str] = {}  # section -> the set that is taken
         self.others: set = set()
         self.done: set = set()
@@ -127,7 +128,7 @@ class Reader:
 
     def _sense(self, words, section):
         sense = " ".join(words).upper()
-        if sense not in ("MAX", "MAXIMIZE", "MIN", "MINIMIZE"):
+        if sense not in ("MAX", "MAXIMIZE", "MAXIMUM", "MIN", "MINIMIZE", "MINIMUM"):
             raise self.wrong(f"OBJSENSE is MAX or MIN, not {sense!r}")
         self.maximize = sense.startswith("MAX")
 
@@ -191,6 +192,8 @@ class Reader:
             if number >= 0:
                 if number in store:
                     raise self.wrong(f"{section} of row {row!r} comes up again")
+                if section == "RHS" and math.isinf(value):
+                    self._reachable(self.senses[number], value, row)
                 store[number] = value
             elif row == self.objective:
                 if section == "RANGES":
@@ -213,6 +216,12 @@ class Reader:
             raise self.wrong(f"there is no column {rest[1]!r}")
         column = self.columns[rest[1]]
         value = self._value(rest[2]) if kind in WITH_VALUE else 0.0
+        lowers, uppers = kind in ("LO", "LI", "FX", "FR", "MI", "BV"), kind in ("UP", "UI", "FX", "FR", "PL", "BV")
+        if (lowers and value == math.inf) or (uppers and value == -math.inf):
+            raise self.wrong(f"no value of column {rest[1]!r} is beyond its bound {rest[2]}")
+        for has, ends in ((lowers, self.lower), (uppers, self.upper)):
+            if has and kind not in WITHOUT_VALUE and math.isfinite(ends.get(column, math.inf)):
+                self.twice.add(rest[1])
         self.bounded.add(column)
         if kind in ("BV", "LI", "UI"):
             self.integers.add(column)
@@ -226,6 +235,11 @@ class Reader:
             self.upper[column] = math.inf
         if kind == "BV":
             self.upper[column] = 1.0
+
+    def _reachable(self, sense, side, row):
+        """Refuse a side that nothing meets."""
+        if sense == "E" or (sense == "G") == (side > 0):
+            raise self.wrong(f"no activity of row {row!r}, of type {sense}, meets a right-hand side of {side}")
 
     # ---- fields -----------------------------------------------------------------------------------------------------
 
@@ -291,6 +305,8 @@ class Reader:
             yield f"{len(self.integers)} columns are to be whole numbers, which is left out: this is the relaxation"
         if self.negative:
             yield f"{self.negative} columns have a negative upper bound and no lower one, which is taken to be -inf"
+        if self.twice:
+            yield f"{len(self.twice)} columns ({min(self.twice)!r}, ...) have two bounds of a kind; the last is taken"
         for section in sorted(self.others):
             yield f"{section} has several sets, of which {self.sets[section]!r} is taken"
 

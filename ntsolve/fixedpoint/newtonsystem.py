@@ -2,8 +2,11 @@
 
 Few rows: dense, by LAPACK. More: SuperLU in its symmetric mode, rows in an order that is found once for the pattern of
 A A', which holds those of all A_F A_F'; but dense again where that pattern is nearly full. A problem whose factor might
-take minutes has no system: what bounds the work is the envelope of A A' in reverse Cuthill-McKee order.
+take minutes, or longer than there is time, has no system: what bounds the work is the envelope of A A' in reverse
+Cuthill-McKee order.
 """
+
+import math
 
 import numpy as np
 
@@ -12,19 +15,21 @@ MOST_DENSE = 4000  # rows of a dense factor: 128 MB
 NEARLY_FULL = 0.25
 MOST_PRODUCTS = 2e7  # that A A' sums up
 MOST_WORK = 2e10  # of a factor, in multiplications, as bounded by the envelope
+SECONDS_A_PRODUCT = 3e-10  # of a factor, guessed: such an envelope is not filled
+SECONDS_A_TERM = 1e-8  # of A A'
 LIFT = 1e-8  # relative, of a diagonal that rounding has made indefinite
 
 
-def newton_system(k, scaled):
-    """The system of a scaled problem, or None where a factor would take too long."""
+def newton_system(k, scaled, seconds=math.inf):
+    """The system of a scaled problem, or None where a factor would take too long; `seconds` is all the time left."""
     m = scaled.row_lower.size
     if m <= FEW_ROWS:
         return Dense(k, scaled)
-    columns = np.diff(scaled.tindptr).astype(float)
-    if (columns**2).sum() > MOST_PRODUCTS and m > MOST_DENSE:
+    terms = float((np.diff(scaled.tindptr).astype(float) ** 2).sum())
+    if (terms > MOST_PRODUCTS and m > MOST_DENSE) or SECONDS_A_TERM * terms > seconds:
         return None
     system = Sparse(scaled)
-    return system if system.affordable() else None
+    return system if system.affordable(seconds) else None
 
 
 class Dense:
@@ -63,11 +68,14 @@ class Sparse:
         self._pattern, self._A = pattern, A
         self._order = None
 
-    def affordable(self):
-        """Whether a factor takes seconds at most."""
-        if self.m <= MOST_DENSE:
+    def affordable(self, seconds=math.inf):
+        """Whether a factor takes seconds at most, and no more than these."""
+        if self.m <= MOST_DENSE and math.isinf(seconds):
             return True
-        return not self._full and _envelope(self._pattern) <= MOST_WORK
+        work = self.m**3 / 3 if self._full else _envelope(self._pattern)
+        if SECONDS_A_PRODUCT * work > seconds:
+            return False
+        return self.m <= MOST_DENSE or (not self._full and work <= MOST_WORK)
 
     def _prepare(self):
         order = np.arange(self.m) if self._full else _good_order(self._pattern)

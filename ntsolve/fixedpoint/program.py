@@ -7,7 +7,7 @@ y_i row_lower_i or y_i row_upper_i, and z_j lower_j or z_j upper_j, by the sign 
 of an infinite bound must be zero.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -74,10 +74,6 @@ class Program:
 
         return csr_array((self.data, self.indices, self.indptr), shape=(self.m, self.n))
 
-    def on_host(self, k):
-        """The same in host memory."""
-        return replace(self, **{name: k.to_host(getattr(self, name)) for name in _ARRAYS})
-
     @classmethod
     def from_matrix(cls, c, A, row_lower, row_upper, lower, upper, offset=0.0):
         """A single program on the host from a sparse matrix of SciPy's, or an array (m, n)."""
@@ -85,9 +81,6 @@ class Program:
         vectors = {"c": c, "lower": lower, "upper": upper, "row_lower": row_lower, "row_upper": row_upper}
         parts: dict[str, Any] = {name: np.ascontiguousarray(v, dtype=float) for name, v in vectors.items()}
         return cls(**parts, indptr=indptr, indices=indices, data=data, offset=float(offset))
-
-
-_ARRAYS = ("c", "lower", "upper", "row_lower", "row_upper", "indptr", "indices", "data")
 
 
 def csr_parts(A, *, name="A", zeros=False):
