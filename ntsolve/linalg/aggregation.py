@@ -27,6 +27,8 @@ from ..dispatch import kernels_for
 from ..kernels.contracts.aggregation import program_of
 from ..kernels.cpu import pairing
 from . import bottom, grid_rows
+from .grid import GridOperator
+from .linear_operator import linear_operator
 
 THETA = 0.6
 ONCE, TWICE = 2 / THETA - 1 / THETA**2, 1 / THETA**2  # (2), as a sum of what one and another cycle find
@@ -67,10 +69,14 @@ class Aggregation:
     works_on_grid_rows = True
 
     def __init__(self, A, *, weights=(1.0, 1.0), dtype="float32"):
+        if not isinstance(A, GridOperator):
+            raise TypeError(f"A must be a GridOperator (see GridOperator.from_csr), not {type(A).__name__}")
         self.grid, self.shape = A, A.shape
         self.dtype = np.dtype(validate.choice("dtype", str(np.dtype(dtype)), ("float32", "float64")))
+        if not isinstance(weights, (tuple, list, np.ndarray)) or np.ndim(weights) != 1 or len(weights) != 2:
+            raise ValueError(f"weights must be two numbers in (0, 2), not {weights!r}")
         weights = tuple(validate.positive("weights", weight) for weight in weights)
-        if len(weights) != 2 or max(weights) >= 2:
+        if max(weights) >= 2:
             raise ValueError(f"weights must be two numbers in (0, 2), not {weights}")
         self.weights = weights
         with kernels_for(mask=A.mask) as k:
@@ -94,6 +100,8 @@ class Aggregation:
         x, own = validate.own_kind("x", x)
         A.check_home("x", x)
         x = validate.numeric("x", x, check=False)
+        if x.dtype.kind == "c":
+            raise TypeError("x is complex, M is a real multigrid cycle")
         form = grid_rows.Form.of(A, "x", x)
         with kernels_for(x=x) as k:
             rows = form.rows(k, x, x.dtype)
@@ -106,10 +114,18 @@ class Aggregation:
 
     __matmul__ = matvec
 
+    def as_linear_operator(self):
+        """M as a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy) on (N,) vectors."""
+        return linear_operator(self, self.grid.backend)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_spare": deque()}
+
     def for_system(self, k, system):
         """Itself as an operator on the rows of one solve."""
-        if getattr(system.A, "grid", None) is None or system.A.grid.shape != self.shape:
+        if getattr(system.A, "grid", None) is None or system.A.grid.batch_shape != self.grid.batch_shape:
             raise ValueError(f"M is the preconditioner of a GridOperator of shape {self.shape}, which A is not")
+        grid_rows.require_same_cells(self.grid, system.A.grid)
         return _Fixed(k, self, system.A.n, system.A.dtype)
 
 
@@ -203,7 +219,7 @@ class _Graph:
 def _hierarchy(k, A, dtype):
     xp = k.xp
     size = float(A.diag.max())
-    scale = float(np.ldexp(1.0, int(np.frexp(size)[1]))) if size > 0 else 1.0
+    scale = float(np.ldexp(1.0, np.clip(np.frexp(size)[1], -1000, 1000))) if size > 0 else 1.0
     dims = (-1, *(1,) * (3 - A.ndim), *A.grid_shape)
     parts = [(part / scale).reshape(dims) for part in (*A.faces, A.diag)]
     if A.ndim == 2:

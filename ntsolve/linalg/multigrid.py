@@ -20,6 +20,8 @@ first iterations, and changed where they fall short.
 """
 
 import threading
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from . import grid_rows, hierarchy
 from . import weights as weight_sets
 from .aggregation import Aggregation
 from .grid import GridOperator
+from .linear_operator import linear_operator
 
 JUMP = {2: 1000.0, 3: 100.0}  # factor between the diagonals of neighbours, by dimension, that makes a jump
 JUMPS = 0.5  # of them on a line of cells, above which cells are joined along strong faces
@@ -37,6 +40,16 @@ MERGED = 0.06  # share of the pairs joined below the finest level that walls par
 SLOW = 0.78  # fall of the residual an iteration, over the last few, that asks for a change
 LOOK = 3  # iterations from one look to the next
 _OTHERS = 4  # hierarchies kept for calls of matvec, at most
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a LearnedMultigrid is at a time: levels of blocks, or an aggregation."""
+
+    weights: Any
+    why: str
+    blocks: Any = None
+    aggregation: Any = None
 
 
 class LearnedMultigrid:
@@ -72,6 +85,11 @@ class LearnedMultigrid:
     TypeError, ValueError
         Naming the argument that does not fit.
 
+    Notes
+    -----
+    What is "auto" is confirmed by the first iterations of a solve. Where these fall short, `ntsolve.cg` changes M, for
+    this solve and those that come after it; `why` then says so. Fix both choices for an M that stays as it is.
+
     Examples
     --------
     >>> import numpy as np, ntsolve
@@ -93,8 +111,7 @@ class LearnedMultigrid:
         if not isinstance(coarsening, str) or coarsening not in ("auto", "blocks", "aggregation"):
             raise ValueError(f'coarsening must be "auto", "blocks" or "aggregation", not {coarsening!r}')
         self._free = isinstance(weights, str) and weights == "auto", coarsening == "auto"
-        self._lock, self._idle = threading.Lock(), []
-        self._rates: list = []
+        self._lock, self._changing, self._idle = threading.Lock(), threading.Lock(), []
         family = f"{self.grid.kind}-{self.grid.ndim}d"
         found = weight_sets.shipped(family) if self._free[0] else weight_sets.take(weights)
         with kernels_for(A=self.grid.mask) as k:
@@ -102,13 +119,22 @@ class LearnedMultigrid:
             self._scale = hierarchy.coefficient_scale(k, self.grid)
             why = self._against_blocks(k) if coarsening == "auto" else None
             if coarsening == "aggregation" or why:
-                self._aggregate(found, why or "asked for")
+                choice = self._aggregated(found, why or "asked for")
             else:
                 if self._plan is None:
                     raise ValueError('coarsening: a periodic axis of this length takes "auto" or "aggregation"')
-                parted = self._block(k, found, "the family of the operator" if self._free[0] else "asked for")
+                choice = self._blocks(k, found, "the family of the operator" if self._free[0] else "asked for")
+                parted = choice.blocks.merged
                 if self._free[1] and sum(parted) > MERGED:
-                    self._aggregate(found, f"walls part {max(parted):.0%} of the blocks of a level")
+                    choice = self._aggregated(found, f"walls part {max(parted):.0%} of the blocks of a level")
+            self._choice = choice
+
+    def __getstate__(self):
+        """Without locks, and without what is only scratch."""
+        return {**self.__dict__, "_lock": None, "_changing": None, "_idle": []}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock(), _changing=threading.Lock())
 
     # ---- what is chosen ---------------------------------------------------------------------------------------------
 
@@ -125,21 +151,11 @@ class LearnedMultigrid:
         found = hierarchy.jumps(k, self.grid, size)
         return f"{found:.2g} jumps by more than {size:g} on a line of cells" if found > JUMPS else None
 
-    def _block(self, k, weights, why):
-        """Join cells in blocks; the share of those that walls part, on the two levels below the finest."""
-        levels = hierarchy.Levels(k, self.grid, self._plan, weights)
-        self._levels: hierarchy.Levels | None = levels
-        self._aggregation: Aggregation | None = None
-        self._idle = []
-        self.weights, self.why, self.coarsening = weights, why, "blocks"
-        self.levels = list(self._plan.sizes)
-        return levels.merged
+    def _blocks(self, k, weights, why):
+        return _Choice(weights, why, blocks=hierarchy.Levels(k, self.grid, self._plan, weights))
 
-    def _aggregate(self, weights, why):
-        self._aggregation = Aggregation(self.grid)
-        self._levels, self._idle = None, []
-        self.weights, self.why, self.coarsening = weights, why, "aggregation"
-        self.levels = list(self._aggregation.levels)
+    def _aggregated(self, weights, why):
+        return _Choice(weights, why, aggregation=Aggregation(self.grid))
 
     def confirm(self, norms):
         """Look at the residuals of the first iterations, and become another operator where they fall too slowly.
@@ -147,7 +163,8 @@ class LearnedMultigrid:
         Parameters
         ----------
         norms : array (nit + 1,) or (nit + 1, batch)
-            Of the residuals so far, on the host; called after each LOOK iterations, up to `watch_until`.
+            Of the residuals so far, on the host; called after each LOOK iterations, up to `watch_until`. A system whose
+            norm is the same as one iteration before is at rest, and says nothing.
 
         Returns
         -------
@@ -157,22 +174,44 @@ class LearnedMultigrid:
         norms = np.asarray(norms, dtype=float).reshape(len(norms), -1)
         if len(norms) <= LOOK or not any(self._free):
             return False
-        before, now = norms[-1 - LOOK], norms[-1]
-        going = before > 0
-        if not (going & np.isfinite(now)).any():
+        before, now, seen = norms[-1 - LOOK], norms[-1], self._choice
+        going = (before > 0) & np.isfinite(now) & (now != norms[-2])
+        if not going.any():
             return False
         rate = float(np.max((now[going] / before[going]) ** (1 / LOOK)))
-        if rate <= SLOW or self._aggregation is not None:
+        if rate <= SLOW or seen.aggregation is not None:
             return False
-        said = f"the residual fell by {rate:.2f} an iteration with the weights {self.weights.name}"
-        with kernels_for(A=self.grid.mask) as k:
+        said = f"the residual fell by {rate:.2f} an iteration with the weights {seen.weights.name}"
+        with self._changing, kernels_for(A=self.grid.mask) as k:
+            if self._choice is not seen:  # another solve was faster
+                return True
             if self._free[1]:
-                self._aggregate(self.weights, said)
-            elif self._free[0] and self.weights is not weight_sets.UNTRAINED:
-                self._block(k, weight_sets.UNTRAINED, said)
+                choice = self._aggregated(seen.weights, said)
+            elif self._free[0] and seen.weights is not weight_sets.UNTRAINED:
+                choice = self._blocks(k, weight_sets.UNTRAINED, said)
             else:
                 return False
+            self._choice = choice
+            with self._lock:
+                self._idle = []
         return True
+
+    @property
+    def weights(self):
+        return self._choice.weights
+
+    @property
+    def why(self):
+        return self._choice.why
+
+    @property
+    def coarsening(self):
+        return "blocks" if self._choice.aggregation is None else "aggregation"
+
+    @property
+    def levels(self):
+        aggregation = self._choice.aggregation
+        return list(self._plan.sizes if aggregation is None else aggregation.levels)
 
     # ---- what it is applied by --------------------------------------------------------------------------------------
 
@@ -186,28 +225,31 @@ class LearnedMultigrid:
 
     def hierarchy(self, batch):
         """A cycle on `batch` vectors in the layout of the kernels, with memory of its own; None for aggregation."""
-        return None if self._levels is None else hierarchy.Hierarchy(self._levels, batch)
+        blocks = self._choice.blocks
+        return None if blocks is None else hierarchy.Hierarchy(blocks, batch)
 
     def matvec_rows(self, k, r, z):
         """z = M r for rows (batch, cells) of whole grids, zero outside the mask."""
-        if self._aggregation is not None:
-            self._aggregation.matvec_rows(k, r, z)
+        choice = self._choice
+        if choice.aggregation is not None:
+            choice.aggregation.matvec_rows(k, r, z)
             return
         batch, sizes = r.shape[0], self._plan.sizes[0]
         with self._lock:
-            found = next((entry for entry in self._idle if entry[1].shape[0] == batch), None)
+            fits = (entry for entry in self._idle if entry[1].shape[0] == batch and entry[0].levels is choice.blocks)
+            found = next(fits, None)
             if found is not None:
                 self._idle.remove(found)
         if found is None:
             split = [k.xp.zeros((batch, *layout.split_shape(*sizes)), "float32") for _ in range(2)]
-            found = (self.hierarchy(batch), *split, k.xp.zeros(batch))
+            found = (hierarchy.Hierarchy(choice.blocks, batch), *split, k.xp.zeros(batch))
         cycle, rs, zs, rz = found
         k.grid_split(r.reshape(batch, *sizes), rs)
         cycle.apply(rs, zs, rz)
         k.grid_join(zs, z.reshape(batch, *sizes))
         z *= z.dtype.type(self._scale)
         with self._lock:
-            if cycle.levels is self._levels and len(self._idle) < _OTHERS:
+            if choice is self._choice and len(self._idle) < _OTHERS:
                 self._idle.append(found)
 
     def for_system(self, k, system):
@@ -217,9 +259,10 @@ class LearnedMultigrid:
         if system.complex:
             raise TypeError("M is a real multigrid cycle, A and b are complex")
         on_grid = isinstance(system.A, grid_rows.Grid)
-        order = system.A.grid.shape[-1] if on_grid else system.A.n
-        if order != self.shape[-1] or (on_grid and system.A.grid.grid_shape != self.grid.grid_shape):
-            raise ValueError(f"M is a cycle for {self.grid!r}, A has order {order}")
+        if on_grid:
+            grid_rows.require_same_cells(self.grid, system.A.grid)
+        elif system.A.n != self.shape[-1]:
+            raise ValueError(f"M is a cycle for {self.grid!r}, A has order {system.A.n}")
         return Applied(k, self, system.A.n, system.A.dtype, on_grid)
 
     def matvec(self, r):
@@ -236,7 +279,11 @@ class LearnedMultigrid:
         r, own = validate.own_kind("r", r)
         self.grid.check_home("r", r)
         r = validate.numeric("r", r, check=False)
-        form = grid_rows.Form.of(self.grid, "r", r)
+        if r.dtype.kind == "c":
+            raise TypeError("r is complex, M is a real multigrid cycle")
+        return own(self._applied(r, grid_rows.Form.of(self.grid, "r", r)))
+
+    def _applied(self, r, form):
         with kernels_for(r=r) as k, np.errstate(all="ignore"):  # NaN in, NaN out
             rows = form.rows(k, r, self.grid.working(r.dtype))
             top = k.to_host(abs(rows).max(axis=1))
@@ -244,15 +291,11 @@ class LearnedMultigrid:
             rows = k.xp.ldexp(rows, k.xp.asarray(-exponent)[:, None])
             z = k.xp.empty_like(rows)
             self.matvec_rows(k, rows, z)
-            return own(form.out(k.xp.ldexp(z, k.xp.asarray(exponent)[:, None])))
+            return form.out(k.xp.ldexp(z, k.xp.asarray(exponent)[:, None]))
 
     def as_linear_operator(self):
-        """M as an operator: SciPy's LinearOperator on the CPU; on a GPU one with `shape`, `dtype` and `matvec`."""
-        if self.grid.backend != "cpu":
-            return self
-        from scipy.sparse.linalg import LinearOperator
-
-        return LinearOperator(self.shape, matvec=self.matvec, rmatvec=self.matvec, dtype=self.dtype)
+        """M as a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy) on (N,) vectors."""
+        return linear_operator(self, self.grid.backend)
 
     def __matmul__(self, r):
         return self.matvec(r)
@@ -282,7 +325,7 @@ class Applied(operators.Operator):
         if self.on_grid:
             self.M.matvec_rows(self.k, x, y)
         else:
-            y[...] = self.M.matvec(x)
+            y[...] = self.M._applied(x, grid_rows.Form(self.M.grid, (len(x),), on_cells=False))
 
     def restart(self):
         self._norms = []
@@ -301,7 +344,7 @@ def recognised(A):
 
 
 def for_cg(A):
-    """(GridOperator, LearnedMultigrid) for `cg` with M="multigrid".
+    """(A as a grid, LearnedMultigrid) for `cg` with M="multigrid".
 
     Raises
     ------
@@ -311,7 +354,7 @@ def for_cg(A):
     grid = recognised(A)
     if grid is None:
         raise ValueError('M="multigrid" needs A to be a GridOperator, or a sparse matrix that is the stencil of a grid')
-    return grid, LearnedMultigrid(grid)
+    return grid if grid is A else grid_rows.AsMatrix(grid), LearnedMultigrid(grid)
 
 
 def _grid(A):

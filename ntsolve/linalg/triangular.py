@@ -16,11 +16,12 @@ import numpy as np
 from .. import operators, validate
 from ..dispatch import kernels_for
 from ..kernels.contracts.triangular import levels_in_order
+from .linear_operator import WithKernels, linear_operator
 
 FIRST_SHIFT = 1e-3
 
 
-class TwoSweeps(operators.Operator):
+class TwoSweeps(WithKernels, operators.Operator):
     """z = scale B^-1 r on the backend of A: S is what `data` has below the diagonal, in the pattern of A."""
 
     fixed = True
@@ -109,6 +110,9 @@ class _Factors:
         """The operator for a solve with `system`; a TypeError or ValueError where it does not fit."""
         if self._where != k.NAME:
             raise TypeError(f"arrays on different devices: M on {self._where}, b on {k.NAME}")
+        return system.A.on_unknowns(lambda inner: self._sweeps_for(k, inner), system)
+
+    def _sweeps_for(self, k, system):
         if system.complex or self.shape[0] != system.A.n:
             order = "complex" if system.complex else f"of order {system.A.n}"
             raise ValueError(f"M is real and of order {self.shape[0]}, A is {order}")
@@ -144,11 +148,8 @@ class _Factors:
     __matmul__ = matvec
 
     def as_linear_operator(self):
-        """As a `scipy.sparse.linalg.LinearOperator`, for other libraries' solvers; on the CPU."""
-        from scipy.sparse.linalg import LinearOperator
-
-        return LinearOperator(self.shape, self.matvec, matmat=lambda X: self.matvec(X.T).T, dtype=self.dtype,
-                              rmatvec=self.matvec)  # fmt: skip
+        """As a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy), for other libraries' solvers."""
+        return linear_operator(self, self._where)
 
 
 class IncompleteCholesky(_Factors):

@@ -11,6 +11,7 @@ import scipy.sparse.linalg
 
 import ntsolve
 from ntsolve.linalg.aggregation import Aggregation
+from tests.backends import BACKENDS, to_device, to_host
 
 G = ntsolve.GridOperator
 
@@ -135,3 +136,13 @@ def test_no_unknowns_are_no_system():
         result = ntsolve.cg(A, np.zeros(0), M=M)
         assert result.x.shape == (0,)
         assert result.success
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("make", [lambda A: A, ntsolve.LearnedMultigrid, Aggregation, ntsolve.DeepConjugateDirection])
+def test_linear_operators_are_those_of_the_backend(make, backend):
+    A = G.poisson(to_device(np.ones((6, 5), dtype=bool), backend))
+    M, r = make(A), to_device(np.arange(30.0), backend)
+    got = M.as_linear_operator().matvec(r)
+    assert type(got) is type(r)
+    np.testing.assert_array_equal(to_host(got), to_host(M.matvec(r)))
