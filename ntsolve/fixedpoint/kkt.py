@@ -106,21 +106,23 @@ def violations_in_units(program, x, y):
     """
     from scipy.sparse import csr_array
 
-    batch, m, n = x.shape[0], y.shape[-1], x.shape[-1]
+    batch, m, n, nnz = x.shape[0], y.shape[-1], x.shape[-1], program.nnz
     names = ("data", "c", "lower", "upper", "row_lower", "row_upper")
-    parts = [_by_program(np, getattr(program, name), batch) for name in names]
-    row_of, found = np.repeat(np.arange(m), np.diff(program.indptr)), np.zeros((batch, 2))
-    for s, (data, c, lower, upper, low, high) in enumerate(zip(*parts, strict=True)):
-        A, sizes = (csr_array((v, program.indices, program.indptr), shape=(m, n)) for v in (data, abs(data)))
-        row_unit, column_unit = entry_units(m, n, row_of, program.indices, data)
-        activity, z = A @ x[s], c - A.T @ y[s]
-        below, size = low - activity, sizes @ abs(x[s])
-        side = np.where(below > 0, low, high)
-        excess = np.maximum(np.maximum(below, activity - high), 0.0)
-        paid = np.isfinite(np.where(z > 0, lower, upper))
-        found[s, 0] = _relative(excess, side, size, row_unit)
-        found[s, 1] = _relative(np.where(paid, 0.0, abs(z)), c, sizes.T @ abs(y[s]), column_unit)
-    return found
+    data, c, lower, upper, low, high = (np.ravel(getattr(program, name)) for name in names)
+    number = np.arange(batch)[:, None]  # of the blocks of one large diagonal
+    indices = np.ravel(program.indices + n * number)
+    indptr = np.append(np.ravel(program.indptr[:-1] + nnz * number), batch * nnz)
+    A, sizes = (csr_array((v, indices, indptr), shape=(batch * m, batch * n)) for v in (data, abs(data)))
+    row_unit, column_unit = entry_units(batch * m, batch * n, np.repeat(np.arange(batch * m), np.diff(indptr)),
+                                        indices, data)  # fmt: skip
+    x, y = np.ravel(x), np.ravel(y)
+    activity, z = A @ x, c - A.T @ y
+    below = low - activity
+    excess = np.maximum(np.maximum(below, activity - high), 0.0)
+    excess = _relative(excess, np.where(below > 0, low, high), sizes @ abs(x), row_unit)
+    paid = np.isfinite(np.where(z > 0, lower, upper))
+    unpaid = _relative(np.where(paid, 0.0, abs(z)), c, sizes.T @ abs(y), column_unit)
+    return np.stack([v.reshape(batch, size).max(1, initial=0.0) for v, size in ((excess, m), (unpaid, n))], axis=1)
 
 
 def entry_units(m, n, row_of, column_of, data):
@@ -136,8 +138,7 @@ def entry_units(m, n, row_of, column_of, data):
 def _relative(violation, side, size, unit):
     floor = np.where(side == 0, 1.0, FLOOR)
     with np.errstate(invalid="ignore"):
-        relative = np.where(violation > 0, violation * unit / ((abs(side) + size) * unit + floor), 0.0)
-    return relative.max(initial=0.0)
+        return np.where(violation > 0, violation * unit / ((abs(side) + size) * unit + floor), 0.0)
 
 
 def work_shape(batch, m, n):
