@@ -18,16 +18,15 @@ then p is 2 / (sqrt(n) + 2) throughout, since (3) begins with many evaluations o
 
 import math
 
-import numpy as np
-
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
 from .loop import Evaluation, Iteration, iterate
+from .schedule import LONG
 from .trees import Tree
 
 MAXITER = 100_000
-ENOUGH, LONG = 0.3, 0.36  # the residual at which the anchor moves, of that at the anchor; and a long time, of all
+FALLEN = 0.3  # the residual at which the anchor moves, of that at the anchor
 RISEN, SHRINK, GROW = 1.5, 0.5, 1.2  # a residual that says that the step is too large; the step then, and at a restart
 PROBES = 8  # products of the power method for the first step, each with a few batches of components
 INNER = 0.05  # of n log(k + 2)
@@ -67,11 +66,12 @@ def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoerciv
     restart : {"adaptive", None}
         "adaptive": move the anchor up where the residual has fallen enough.
     maxiter : int
-        Evaluations of all of F after the first; how many steps lie between two of them is a matter of chance.
+        Evaluations of all of F after the first; how many steps lie between two of them is a matter of chance. Method
+        "monotone" makes some of them on the way to its next iterate, without a look at the residual.
     rng : optional
         Seed or generator that draws the components. Default: 0, the same each time.
     time_limit, callback, verbose, check, on_failure
-        As for `halpern`; the callback is called after each evaluation of all of F.
+        As for `halpern`; the callback is called after each look at the residual.
 
     Returns
     -------
@@ -113,13 +113,14 @@ def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoerciv
     lipschitz = None if lipschitz is None else validate.positive("lipschitz", lipschitz)
     if step == "theory" and lipschitz is None:
         raise ValueError("lipschitz is needed for step='theory'")
+    args = validate.arguments("args", args)
     restart = validate.choice("restart", restart, ("adaptive", None))
     if batch is None:
         batch = 1 if (method, step) == ("monotone", "theory") else math.isqrt(n - 1) + 1
     batch = min(n, validate.count("batch", batch, least=1))
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
                               on_failure=on_failure, rng=rng)  # fmt: skip
-    draw = np.random.default_rng(0 if rng is None else rng)
+    draw = validate.generator("rng", 0 if rng is None else rng)
     tree = Tree("x0", x0)
     with kernels_for(**tree.arrays) as k:
         x = tree.start(k, options.check)
@@ -136,10 +137,12 @@ class _Components:
     """F, its components by lot, and how many were evaluated."""
 
     def __init__(self, k, n, evaluate, batch, draw):
-        self.k, self.n, self.evaluate, self.batch, self.draw, self.count = k, n, evaluate, batch, draw, 0
+        self.k, self.n, self.evaluate, self.batch, self.draw = k, n, evaluate, batch, draw
+        self.count = self.whole = 0  # evaluations of components; and of all of F, which are among them
 
     def all(self, x):
         self.count += self.n
+        self.whole += 1
         return self.evaluate(x, None)
 
     def some(self, size):
@@ -157,7 +160,7 @@ class _Components:
 
 
 class _FiniteSum(Iteration):
-    """What both algorithms share: an iteration goes from one evaluation of all of F to the next."""
+    """What both algorithms share: an iteration is an evaluation of all of F."""
 
     creep = 1.0  # growth of a checked step with each residual that is less than those before
 
@@ -167,7 +170,8 @@ class _FiniteSum(Iteration):
         self.checked, self.moving = checked, moving
         self.anchor, self.steps, self.total, self.restarts = x, 0, 0, 0
         self.start = self.least = math.inf  # the residual at the anchor, and the least since; where it was
-        self.least_x, self.eta = x, math.nan
+        self.least_x, self.least_G, self.eta = x, None, math.nan
+        self._seen = 0  # evaluations of all of F up to the last look
 
     @property
     def nfev(self):
@@ -180,22 +184,21 @@ class _FiniteSum(Iteration):
 
     def look(self):
         self.G = self.F.all(self.x)
+        self.spent, self._seen = self.F.whole - self._seen, self.F.whole
         self.residual = self.dot.norm(self.G if self.prox is None else self.x - self.closer(self.x - self.G, 1.0))
         if math.isnan(self.eta):
             self.eta = self.first_step()
-            self.start = self.least = self.residual
+            self._move_anchor(self.residual)
             return
         if self.checked and self.residual > RISEN * self.least:
             self.eta *= SHRINK
-            self.x = self.least_x
+            self.x, self.G, self.residual = self.least_x, self.least_G, self.least
             self._move_anchor(self.least)
-            self.G = self.F.all(self.x)
-            self.residual = self.least
             return
         if self.residual < self.least:
             self.eta *= self.creep if self.checked else 1.0
-            self.least, self.least_x = self.residual, self.x
-        due = self.residual <= ENOUGH * self.start or self.steps >= LONG * self.total
+            self.least, self.least_x, self.least_G = self.residual, self.x, self.G
+        due = self.residual <= FALLEN * self.start or self.steps >= LONG * self.total
         if self.moving and due and self.steps > 3 and self.residual < self.start:
             self._move_anchor(self.residual)
             self.restarts += 1
@@ -205,7 +208,7 @@ class _FiniteSum(Iteration):
     def _move_anchor(self, residual):
         self.anchor, self.steps = self.x, 0
         self.start = self.least = residual
-        self.least_x = self.x
+        self.least_x, self.least_G = self.x, self.G
 
     def largest_change(self, size, probes, each=False):
         """||F_S(y) - F_S(x)|| / ||y - x|| for y near x where it is large, S of `size`; or the quadratic mean of it."""
@@ -272,6 +275,7 @@ class _Resolvents(_FiniteSum):
     def _resolvent(self, u, steps):
         """(5), from u on, where F is known."""
         c, p, gamma, F = self.c, self.p, self.eta, self.F
+        whole = F.whole
         v = w = before = u
         H = c * self.G
         for _ in range(steps):
@@ -279,6 +283,8 @@ class _Resolvents(_FiniteSum):
             v_next = self.closer((1 - p) * v + p * w - gamma * (H + change), gamma * c)
             before = w
             if F.draw.random() < p:
+                if F.whole - whole >= self.left - 1:  # the last one is for the residual
+                    return v_next
                 w = v_next
                 H = c * F.all(w) + w - u
             v = v_next

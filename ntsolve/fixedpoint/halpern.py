@@ -33,6 +33,7 @@ from .schedule import Adaptive, Always, Step
 from .trees import Tree
 
 MAXITER = 100_000
+CHOLESKY = 4000  # rows of a metric up to which it is factorised, to see whether it is positive definite
 MEMORY = 5  # steps that Anderson's acceleration looks back
 
 
@@ -81,7 +82,9 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
     rng : optional
         Accepted for uniformity; the method draws no random numbers.
     check : bool
-        Look for NaN and infinity in x0 and the metric.
+        Look for NaN and infinity in x0 and the metric, and whether the metric is symmetric and positive definite: of a
+        sparse matrix, or one with more than 4000 rows, only the diagonal is looked at for that, and of a callable
+        nothing.
     on_failure : {"warn", "raise", "ignore"}
         What to do when the solve ends without success.
 
@@ -117,8 +120,8 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
     tol, function = validate.nonnegative("tol", tol), validate.function("T", T)
     if function is None:
         raise TypeError("T must be callable, not None")
-    if reflect not in ("auto", True, False):
-        raise ValueError(f"reflect must be 'auto', True or False, not {reflect!r}")
+    reflect = validate.choice("reflect", reflect, ("auto", True, False))
+    args = validate.arguments("args", args)
     restart = validate.choice("restart", restart, ("adaptive", None))
     anchor = validate.choice("anchor", anchor, ("adaptive", "classic"))
     accelerate = validate.choice("accelerate", accelerate, (None, "anderson"))
@@ -146,9 +149,13 @@ def metric_product(k, tree, metric, check):
         return None
     if callable(metric):
         return Evaluation(tree, "metric", metric)
+    if tree.is_vector and isinstance(metric, list):
+        metric, _ = validate.own_kind("metric", metric)
     if getattr(metric, "ndim", None) == 2 and tree.is_vector:
         if tuple(metric.shape) != (tree.size, tree.size):
             raise ValueError(f"metric has shape {tuple(metric.shape)}, x0 has {tree.size} entries")
+        if check:
+            _look_at_matrix(k, metric)
         return Evaluation(tree, "metric", lambda x: metric @ x)
     diagonal = tree.flatten("metric", metric)
     if any(leaf.dtype.kind == "c" for leaf in tree.leaves):
@@ -156,6 +163,32 @@ def metric_product(k, tree, metric, check):
     if check and not bool((diagonal > 0).all() & k.xp.isfinite(diagonal).all()):
         raise ValueError("metric must be positive and finite")
     return lambda x: diagonal * x
+
+
+def _look_at_matrix(k, metric):
+    """Refuse what is plainly not symmetric positive definite."""
+    if hasattr(type(metric), "nnz"):
+        metric = metric.tocsr()
+        values, diagonal, skew = metric.data, metric.diagonal(), (metric - metric.T).tocsr().data
+    else:
+        values, _ = validate.own_kind("metric", metric)
+        values = k.to_host(values)
+        diagonal, skew = values.diagonal(), values - values.T
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"metric has dtype {values.dtype}; real numbers are needed")
+    if not bool(np.isfinite(values).all()):
+        raise ValueError("metric contains NaN or infinity")
+    eps = np.finfo(values.dtype).eps if values.dtype.kind == "f" else 0.0
+    if skew.size and float(abs(skew).max()) > math.sqrt(eps) * float(abs(values).max()):
+        raise ValueError("metric must be symmetric")
+    definite = bool((diagonal > 0).all())
+    if definite and values.ndim == 2 and diagonal.size <= CHOLESKY:
+        try:
+            np.linalg.cholesky(values.astype(np.float64))
+        except np.linalg.LinAlgError:
+            definite = False
+    if not definite:
+        raise ValueError("metric must be positive definite")
 
 
 class _Halpern(Iteration):

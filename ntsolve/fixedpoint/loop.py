@@ -8,8 +8,10 @@ from ..kernels.contracts import workspace_shape
 from ..monitor import Monitor, progress
 from ..result import FixedPointResult, Status
 
-PATIENCE = 500  # iterations without progress after which rounding is thought of
+QUIET = 500  # iterations without progress after which rounding is thought of
 FLOOR = 16  # units in the last place of x that a residual may have in vain
+EXPANSIVE = "The residual grew: the map may not be nonexpansive, or the operator not monotone."
+NOT_FINITE = "NaN or infinity arose in what the function returned, or because the iteration diverged."
 
 
 class Evaluation:
@@ -53,6 +55,8 @@ class Iteration:
 
     restarts = 0
     residual = math.nan
+    spent = 1  # iterations that the last `advance` and `look` count as
+    left = math.inf  # that the next ones may count as
 
     def __init__(self, k, tree, x):
         self.k, self.tree, self.x, self.dot = k, tree, x, Dots(k, x.size)
@@ -83,9 +87,10 @@ class Iteration:
         self._quiet += 1
         if self.residual <= 0.5 * self.best:
             self.best, self._quiet = self.residual, 0
-        if self._quiet >= PATIENCE:
+        if self._quiet >= QUIET:
             self._quiet = 0
-            if self.best <= FLOOR * np.finfo(self.x.dtype).eps * self.dot.norm(self.x):
+            # the residual too: where the iteration diverges, x grows until `best` is little beside it
+            if max(self.best, self.residual) <= FLOOR * np.finfo(self.x.dtype).eps * self.dot.norm(self.x):
                 return Status.STALLED
         return None
 
@@ -100,16 +105,17 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
                      solution=lambda: tree.restore(state.x)) as watch:  # fmt: skip
             status = state.verdict(tol)
             while status is None and watch.going():
+                before, state.left = state.residual, options.maxiter - watch.nit
                 state.advance()
                 state.look()
-                watch.did(np.array([[state.residual]]), 1)
+                watch.did(np.array([[before]] * (state.spent - 1) + [[state.residual]]), state.spent)
                 status = state.verdict(tol)
             status = status or watch.status
     return FixedPointResult(
         x=tree.restore(state.x),
         success=status == Status.CONVERGED,
         status=status,
-        message=status.advice,
+        message=_message(status, watch.history[0], state.residual),
         nit=watch.nit,
         residual=state.residual,
         history=watch.history,
@@ -121,6 +127,11 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
         bound=None if distance is None else state.promised(distance),
         error_bound=None if lipschitz is None else state.residual / (1 - lipschitz),
     )
+
+
+def _message(status, first, last):
+    message = NOT_FINITE if status == Status.NAN_OR_INF else status.advice
+    return f"{message} {EXPANSIVE}" if status < 0 and last > first else message
 
 
 def under_own_settings(callback):

@@ -96,6 +96,7 @@ def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="ad
         if validate.function(name, each) is None and name == "F":
             raise TypeError("F must be callable, not None")
     lipschitz = None if lipschitz is None else validate.positive("lipschitz", lipschitz)
+    args = validate.arguments("args", args)
     restart = validate.choice("restart", restart, ("adaptive", None))
     distance = None if distance is None else validate.nonnegative("distance", distance)
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
@@ -140,7 +141,8 @@ class _Anchored(Iteration):
 
     def _first_step(self):
         """From how F changes on the way to a point nearby."""
-        size = 1e-3 * (1 + self.dot.norm(self.x)) / self.dot.norm(self.Fx)
+        slope = self.dot.norm(self.Fx)
+        size = 1e-3 * (1 + self.dot.norm(self.x)) / slope if slope > 0 else 1.0  # only prox moves x where F(x) = 0
         near = self.forward_backward(self.x, self.Fx, size)
         moved = self.dot.norm(near - self.x)
         changed = self.dot.norm(self.F(near) - self.Fx)

@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 ENOUGH = 0.2  # of the distance moved, or of 1: the residual at which a step is good enough
-PATIENCE, NEAR = 6, 1e-7  # a residual below NEAR that PATIENCE Newton steps have not halved is what rounding leaves
+VAIN, NEAR = 6, 1e-7  # a residual below NEAR that VAIN Newton steps have not halved is what rounding leaves
 ROUNDING = 1e-15
 
 
@@ -69,7 +69,7 @@ class Proximal:
             if taken == cap:
                 break
             least, vain = (size, 0) if size < 0.5 * least else (least, vain + 1)
-            if vain >= PATIENCE and size < NEAR:
+            if vain >= VAIN and size < NEAR:
                 break
             d = self.system.solve(self._free, self._slack, tau, 1 / sigma, self._g)  # (2)
             taken, self.newton = taken + 1, self.newton + 1

@@ -14,7 +14,7 @@ ENOUGH, SOME, LONG = 0.2, 0.5, 0.36  # of the residual at the anchor, and of all
 FIRST, SHORTEST = 32, 8  # evaluations in the first stretch of the plain iteration, and in any
 QUICK = 0.35  # a fall an evaluation with which there is nothing to look for
 HOPELESS = 0.01  # and one that is not worth staying for, even in the first stretch
-PATIENCE = 1.3  # a look at Halpern's iteration may take so much longer than the plain one for the same fall
+LENIENT = 1.3  # a look at Halpern's iteration may take so much longer than the plain one for the same fall
 
 
 class Step(enum.Enum):
@@ -78,7 +78,7 @@ class Adaptive:
         long, plain = self._count - self._at, self._rates[True]
         fallen = residual <= ENOUGH * self._begin
         risen = self._before < residual <= SOME * self._begin
-        lost = plain > 0 and long > SHORTEST / 2 + PATIENCE * math.log(1 / ENOUGH) / plain
+        lost = plain > 0 and long > SHORTEST / 2 + LENIENT * math.log(1 / ENOUGH) / plain
         if self._steps and (fallen or risen or lost or self._steps >= LONG * self._count + SHORTEST / 2):
             rate = self._rates[False] = max(0.0, self._fall(residual, long))
             if rate < plain:

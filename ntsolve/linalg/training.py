@@ -110,7 +110,7 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
     if not 0 < validate.positive("rtol", rtol) < 1:
         raise ValueError(f"rtol must lie between 0 and 1, not {rtol}")
     cma = _cma()
-    rng = np.random.default_rng(rng)
+    rng = validate.generator("rng", rng)
     began = time.perf_counter()
     systems = [(A, _right_hand_side(A, rng)) for A in problems]
     with _Judge(systems, rtol) as judge, _bar(generations, progress) as bar:

@@ -27,9 +27,11 @@ MAXITER = 200_000
 COARSEST = 16  # pixels of the shorter side of the first grid
 EASIER = 12.0  # tolerance of a coarser grid, of that of the next one
 OFTEN = 1.08  # iterations between two certificates: so many times as many as before the last
-NOTHING = 1e-12  # of the largest cost of a move: a gap that small is none, whatever the cost
+EPS = float(np.finfo(np.float64).eps)
+SAME = 8 * EPS  # images of mass 1 that differ by less in all differ by rounding
 SINGLE, CACHED = 1e-5, 2_000_000  # a state with more entries is float32, for tolerances from here on
 STUCK = 8  # certificates without progress after which a float32 state becomes a float64 one
+LOST = 60  # and after which a grid is given up
 
 
 def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=MAXITER, time_limit=None, callback=None,
@@ -102,7 +104,7 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
         a, b, mass = images(k, mu, nu, options.check)
         unit = max(down * a.shape[0], across * a.shape[1])  # costs inside are in units of its power
         costs = [_line_costs(size, step / unit, power) for size, step in zip(a.shape, (down, across), strict=True)]
-        solve = _Solve(k, GridProblem(k, a, b, *costs), tol, (down / unit, across / unit), power)
+        solve = _Solve(k, GridProblem(k, a, _told_apart(a, b), *costs), tol, (down / unit, across / unit), power)
         result = solve.run(options, own, np.float32 if single else np.float64, mass, unit**power)
     report("solve_ot_grid", result, options.on_failure)
     return result
@@ -137,7 +139,7 @@ def images(k, mu, nu, check=True):
     if mu.shape != nu.shape:
         raise ValueError(f"mu has shape {mu.shape}, nu has {nu.shape}")
 
-    said = {"names": ("mu", "nu"), "sides": ("mu", "mu"), "check": check}
+    said = {"names": ("mu", "nu"), "sides": ("mu", "mu"), "check": check, "or_else": ""}
     a, b, mass, _ = equal_weights(k, mu.reshape(-1), nu.reshape(-1), (mu.size, nu.size), **said)
     a, b = k.to_host(a), k.to_host(b)
     return (a / a.sum()).reshape(mu.shape), (b / b.sum()).reshape(mu.shape), mass
@@ -158,12 +160,11 @@ class _Solve:
             a, b = (_halved(each) for each in (self.levels[0].a, self.levels[0].b))
             steps = tuple(2 * each for each in steps)
             costs = (_line_costs(size, each, power) for size, each in zip(a.shape, steps, strict=True))
-            self.levels.insert(0, GridProblem(k, a, b, *costs))
+            self.levels.insert(0, GridProblem(k, a, _told_apart(a, b), *costs))
         self.nit, self.restarts = 0, 0
 
     def _begin(self, problem):
         """Bounds that are there before any iteration."""
-        self.floor = NOTHING * max(problem.C.max(), problem.D.max(), 1e-300)
         self.lower, self.u, self.v = gridbounds.lower_bound(problem, np.zeros(problem.a.shape))
         self.upper, self.middle = np.inf, problem.a
         self._improve(problem, (), (problem.a, problem.b, np.outer(problem.b.sum(1), problem.a.sum(0))))
@@ -181,8 +182,9 @@ class _Solve:
 
     @property
     def gap(self):
-        """Relative to the lower bound; costs that rounding explains are nothing."""
-        return (self.upper - self.lower) / max(self.lower, self.floor / max(self.tol, 1e-16))
+        """Relative to the lower bound; finite, and large, where that is not positive."""
+        apart = self.upper - self.lower
+        return apart / max(self.lower, EPS * self.upper) if apart > 0 else 0.0 * apart
 
     def run(self, options, own, dtype, mass, unit):
         """The result."""
@@ -190,7 +192,7 @@ class _Solve:
         self._begin(self.levels[-1])
 
         def answer():
-            return own(self.k.xp.asarray((np.stack([self.u, self.v]) * unit).astype(dtype)))
+            return own(self.k.xp.asarray(_rounded_down(np.stack([self.u, self.v]) * unit, dtype)))
 
         with np.errstate(all="ignore"), Monitor("solve_ot_grid", maxiter=options.maxiter, time_limit=options.time_limit,
                      callback=options.callback, began=options.began, verbose=options.verbose, start=[self.gap],
@@ -246,8 +248,9 @@ class _Solve:
             if hot.total >= due:
                 due = max(hot.total + 2 * LOOK, int(OFTEN * hot.total))
                 self._improve(problem, *hot.candidates())
-                stuck = stuck + 1 if self.gap > 0.95 * best else 0
-                best = min(best, self.gap)
+                apart = self.upper - self.lower
+                stuck = stuck + 1 if apart > 0.95 * best else 0
+                best = min(best, apart)
             watch.did(np.full((steps, 1), self.gap), steps)
             if self.gap <= tol:
                 return
@@ -257,6 +260,19 @@ class _Solve:
             if stuck >= STUCK and hot.dtype == np.float32:
                 hot.double()
                 stuck = 0
+            elif stuck >= LOST:
+                return
+
+
+def _told_apart(a, b):
+    """The second image; the first one where they differ by rounding."""
+    return a if abs(a - b).sum() <= SAME else b
+
+
+def _rounded_down(values, dtype):
+    """In that dtype, nowhere above the values."""
+    rounded = values.astype(dtype)
+    return np.where(rounded > values, np.nextafter(rounded, dtype(-np.inf)), rounded)
 
 
 def _halved(image):

@@ -35,7 +35,7 @@ class OTGridResult(Result):
 
     @property
     def potentials(self):
-        """(u, v): arrays (m, n) with u[i, j] + v[k, l] <= cost of moving (i, j) to (k, l)."""
+        """(u, v): arrays (m, n) with u[i, j] + v[k, l] <= cost of moving (i, j) to (k, l); float32 is rounded down."""
         return self.x[0], self.x[1]
 
     @property

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..fixedpoint.schedule import ENOUGH, LONG, SOME
 from . import gridbounds
 
-ENOUGH, SOME, LONG = 0.2, 0.5, 0.36  # as in the restarts of fixedpoint/schedule.py
 LOOK = 8  # iterations between two looks at the residual
 LEAST_SIGMA, LARGEST_SIGMA = 1e-8, 1e8
 

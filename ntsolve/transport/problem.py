@@ -63,8 +63,12 @@ def relaxation(name, value):
     return np.inf if value is None else validate.positive(name, value, finite=False)
 
 
-def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C", "C"), check=True):
-    """(a, b, sum of a, sum of b) in float64, of equal sums where `balanced`; None is uniform."""
+def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C", "C"), check=True,
+                  or_else=", or let the plan miss them at a price: tau_a, tau_b"):  # fmt: skip
+    """(a, b, sum of a, sum of b) in float64, of equal sums where `balanced`; None is uniform.
+
+    `or_else` is what the solver offers where the sums differ, besides scaling.
+    """
     (a, sum_a, rounding_a), (b, sum_b, rounding_b) = (
         _weights(k, name, values, count, side, check)
         for name, values, count, side in zip(names, (a, b), shape, sides, strict=True)
@@ -78,8 +82,8 @@ def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C"
     if balanced and sum_a != sum_b:
         if abs(sum_a - sum_b) > max(rounding_a, rounding_b) * max(sum_a, sum_b):
             raise ValueError(
-                f"{names[0]} sums to {sum_a!r}, {names[1]} to {sum_b!r}: a plan needs equal sums. Scale one of them, "
-                "or let the plan miss them at a price: tau_a, tau_b"
+                f"{names[0]} sums to {sum_a!r}, {names[1]} to {sum_b!r}: a plan needs equal sums. Scale one of them"
+                + or_else
             )
         b = b * (sum_a / sum_b)
     return a, b, sum_a, sum_b

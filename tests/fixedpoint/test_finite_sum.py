@@ -85,6 +85,25 @@ def test_a_game_of_a_sum_is_solved(rng):
     assert result.success
 
 
+@pytest.mark.parametrize("method", ["cocoercive", "monotone"])
+@pytest.mark.parametrize("maxiter", [7, 2000])
+def test_iterations_are_evaluations_of_all_components(rng, method, maxiter):
+    A = rng.standard_normal((20, 6, 6))
+    A -= A.transpose(0, 2, 1)  # skew, so that steps turn out to be too large
+    whole = []
+
+    def F(rows, x):
+        whole.append(rows is None)
+        return (A if rows is None else A[rows]).mean(0) @ x + 0.1 * x
+
+    result = ntsolve.halpern_finite_sum(F, 20, np.ones(6), method=method, tol=1e-3, maxiter=maxiter,
+                                        on_failure="ignore")  # fmt: skip
+    assert sum(whole) == result.nit + 1 == len(result.history)
+    assert result.nit <= maxiter
+    assert result.success == (maxiter > 7)
+    assert result.residual == pytest.approx(np.linalg.norm(F(None, result.x)), rel=1e-9)
+
+
 def test_the_seed_decides(rng):
     F = Sum(rng)
     counts = [ntsolve.halpern_finite_sum(F, F.n, np.ones(6), rng=seed).nfev for seed in (None, 0, 1, 1)]

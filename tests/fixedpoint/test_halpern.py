@@ -206,6 +206,15 @@ def test_a_map_without_fixed_point_is_no_success():
     assert result.status == Status.MAXITER
 
 
+def test_a_map_that_sends_the_iteration_off_is_not_said_to_be_limited_by_rounding():
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    for T, options in ((lambda x: 2 * x - 1, {}), (lambda x: turn @ x, {"reflect": True, "maxiter": 3000})):
+        with pytest.warns(ntsolve.ConvergenceWarning, match="nonexpansive") as warned:
+            result = ntsolve.halpern(T, np.array([0.0, 0.5]), **options)
+        assert result.status in (Status.MAXITER, Status.NAN_OR_INF)
+        assert not any(issubclass(each.category, ntsolve.PrecisionWarning) for each in warned)
+
+
 def test_a_map_that_returns_nan_is_seen_at_once():
     result = ntsolve.halpern(lambda x: x * np.nan, np.ones(2), on_failure="ignore")
     assert result.status == Status.NAN_OR_INF
@@ -240,6 +249,30 @@ def test_what_the_map_returns_is_looked_at(returned, error):
 def test_an_option_that_does_not_fit_is_named(options, error):
     with pytest.raises(error, match=next(iter(options))):
         ntsolve.halpern(lambda x: x / 2, np.zeros(2), **options)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [(np.full((2, 2), np.nan), "NaN"), (-np.eye(2), "positive definite"), ([[1, 2], [2, 1]], "positive definite"),
+     (np.array([[1.0, 0.5], [0.0, 1.0]]), "symmetric"), (sp.diags_array([1.0, -1.0]), "positive definite"),
+     (sp.csr_array([[1.0, 0.5], [0.0, 1.0]]), "symmetric"), (np.eye(2) * 1j, "real")],
+)  # fmt: skip
+def test_a_matrix_that_is_no_metric_is_refused(metric, said):
+    with pytest.raises((ValueError, TypeError), match=f"metric .*{said}"):
+        ntsolve.halpern(lambda x: x / 2, np.ones(2), metric=metric)
+
+
+def test_a_metric_may_be_a_list_of_rows():
+    assert ntsolve.halpern(lambda x: x / 2, np.ones(2), metric=[[2, 1], [1, 2]]).success
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"args": 0.5}, "args"), ({"rng": "a"}, "rng"), ({"rng": -1}, "rng"), ({"reflect": np.array([1, 2])}, "reflect")],
+)
+def test_what_is_no_tuple_no_seed_and_no_choice_is_named(options, name):
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must be"):
+        ntsolve.halpern(lambda x: x / 2, np.ones(2), **options)
 
 
 def test_an_error_in_the_map_reaches_the_caller():

@@ -61,6 +61,12 @@ def test_the_search_for_a_step_copes_with_what_is_steeper_elsewhere():
     np.testing.assert_allclose(result.x, 0, atol=1e-6)
 
 
+def test_where_the_operator_is_zero_the_constraint_still_counts():
+    result = ntsolve.monotone(lambda x: 0 * x, -3 * np.ones(2), prox=lambda x, step: np.maximum(x, 0))
+    assert result.success
+    np.testing.assert_array_equal(result.x, 0)
+
+
 def test_single_precision_stays_so(rng):
     F, _, _ = bilinear(rng)
     F32 = lambda x: F(x).astype(np.float32)

@@ -89,6 +89,41 @@ def test_nothing_has_to_move_between_equal_images():
     assert result.value == pytest.approx(0, abs=1e-12)
 
 
+def test_images_that_differ_by_rounding_are_equal(rng):
+    mu, _ = images(12, 12)
+    result = ntsolve.solve_ot_grid(mu, mu * (1 + 1e-16 * rng.standard_normal(mu.shape)))
+    assert result.success
+    assert result.value == 0
+
+
+@pytest.mark.parametrize(("size", "cost"), [(8, 8.0), (8, 20.0), (12, 6.0)])
+def test_a_cost_that_is_tiny_beside_the_longest_move_is_no_excuse(rng, size, cost):
+    mu, nu = (image / image.sum() for image in rng.random((2, size, size)))
+    result = ntsolve.solve_ot_grid(mu, nu, cost=cost, tol=1e-3, maxiter=3000, on_failure="ignore")
+    assert result.success == (result.gap <= 1e-3 * result.lower_bound)
+    want = ot.emd2(mu.ravel(), nu.ravel(), np.minimum(pair_costs(size, size, cost), 1e4))
+    assert result.lower_bound <= want * (1 + 1e-6) <= result.upper_bound * (1 + 2e-6)
+
+
+def test_little_mass_that_moves_by_little_is_seen(rng):
+    mu = rng.random((16, 16)) + 1
+    mu /= mu.sum()
+    nu = mu.copy()
+    nu[5, 5:7] += -1e-8, 1e-8
+    assert ntsolve.solve_ot_grid(mu, nu, maxiter=0, on_failure="ignore").status == Status.MAXITER
+    result = ntsolve.solve_ot_grid(mu, nu)
+    assert result.success
+    assert result.gap <= 1e-4 * result.lower_bound
+    assert result.residual == pytest.approx(result.gap / result.lower_bound)
+    assert result.value == pytest.approx(1e-8, rel=1e-4)
+
+
+def test_potentials_in_single_precision_are_feasible_too():
+    mu, nu = (image.astype(np.float32) for image in images(7, 7))
+    u, v = ntsolve.solve_ot_grid(mu, nu, tol=1e-3).potentials
+    assert (u.ravel()[:, None].astype(float) + v.ravel() <= pair_costs(7, 7, 2) + 1e-12).all()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_kind_and_dtype_of_the_images_come_back(backend):
     mu, nu = (to_device(image.astype(np.float32), backend) for image in images(6, 5))
@@ -150,6 +185,8 @@ def test_bad_arguments_are_named():
     for arguments, options, name in cases:
         with pytest.raises(ValueError, match=rf"\b{name}\b"):
             ntsolve.solve_ot_grid(*arguments, **options)
+    with pytest.raises(ValueError, match=r"mu sums to .* Scale one of them$"):
+        ntsolve.solve_ot_grid(mu, 2 * nu)
 
 
 def test_mass_on_lines_is_carried_in_order(rng):
