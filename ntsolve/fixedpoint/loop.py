@@ -115,7 +115,7 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
         x=tree.restore(state.x),
         success=status == Status.CONVERGED,
         status=status,
-        message=_message(status, watch.history[0], state.residual),
+        message=_message(status, watch.history),
         nit=watch.nit,
         residual=state.residual,
         history=watch.history,
@@ -129,9 +129,10 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
     )
 
 
-def _message(status, first, last):
+def _message(status, residuals):
+    seen = residuals[np.isfinite(residuals)]
     message = NOT_FINITE if status == Status.NAN_OR_INF else status.advice
-    return f"{message} {EXPANSIVE}" if status < 0 and last > first else message
+    return f"{message} {EXPANSIVE}" if status < 0 and seen[-1:] > seen[:1] else message
 
 
 def under_own_settings(callback):
