@@ -104,8 +104,8 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
     -----
     `success` means, for x and y put into the program as passed in: the primal, dual and duality-gap errors, each
     relative, are at most `tol`; the error of the objective that they leave open is at most 5 tol; and no row, bound or
-    reduced cost is violated by more than 100 tol. The first alone, which is what first-order codes test, accepts
-    answers whose objective is per cents off.
+    reduced cost is violated by more than 100 tol, also where entries are small. The first alone, which is what first-
+    order codes test, accepts answers whose objective is per cents off.
 
     Examples
     --------

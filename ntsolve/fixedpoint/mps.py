@@ -12,8 +12,8 @@ An MPS file names rows, then gives each column's entries, then right-hand sides,
 Columns are in [0, inf) unless bounds say otherwise: UP the upper bound, LO the lower one, FX both, FR none, MI no lower
 one, PL no upper one, BV 0 and 1, LI and UI as LO and UP for integers. A column with a negative UP and no lower bound of
 its own has none, with a warning: so CPLEX reads it, while HiGHS 1.15 keeps the 0, and nothing is feasible. Values
-of 1e20 and beyond are infinite as bounds and sides. Integer columns between markers have an upper bound of 1 where the
-file gives them no bound at all.
+of 1e20 and beyond are infinite as bounds and sides; one that nothing meets then is an error. Integer columns between
+markers have an upper bound of 1 where the file gives them no bound at all.
 """
 
 import codecs

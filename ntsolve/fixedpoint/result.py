@@ -59,7 +59,8 @@ class LinprogResult(Result):
     objective_error : float
         What gap and violations leave open of the objective, relative: see the documentation.
     violation : float
-        The largest violation of a row, bound or reduced cost, over 1 + the size of its side.
+        The largest violation of a row, bound or reduced cost, over 1 + the size of its side, or in units in which
+        entries are near 1 over the size of what is added up in it, whichever is more.
     ray : array or None
         Status PRIMAL_INFEASIBLE: multipliers (m,) that prove it (Farkas). DUAL_INFEASIBLE: a direction (n,) along which
         the objective falls without bound. In a batch, a list.

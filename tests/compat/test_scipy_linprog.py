@@ -177,3 +177,20 @@ def test_a_proof_comes_with_the_result():
     worth = ray @ np.concatenate([call["b_ub"], call["b_eq"]])
     assert (A.T @ ray <= 1e-6 * worth).all()
     assert ray[0] <= 0 < worth
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"b_ub": [[4.0], [6.0]]}, {"b_ub": [[4.0, 6.0]]}, {"bounds": np.array([(0, None), (None, 2)], dtype=object)},
+     {"bounds": [(0, np.nan), (np.nan, 2)]}, {"bounds": (0, np.nan)}, {"bounds": (-1e20, 1e20)}],
+)  # fmt: skip
+def test_sides_and_bounds_in_all_forms_that_scipy_takes(more):
+    call = {"c": [-1.0, -2.0], "A_ub": [[1.0, 1.0], [1.0, 3.0]], "b_ub": [4.0, 6.0], **more}
+    ours, theirs = linprog(**call), scipy.optimize.linprog(**call)
+    assert ours.status == theirs.status == 0
+    np.testing.assert_allclose(ours.x, theirs.x, atol=1e-6)
+    np.testing.assert_allclose(ours.slack, theirs.slack, atol=1e-6)
+
+
+def test_a_bound_of_1e20_is_none():
+    assert linprog([-1.0], bounds=(0, 1e20)).status == scipy.optimize.linprog([-1.0], bounds=(0, 1e20)).status == 3

@@ -147,6 +147,20 @@ def test_bounds_of_each_kind(read, lines, low, high):
     assert (lp.lower[0], lp.upper[0]) == (low, high)
 
 
+@pytest.mark.parametrize("lines", [["UP B X 4", "UP B X 3"], ["FX B X 3", "UP B X 5"], ["LO B X 1", "LO B X 2"]])
+def test_a_second_bound_of_a_kind_is_warned_of(read, lines):
+    with pytest.warns(UserWarning, match="'X', .* have two bounds of a kind; the last is taken"):
+        lp = read(section("BOUNDS", *(f" {line}" for line in lines)))
+    last = float(lines[1].split()[-1])
+    assert last in (lp.lower[0], lp.upper[0])
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "problem.mps"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert read_mps(path).A.nnz == 5
+
+
 def test_a_negative_upper_bound_alone_is_warned_of(read):
     with pytest.warns(UserWarning, match="1 columns have a negative upper bound"):
         read(section("BOUNDS", " UP B X -4"))
@@ -166,7 +180,7 @@ def test_whole_numbers_are_relaxed_with_a_warning(read):
 
 
 def test_the_sense_of_the_objective(read):
-    for sense, found in (("MAX", True), ("MIN", False), ("maximize", True)):
+    for sense, found in (("MAX", True), ("MIN", False), ("maximize", True), ("MAXIMUM", True), ("MINIMUM", False)):
         assert read(f"OBJSENSE\n    {sense}\n{TEXT}").maximize is found
         assert read(f"OBJSENSE {sense}\n{TEXT}").maximize is found
     lp = read(f"OBJSENSE MAX\n{TEXT}")
@@ -212,6 +226,11 @@ BROKEN = [
     ("the objective has no range", section("RANGES", " R COST 1"), 22),
     ("there are no columns", "ROWS\n N C\nCOLUMNS\nENDATA\n", 4),
     ("without ENDATA", "", 1),
+    ("no activity of row 'MYEQN', of type E", TEXT.replace("MYEQN              7.0", "MYEQN              1e20"), 16),
+    ("no activity of row 'LIM2', of type G", section("RHS", " R LIM2 1e30"), 15),
+    ("no activity of row 'LIM1', of type L", section("RHS", " R LIM1 -1e30"), 15),
+    ("no value of column 'X' is beyond its bound", section("BOUNDS", " LO B X 1e30"), 18),
+    ("no value of column 'X' is beyond its bound", section("BOUNDS", " UP B X -1e30"), 18),
 ]
 
 

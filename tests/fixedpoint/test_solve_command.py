@@ -62,6 +62,20 @@ def test_what_cannot_be_read_is_said(solve, tmp_path, capsys):
     assert "tol" in err
 
 
+def test_a_solution_that_cannot_be_written_is_said_before_the_solve(solve, tmp_path, monkeypatch):
+    monkeypatch.setattr("ntsolve.fixedpoint.mps.LinearProgram.solve", None)
+    out = str(tmp_path / "nothing" / "solution.txt")
+    code, rows, err = solve("ROWS\n N C\nCOLUMNS\n X C 3\nENDATA\n", "--solution", out)
+    assert (code, rows) == (2, {})
+    assert "solution.txt" in err
+
+
+def test_bounds_that_contradict_each_other_are_named(solve):
+    code, rows, _ = solve("ROWS\n N C\nCOLUMNS\n Y C 1\n X C 3\nBOUNDS\n LO B X 2\n UP B X 1\nENDATA\n")
+    assert code == 1
+    assert rows["proof"] == "the bounds of column X contradict each other"
+
+
 def test_what_is_left_out_is_said(solve):
     code, _, err = solve("ROWS\n N C\nCOLUMNS\n X C 3\nBOUNDS\n BV B X\nENDATA\n")
     assert code == 0
