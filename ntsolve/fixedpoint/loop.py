@@ -132,7 +132,7 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
 def _message(status, residuals):
     seen = residuals[np.isfinite(residuals)]
     message = NOT_FINITE if status == Status.NAN_OR_INF else status.advice
-    return f"{message} {EXPANSIVE}" if status < 0 and seen[-1:] > seen[:1] else message
+    return f"{message} {EXPANSIVE}" if status < 0 and seen.size and seen[-1] > seen[0] else message
 
 
 def under_own_settings(callback):
