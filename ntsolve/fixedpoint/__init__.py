@@ -1,1 +1,19 @@
-"""Fixed points: Halpern iteration, finite sums, linear programs."""
+"""Fixed points: Halpern's iteration, finite sums, linear programs.
+
+Fixed points
+    halpern, monotone, finite_sum   the public functions, each with its iteration
+    loop, schedule, trees           what they share: the loop; when to restart; arrays in tuples and dicts
+
+Linear programs
+    linprog, arguments, result      the public function and its loop; what is passed in; what comes back
+    program, presolve, scaled       the form inside; what is plain beforehand; the units of the iteration
+    pdhg                            the iteration, for all programs of a batch
+    attempts                        what is tried besides, now and then:
+    polish                              feasibility polishing
+    finisher, proximal, newtonsystem    the last digits: proximal point steps by a semismooth Newton method
+    infeasible, certificates            proofs that there is no feasible point, or no lower bound
+    kkt                             the errors that decide on success
+
+Files
+    mps, mpsformat                  linear programs from MPS files; the lines of such a file
+"""

@@ -1,4 +1,7 @@
-"""HOT on one grid: the state, an iteration, a restart, and a start from a coarser grid. See contracts/gridot.py."""
+"""The iteration of `solve_ot_grid` on one grid, HOT: state, step, restart, and a start from a coarser grid.
+
+Its equations are in contracts/gridot.py.
+"""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Batches of problems that are each solved whole in one kernel: on one core, or by one block of a GPU.
+"""Batches of small entropic problems, each solved whole in one kernel: on one core, or by one block of a GPU.
 
 The method is that of newton.py without its stored, truncated kernel: entropic transport in the semi-dual form by
 annealing, Sinkhorn and Newton steps (contracts/manyot.py). The loop of newton.py takes about a millisecond of Python a

@@ -1,4 +1,4 @@
-"""One transport problem, by any method: from the door to the result."""
+"""One entropic transport problem, by any method: its start, the call of the method, and the result."""
 
 from collections.abc import Callable
 
