@@ -51,7 +51,8 @@ def measure(name, quick, path):
     record = report.record(name, bench.CLAIM, quick)
     print(_environment.line(record["environment"]))
     if path is not None:
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(record, indent=1, ensure_ascii=False, default=lambda number: number.item())  # of NumPy
+        path.write_text(text + "\n", "utf-8")
 
 
 if __name__ == "__main__":

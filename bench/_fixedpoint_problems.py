@@ -1,20 +1,13 @@
 """The maps of the fixed point bench: (name, T, x0), and for linear programs the metric in which T is nonexpansive."""
 
-import os
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
-from ._harness import HERE
+from ._data import data
 
 NETLIB = ("AFIRO", "SC105", "SCSD1")
-
-
-def data(name):
-    """The path of a file of data: in the folder that the environment variable NTSOLVE_DATA names."""
-    return Path(os.environ.get("NTSOLVE_DATA", HERE.parent.parent / "shared" / "data")) / name
 
 
 def lasso(m, n, seed):

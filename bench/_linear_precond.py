@@ -60,6 +60,13 @@ def _jacobi(A):
     return sp.diags_array(1 / A.diagonal())
 
 
+def run(report, options):
+    """All three parts."""
+    recycling_part(report, options)
+    tuner_part(report, options)
+    watchdog_part(report, options)
+
+
 def recycling_part(report, options):
     """Eight drifting systems: iterations and time with a Recycler against without."""
     # with Jacobi beyond the caches: in them an iteration costs hardly more than deflation

@@ -1,8 +1,6 @@
 """Linear programs for the bench and the tests: with an optimum known by construction, from Netlib, and large ones."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -53,13 +51,6 @@ def with_known_optimum(rng, kind, m, n, density=0.3):
         c, lower, upper = c * columns, lower / columns, upper / columns
     bounds = np.column_stack([lower, upper])
     return {"c": c, "bounds": bounds, "constraints": (sp.csr_array(A), low, high)}, float(value)
-
-
-def netlib_folder():
-    """Where NTSOLVE_NETLIB says that the problems are (a .npz each, and optimum.json), or None."""
-    named = os.environ.get("NTSOLVE_NETLIB")
-    folder = Path(named) if named else None
-    return folder if folder is not None and folder.is_dir() else None
 
 
 def netlib(folder):

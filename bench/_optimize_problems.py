@@ -1,8 +1,6 @@
 """Problems for the bench of `ntsolve.minimize`."""
 
 import functools
-import os
-from pathlib import Path
 
 import numpy as np
 import scipy.fft
@@ -14,15 +12,10 @@ import ntsolve
 from ntsolve.demo.constrained_regression import Regression
 from ntsolve.demo.control import ALPHA, KAPPA, HeatedPlate
 
-from ._harness import HERE
+from ._data import data
 from ._optimize_peers import kkt_residual, trust_constr
 
 PLANES = 10  # linear constraints of the regressions
-
-
-def data(name):
-    """The path of a file of data: in the folder that the environment variable NTSOLVE_DATA names."""
-    return Path(os.environ.get("NTSOLVE_DATA", HERE.parent.parent / "shared" / "data")) / name
 
 
 def sparse_regression(quick):

@@ -1,6 +1,7 @@
 """ntsolve.linprog against OR-tools' PDLP and HiGHS: Netlib, large sparse programs, and whether success is one."""
 
 import functools
+import importlib.util
 import statistics
 import time
 
@@ -12,8 +13,9 @@ import ntsolve
 from ntsolve.demo import need
 from ntsolve.demo._contest import Entry, Table
 
+from ._data import data
 from ._harness import Options, Report, Target
-from ._linprog_problems import KINDS, netlib, netlib_folder, pagerank, random_sparse, with_known_optimum
+from ._linprog_problems import KINDS, netlib, pagerank, random_sparse, with_known_optimum
 
 CLAIM = (
     "Linear programs, one thread: of 30 from Netlib all solved to 1e-4 and 29 to 1e-8 in 30 s each, with a shifted "
@@ -24,13 +26,13 @@ SLACK = {1e-4: 1e-3, 1e-8: 1e-6}  # tolerance: relative error of the objective t
 
 
 def run(options: Options) -> Report:
-    """All parts. Netlib's problems are looked for where NTSOLVE_NETLIB says; without it that part is left out."""
+    """All parts; that of Netlib where its problems are (see `_data`)."""
     (threadpoolctl,) = need("threadpoolctl")
     report = Report()
     with threadpoolctl.threadpool_limits(1), ntsolve.config(threads=1):
-        folder = netlib_folder()
-        if folder is None:
-            report.lines.append("Netlib's problems were not there: set NTSOLVE_NETLIB to their folder.")
+        folder = data("netlib")  # a .npz each, and optimum.json
+        if not folder.is_dir():
+            report.lines.append(f"{folder} is not there (NTSOLVE_DATA): Netlib's programs are left out.")
         else:
             netlib_part(report, options, folder)
             small_part(report, options, folder)
@@ -101,6 +103,14 @@ METHODS = {
 OURS, PDLP = "ntsolve.linprog", "OR-tools PDLP"
 
 
+def _methods(options):
+    """By name; a quick run does without OR-tools where it is not installed."""
+    found = dict(METHODS)
+    if options.quick and importlib.util.find_spec("ortools") is None:
+        del found[PDLP]
+    return found
+
+
 def _violation(arguments, x):
     """The largest violation of a row or bound, over 1 + the norm of the sides."""
     A, low, high, bounds = _two_sided(arguments)
@@ -130,9 +140,10 @@ def netlib_part(report, options, folder):
     for arguments in (*list(problems.values())[:2], list(problems.values())[-1]):  # compile
         _ours(arguments, 1e-8, limit=1.0)
     hopeless = set()  # at 1e-4: not tried again at 1e-8
+    methods = _methods(options)
     for tol, slack in SLACK.items():
-        entries, claims = [], dict.fromkeys(METHODS, 0)
-        for label, method in METHODS.items():
+        entries, claims = [], dict.fromkeys(methods, 0)
+        for label, method in methods.items():
             seconds, solved, worst = [], 0, 0.0
             for name, arguments in problems.items():
                 options.say(f"Netlib, {tol:g}, {label}: {name}")
@@ -150,7 +161,8 @@ def netlib_part(report, options, folder):
                     said = f"{taken:.3g} s" if good else "wrong" if x is not None else "not solved"
                     report.lines.append(f"{name}, {tol:g}, {label}: {said}")
             peer = not label.startswith("ntsolve")
-            entries.append(Entry(label, peer and label == PDLP, solved, (_mean(seconds),), worst))
+            entries.append(Entry(label, peer and PDLP in (label, *set(METHODS) - set(methods)), solved,
+                                 (_mean(seconds),), worst))  # fmt: skip
         notes = (
             f"Seconds: shifted geometric mean of {len(problems)}, shift {SHIFT} s, {limit:g} s where not solved.",
             f"Iterations: problems solved, objective within {slack:g} of HiGHS' and rows met to {10 * tol:g}.",
@@ -160,7 +172,9 @@ def netlib_part(report, options, folder):
         table = Table(f"Netlib, tolerance {tol:g}", tuple(entries), "largest error of an objective", notes)
         report.tables.append(table)
         bound = 0.45 if tol == 1e-4 else 0.3
-        report.targets.append(Target(f"Netlib to {tol:g}, time relative to OR-tools PDLP", table.ratio(OURS), bound))
+        if PDLP in methods:
+            share = table.ratio(OURS)
+            report.targets.append(Target(f"Netlib to {tol:g}, time relative to OR-tools PDLP", share, bound))
         least = len(problems) - (tol < 1e-6)
         report.targets.append(Target(f"Netlib to {tol:g}, solved", table.entry(OURS).iterations, least, at_least=True))
 
@@ -181,7 +195,7 @@ def infeasible_part(report, options, folder):
         result = ntsolve.linprog(**arguments, time_limit=2 if options.quick else LIMIT, on_failure="ignore")
         proved += result.status == ntsolve.Status.PRIMAL_INFEASIBLE and _farkas(arguments, result.ray) <= 1e-6
     if problems:
-        target = Target(f"infeasible, of {len(problems)}: proved", proved, len(problems) - 1, at_least=True)
+        target = Target(f"infeasible, of {len(problems)}: proved", int(proved), len(problems) - 1, at_least=True)
         report.targets.append(target)
 
 
@@ -207,7 +221,8 @@ def large_part(report, options):
     for title, arguments in problems.items():
         entries, tol = [], 1e-4
         _ours(arguments, tol, limit=0.5)
-        for label, method in METHODS.items():
+        methods = _methods(options)
+        for label, method in methods.items():
             options.say(f"{title}: {label}")
             x, taken = method(arguments, tol, limit=20.0 if options.quick else LIMIT)
             error = np.inf if x is None else _violation(arguments, x)
@@ -215,8 +230,10 @@ def large_part(report, options):
         table = Table(f"{title}, tolerance {tol:g}", tuple(entries), f"violation, infinite: not solved in {LIMIT:g} s")
         report.tables.append(table)
         ours = table.entry(OURS).median
-        report.targets.append(Target(f"{title}, time relative to OR-tools PDLP", ours / table.entry(PDLP).median, 0.8))
-        exact = min(table.entry(name).median for name in METHODS if name.startswith("HiGHS"))
+        if PDLP in methods:
+            share = ours / table.entry(PDLP).median
+            report.targets.append(Target(f"{title}, time relative to OR-tools PDLP", share, 0.8))
+        exact = min(table.entry(name).median for name in methods if name.startswith("HiGHS"))
         report.targets.append(Target(f"{title}, times as fast as HiGHS", exact / ours, 8, at_least=True))
 
 
@@ -231,7 +248,7 @@ def known_part(report, options):
         solved += result.success
         wrong += result.success and abs(result.fun - value) > 10 * tol * max(1, abs(value))
     report.lines.append(f"Of {count} programs with a known optimum {solved} were solved, half by PDHG alone.")
-    report.targets.append(Target("known optimum, called solved and not", wrong, 0))
+    report.targets.append(Target("known optimum, called solved and not", int(wrong), 0))
 
 
 def iteration_part(report, options):

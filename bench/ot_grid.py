@@ -9,7 +9,7 @@ import numpy as np
 import ntsolve
 from ntsolve.demo import need
 
-from ._fixedpoint_problems import data
+from ._data import data
 from ._harness import Method, Options, Report, Target, contest
 
 CLAIM = (

@@ -45,8 +45,9 @@ def _matrix(indptr, indices, data, columns):
 
 
 def _patterns(rng):
-    """(A, batch): tiny, empty, with empty rows and columns, of more than one block of rows."""
-    shapes = ((1, 1, 1, 1.0), (2, 7, 11, 0.4), (1, 0, 3, 0.0), (3, 5, 4, 0.3), (1, 300, 2100, 0.004))
+    """(A, batch): tiny, empty, with empty rows and columns, of more than one block of rows, with long rows."""
+    shapes = ((1, 1, 1, 1.0), (2, 7, 11, 0.4), (1, 0, 3, 0.0), (3, 5, 4, 0.3), (1, 300, 2100, 0.004), (1, 12, 10, 0.8),
+              (1, 30, 40, 0.7))  # fmt: skip
     for batch, m, n, density in shapes:
         yield sp.csr_array(sp.random_array((m, n), density=density, rng=rng)), batch
 
