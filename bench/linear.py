@@ -119,7 +119,7 @@ def _one_mask(report, options, name, A, b, bounds):
         methods,
         lambda x: np.linalg.norm(b - matrix @ x) / np.linalg.norm(b),
         limit=LIMIT,
-        repeats=1,
+        repeats=1 if options.quick else 5 if A.shape[0] < 500_000 else 3,
         error_name="||b - A x|| / ||b||",
         notes=(
             f"ntsolve has {THREADS} threads; SciPy and pyamg use one for their sparse kernels.",
