@@ -23,6 +23,7 @@ from ..errors import PerformanceWarning
 from ..kernels.contracts.kkt import MAX_ORDER
 from ..monitor import Monitor
 from ..result import Status
+from .constraints import parts_of_dict
 from .differences import FIRST
 from .functions import LARGEST_GRADIENT
 from .manykkt import transposed_product
@@ -364,14 +365,7 @@ def _blocks(constraints, xp, n):
 
 def _block(name, constraint, xp, n):
     if isinstance(constraint, dict):
-        unknown = set(constraint) - {"type", "fun", "jac", "hess", "args"}
-        if unknown:
-            raise ValueError(f"{name} has keys that are not known: {', '.join(sorted(map(str, unknown)))}")
-        if constraint.get("type") != "eq":
-            raise ValueError(f"{name} has type {constraint.get('type')!r}: inequalities are not taken, only 'eq'")
-        args = constraint.get("args", ())
-        args = args if isinstance(args, tuple) else (args,)
-        fun, jac, hess = (constraint.get(key) for key in ("fun", "jac", "hess"))
+        fun, jac, hess, args = parts_of_dict(name, constraint)
         of_jac, of_hess = _optional(f"{name}.jac", jac), _optional(f"{name}.hess", hess)
         return name, _function(name, "fun", fun), None, of_jac, of_hess, args
     if isinstance(constraint, NonlinearConstraint):

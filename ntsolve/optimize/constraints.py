@@ -156,7 +156,8 @@ def _one(name, constraint, n):
                     f"not {type(constraint).__name__}")  # fmt: skip
 
 
-def _from_dict(name, constraint):
+def parts_of_dict(name, constraint):
+    """(fun, jac, hess, args) of a constraint as {"type": "eq", "fun": ...}."""
     unknown = set(constraint) - {"type", "fun", "jac", "hess", "args"}
     if unknown:
         raise ValueError(f"{name} has keys that are not known: {', '.join(sorted(map(str, unknown)))}")
@@ -164,7 +165,12 @@ def _from_dict(name, constraint):
         raise ValueError(f"{name} has type {constraint.get('type')!r}: inequalities are not taken, only 'eq'")
     args = constraint.get("args", ())
     args = args if isinstance(args, tuple) else (args,)
-    return Constraint(name, constraint.get("fun"), 0.0, constraint.get("jac"), constraint.get("hess"), args=args)
+    return constraint.get("fun"), constraint.get("jac"), constraint.get("hess"), args
+
+
+def _from_dict(name, constraint):
+    fun, jac, hess, args = parts_of_dict(name, constraint)
+    return Constraint(name, fun, 0.0, jac, hess, args=args)
 
 
 def _target(name, lb, ub):

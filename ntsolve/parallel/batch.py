@@ -1,8 +1,7 @@
 """A farm of solves: problems of any shapes, in any order of finishing, results in the order they came in.
 
 Problems that fit together become one true batch, which is what the solvers are quickest at. The rest goes to an
-executor with the interface of `concurrent.futures`: threads, processes, loky, dask, MPI. What travels is the name of
-the solver, arrays and settings.
+executor with the interface of `concurrent.futures`. What travels is the name of the solver, arrays and settings.
 """
 
 import concurrent.futures
@@ -80,9 +79,8 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
     problems : iterable
         Each the arguments of one call: a tuple of positional ones, or a dict by name.
     executor : concurrent.futures.Executor, optional
-        Where to solve those that are not part of a batch: ThreadPoolExecutor, ProcessPoolExecutor, loky's,
-        ``dask.distributed.Client.get_executor()``, ``mpi4py.futures.MPIPoolExecutor``, ... Each of them then uses one
-        thread, unless `threads` says otherwise. Default: here, one after the other.
+        Where to solve those that are not part of a batch: ThreadPoolExecutor, ProcessPoolExecutor, or another with
+        their interface. Each solve then uses one thread, unless `threads` says otherwise. Default: here, one by one.
     progress : bool or callable
         True: a progress bar, by tqdm. A callable gets (number done, number of all).
     on_failure : {"warn", "raise", "ignore"}

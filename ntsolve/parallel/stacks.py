@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from ..dispatch import home
+from ..dispatch import home, kernels_for
 from ..result import Status
 
 
@@ -41,17 +39,9 @@ def together(solver, calls):
         elif name == "A" and all(call[name] is value for call in calls):
             joined[name] = value  # one matrix, many right-hand sides
         else:
-            xp = _module(value)
-            joined[name] = xp.stack([call[name] for call in calls])
+            with kernels_for(**{name: value}) as k:
+                joined[name] = k.xp.stack([call[name] for call in calls])
     return joined
-
-
-def _module(array):
-    if home(array)[0] == "cpu":
-        return np
-    import cupy
-
-    return cupy
 
 
 def _key(stack, arguments):

@@ -56,7 +56,7 @@ def _groups(k, tasks, numbers):
     for number in numbers:
         problem = tasks[number].pose()
         if not problem.balanced:
-            continue
+            return  # nor is any other: they share the prices of missing a marginal
         size, dtype = math.prod(problem.cost.shape), problem.cost.dtype
         if group and (entries + size > most or dtype != group[0].problem.cost.dtype):
             yield group
