@@ -22,6 +22,7 @@ _HOME = {
     "ConvergenceError": "errors",
     "ConvergenceWarning": "errors",
     "MPSError": "errors",
+    "RankError": "errors",
     "PerformanceWarning": "errors",
     "PrecisionWarning": "errors",
     "halpern_finite_sum": "fixedpoint.finite_sum",

@@ -10,6 +10,7 @@ from .curvature.pruning import prune as prune
 from .errors import ConvergenceError as ConvergenceError
 from .errors import ConvergenceWarning as ConvergenceWarning
 from .errors import MPSError as MPSError
+from .errors import RankError as RankError
 from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
 from .fixedpoint.finite_sum import halpern_finite_sum as halpern_finite_sum

@@ -24,6 +24,10 @@ class PerformanceWarning(RuntimeWarning):
     """The result is right, but something passed in makes it slower than it needs to be."""
 
 
+class RankError(RuntimeError):
+    """Another process of a distributed solve has failed, or is gone; the message says which, and of what."""
+
+
 class MPSError(ValueError):
     """A file is not a linear program in MPS format; `.line` is the number of the line that is wrong, from 1."""
 

@@ -4,11 +4,17 @@ A solve in one process has whole vectors, and its local sums are the sums. In a 
 part of each vector; an object with these methods, passed as `comm=`, adds the parts up, and the same loop runs on all.
 """
 
+import contextlib
 from typing import Protocol
+
+import numpy as np
 
 
 class Reductions(Protocol):
-    """What a solver asks of `comm`. Arrays are (batch,) float64 of the backend, changed in place."""
+    """What a solver asks of `comm`. Arrays are of the backend; see `ntsolve.parallel.comm.Ranks` for the methods.
+
+    The loop of `cg` and the guard of all loops need the first four; `Ranks` and `Serial` have them all.
+    """
 
     carry: float
     """Factor on scalars that every process carries along unchanged: 1 on exactly one process, 0 on the others."""
@@ -26,7 +32,7 @@ class Reductions(Protocol):
 class Serial:
     """One process: every local result is the result."""
 
-    carry = 1.0
+    rank, size, carry, transfer = 0, 1, 1.0, None
 
     def total(self, *arrays):
         """Nothing to add."""
@@ -34,8 +40,27 @@ class Serial:
     def norm(self, norms):
         return norms
 
+    def largest(self, values):
+        return np.asarray(values, dtype=float)
+
     def any(self, flag):
         return flag
+
+    def add(self, array):
+        """Nothing to add."""
+
+    def gather(self, rows):
+        return rows
+
+    def exchange(self, outgoing, incoming):
+        """Nobody to talk to."""
+        return lambda: None
+
+    def alike(self, **values):
+        """Nothing to compare with."""
+
+    def together(self):
+        return contextlib.nullcontext(self)
 
 
 SERIAL = Serial()

@@ -25,23 +25,43 @@ class Disagreement(AssertionError):
     """The members of a team call different things."""
 
 
+class Table:
+    """Where `size` threads meet: a round ends when all have said their word, or one who has not is gone."""
+
+    def __init__(self, size):
+        self.rounds, self.gone, self.met = [], {}, threading.Condition()
+        self.size = size
+
+    def say(self, number, rank, word):
+        """All words of a round."""
+        with self.met:
+            if number == len(self.rounds):
+                self.rounds.append({})
+            words = self.rounds[number]
+            words[rank] = word
+            self.met.notify_all()
+            full = self.met.wait_for(lambda: len(words) == self.size or self.gone.keys() - words.keys(), PATIENCE)
+            if not full or len(words) < self.size:
+                raise Deserted(f"rank {rank} of {self.size} waited in vain")
+            return [words[other] for other in range(self.size)]
+
+    def leave(self, rank):
+        with self.met:
+            self.gone[rank] = True
+            self.met.notify_all()
+
+
 class Member:
     """One of `size` threads that compute together; `calls` counts what it has asked of the others, by name."""
 
-    def __init__(self, rank, size, barrier, said):
+    def __init__(self, rank, size, table):
         self.rank, self.size, self.calls = rank, size, Counter()
-        self._barrier, self._said = barrier, said
+        self._table, self._round = table, 0
 
     def hear(self, word):
         """What each member says, in the order of ranks."""
-        self._said[self.rank] = word
-        try:
-            self._barrier.wait(PATIENCE)
-            heard = list(self._said)
-            self._barrier.wait(PATIENCE)
-        except threading.BrokenBarrierError:
-            raise Deserted(f"rank {self.rank} of {self.size} waited in vain") from None
-        return heard
+        self._round += 1
+        return self._table.say(self._round - 1, self.rank, word)
 
     def _agreed(self, name, word, *about):
         """`hear`, after a look whether all are in the same call."""
@@ -113,16 +133,16 @@ def _put(receive, values):
 
 def outcomes(size, run):
     """(what run(comm) returned or raised, of each rank; the exceptions, in the order they came)"""
-    barrier, said = threading.Barrier(size), [None] * size
-    failed = []
+    table, failed = Table(size), []
 
     def guarded(rank):
         try:
-            return run(Member(rank, size, barrier, said))
+            return run(Member(rank, size, table))
         except BaseException as error:  # kept, for the caller to look at
             failed.append(error)
-            barrier.abort()
             return error
+        finally:
+            table.leave(rank)
 
     with ThreadPoolExecutor(size) as pool:
         contexts = [contextvars.copy_context() for _ in range(size)]  # so that ntsolve.config holds for all

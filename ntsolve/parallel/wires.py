@@ -1,0 +1,186 @@
+"""Two ways for bytes to get from rank to rank, and for a failure to be heard of.
+
+`Watched` is for mpi4py. It waits for messages by looking whether they have come; between the looks it lets others
+compute, which a blocking call of MPI does not where there are more ranks than cores, and it listens for the word of a
+rank that has failed or is gone.
+
+`Blocking` needs no more than Allreduce and Allgatherv. There, everyone says before each message whether all is well
+with it, so that a rank that has failed is heard of at the next one.
+"""
+
+import atexit
+import hashlib
+import os
+import socket
+import time
+
+import numpy as np
+
+from ..errors import RankError
+
+_DATA, _FAILED = 7, 8  # tags
+_LONGEST_WORD = 4000  # bytes of a message about a failure
+_SPINS, _LISTEN = 50, 64  # looks before others may compute; looks between two ears for failures
+_PATIENCE, _NAP = 0.05, 2e-4  # seconds of waiting after which it sleeps between looks, and how long
+_ALIVE = 1.0  # seconds between two looks whether the processes of this machine still run
+
+
+def watchable(comm):
+    """Whether a communicator can do what `Watched` asks of it."""
+    return all(hasattr(comm, name) for name in ("Dup", "Iallgatherv", "Iallreduce", "Isend", "Irecv", "Iprobe"))
+
+
+class Watched:
+    """Messages of an mpi4py communicator, on a duplicate of it."""
+
+    def __init__(self, comm):
+        from mpi4py import MPI
+
+        self._mpi, self._comm = MPI, comm.Dup()
+        self._rank, self._size = self._comm.Get_rank(), self._comm.Get_size()
+        self.broken = False
+        here = np.array([os.getpid(), _birth(os.getpid()), _machine()], dtype=np.int64)
+        everyone = np.empty((self._size, 3), dtype=np.int64)
+        self._comm.Allgather(here, everyone)
+        self._neighbours = [
+            (rank, int(pid), int(born))
+            for rank, (pid, born, place) in enumerate(everyone)
+            if place == here[2] and rank != self._rank and born
+        ]
+        self._looked = 0.0
+
+    def allgather(self, values, counts):
+        """Everyone's bytes, one after the other; `counts` of each rank."""
+        taken = np.empty(int(counts.sum()), dtype=np.uint8)
+        self._wait([self._comm.Iallgatherv(values, [taken, counts, _starts(counts), self._mpi.BYTE])])
+        return taken
+
+    def allreduce(self, array):
+        summed = np.empty_like(array)
+        self._wait([self._comm.Iallreduce(array, summed)])
+        return summed
+
+    def exchange(self, outgoing, incoming):
+        requests = [self._comm.Irecv(buffer, source=rank, tag=_DATA) for rank, buffer in incoming.items()]
+        requests += [self._comm.Isend(buffer, dest=rank, tag=_DATA) for rank, buffer in outgoing.items()]
+        return lambda: self._wait(requests)
+
+    def fail(self, word):
+        """Tell all others, without waiting for them."""
+        if not self.broken:
+            self.broken = True
+            self._last_words = np.frombuffer(word.encode()[:_LONGEST_WORD], dtype=np.uint8)
+            others = [rank for rank in range(self._size) if rank != self._rank]
+            self._sent = [self._comm.Isend(self._last_words, dest=rank, tag=_FAILED) for rank in others]
+
+    def _wait(self, requests):
+        began, looks, done = None, 0, self._mpi.Request.Testall
+        if self.broken:
+            raise RankError("a rank has failed in this solve")
+        while not done(requests):
+            looks += 1
+            if looks < _SPINS:
+                continue
+            os.sched_yield()
+            if looks % _LISTEN == 0:
+                self._listen()
+                now = time.monotonic()
+                began = began or now
+                if now - began > _PATIENCE:
+                    time.sleep(_NAP)
+
+    def _listen(self):
+        status = self._mpi.Status()
+        if self._comm.Iprobe(tag=_FAILED, status=status):
+            word = np.empty(status.Get_count(self._mpi.BYTE), dtype=np.uint8)
+            self._comm.Recv(word, source=status.Get_source(), tag=_FAILED)
+            self.broken = True
+            raise RankError(word.tobytes().decode(errors="replace"))
+        now = time.monotonic()
+        if now - self._looked > _ALIVE:
+            self._looked = now
+            for rank, pid, born in self._neighbours:
+                if _birth(pid) != born:
+                    self.broken = True
+                    atexit.register(self._comm.Abort, 1)  # MPI's own end would wait for that rank
+                    raise RankError(f"rank {rank} (process {pid}) is gone")
+
+
+class Blocking:
+    """Messages of a communicator that has only Allreduce and Allgatherv."""
+
+    def __init__(self, comm):
+        self._comm, self._size, self.broken = comm, comm.Get_size(), False
+
+    def allgather(self, values, counts):
+        self._well()
+        return self._gathered(values, counts)
+
+    def allreduce(self, array):
+        self._well()
+        summed = np.empty_like(array)
+        self._comm.Allreduce(array, summed)
+        return summed
+
+    def exchange(self, outgoing, incoming):
+        """Everything goes to everyone, who picks out what is for it."""
+        self._well()
+        sizes = np.zeros(self._size, dtype=np.int64)
+        for rank, buffer in outgoing.items():
+            sizes[rank] = buffer.size
+        table = self._gathered(sizes.view(np.uint8), np.full(self._size, sizes.nbytes)).view(np.int64)
+        table = table.reshape(self._size, self._size)  # from, to
+        buffers = [outgoing[rank] for rank in sorted(outgoing)]
+        taken = self._gathered(np.concatenate([np.empty(0, np.uint8), *buffers]), table.sum(axis=1))
+        starts, me = _starts(table.ravel()).reshape(table.shape), self._comm.Get_rank()
+        for rank, buffer in incoming.items():
+            buffer[...] = taken[starts[rank, me] :][: buffer.size]
+        return lambda: None
+
+    def fail(self, word):
+        """Say so at the message that the others are about to send."""
+        if not self.broken:
+            self._well(word)
+
+    def _well(self, word=""):
+        """Whether all is well with everyone."""
+        if self.broken:
+            raise RankError("a rank has failed in this solve")
+        words = np.frombuffer(word.encode()[:_LONGEST_WORD], dtype=np.uint8)
+        lengths = np.array([words.size], dtype=np.int64).view(np.uint8)
+        lengths = self._gathered(lengths, np.full(self._size, 8)).view(np.int64)
+        if lengths.any():
+            self.broken = True
+            taken = self._gathered(words, lengths).tobytes()
+            first = int(np.flatnonzero(lengths)[0])
+            if not word:
+                raise RankError(taken[: lengths[first]].decode(errors="replace"))
+
+    def _gathered(self, values, counts):
+        taken = np.empty(int(counts.sum()), dtype=np.uint8)
+        self._comm.Allgatherv(values, [taken, counts])
+        return taken
+
+
+def _starts(counts):
+    return np.cumsum(counts) - counts
+
+
+def _machine():
+    """A number for where process numbers mean the same processes: a boot of a kernel and a namespace of it."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            name = f"{file.read()} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        name = f"{socket.gethostname()} {os.getpid()}"  # alone, then
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "little")
+
+
+def _birth(pid):
+    """When a process of this machine began, in the kernel's ticks; 0 where it has ended, or nobody can tell."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            rest = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if rest[0] in "ZX" else int(rest[19])
