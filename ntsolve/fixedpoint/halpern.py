@@ -27,6 +27,8 @@ import numpy as np
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
+from ..parallel.comm import join
+from ..reductions import SERIAL
 from ..transport.anderson import Anderson
 from .loop import Evaluation, Iteration, iterate
 from .schedule import Adaptive, Always, Step
@@ -39,7 +41,7 @@ MEMORY = 5  # steps that Anderson's acceleration looks back
 
 def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anchor="adaptive", metric=None,
             accelerate=None, distance=None, lipschitz=None, maxiter=MAXITER, time_limit=None, callback=None,
-            verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+            verbose=False, rng=None, check=True, on_failure="warn", comm=None):  # fmt: skip
     """Find a fixed point x = T(x) of a nonexpansive map.
 
     Parameters
@@ -87,6 +89,11 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
         nothing.
     on_failure : {"warn", "raise", "ignore"}
         What to do when the solve ends without success.
+    comm : communicator, optional
+        Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: each process calls with its part of x0, and
+        of a diagonal `metric`; T and a callable `metric` get and return such parts, and talk to each other themselves
+        where they have to. A part may be empty. All other arguments, `args` excepted, are the same on all. The `x` of
+        the result is the part; what else it says is about the whole.
 
     Returns
     -------
@@ -99,6 +106,8 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
         Naming the argument that does not fit. What T raises is passed on as it is.
     ConvergenceError
         With ``on_failure="raise"``.
+    RankError
+        With `comm`, where another process has failed: what it raised is in the message.
 
     Warns
     -----
@@ -117,6 +126,15 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
     >>> result.status.name, bool(result.residual <= 1e-8)
     ('CONVERGED', True)
     """
+    with join(comm).together() as ranks:
+        result = _run(ranks, T, x0, args, tol, reflect, restart, anchor, metric, accelerate, distance, lipschitz,
+                      maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, rng=rng, check=check,
+                      on_failure=on_failure)  # fmt: skip
+    report("halpern", result, on_failure)
+    return result
+
+
+def _run(ranks, T, x0, args, tol, reflect, restart, anchor, metric, accelerate, distance, lipschitz, **common):
     tol, function = validate.nonnegative("tol", tol), validate.function("T", T)
     if function is None:
         raise TypeError("T must be callable, not None")
@@ -130,20 +148,24 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
     distance = None if distance is None else validate.nonnegative("distance", distance)
     if lipschitz is not None and validate.nonnegative("lipschitz", lipschitz) >= 1:
         raise ValueError(f"lipschitz must be below 1, not {lipschitz}: without it T need only be nonexpansive")
-    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
-                              on_failure=on_failure, rng=rng)  # fmt: skip
+    options = validate.common(**common)
+    ranks.alike(tol=tol, reflect=reflect, restart=restart, anchor=anchor, metric=_form(metric), accelerate=accelerate,
+                distance=distance, lipschitz=lipschitz, maxiter=options.maxiter)  # fmt: skip
     tree = Tree("x0", x0)
     with kernels_for(**tree.arrays) as k:
-        x = tree.start(k, options.check)
-        product = metric_product(k, tree, metric, options.check)
+        x = tree.start(k, options.check, ranks)
+        product = metric_product(k, tree, metric, options.check, ranks)
         evaluate = Evaluation(tree, "T", lambda given: T(given, *args))
-        state = _Halpern(k, tree, evaluate, x, product, reflect, restart, anchor, accelerate)
-        result = iterate("halpern", state, tol, options, distance=distance, lipschitz=lipschitz)
-    report("halpern", result, options.on_failure)
-    return result
+        state = _Halpern(k, tree, evaluate, x, product, reflect, restart, anchor, accelerate, ranks)
+        return iterate("halpern", state, tol, options, distance=distance, lipschitz=lipschitz)
 
 
-def metric_product(k, tree, metric, check):
+def _form(metric):
+    """In which of its forms a metric was passed."""
+    return None if metric is None else "function" if callable(metric) else "entries"
+
+
+def metric_product(k, tree, metric, check, ranks=SERIAL):
     """v -> M v on flat vectors; None for the identity."""
     if metric is None:
         return None
@@ -152,6 +174,8 @@ def metric_product(k, tree, metric, check):
     if tree.is_vector and isinstance(metric, list):
         metric, _ = validate.own_kind("metric", metric)
     if getattr(metric, "ndim", None) == 2 and tree.is_vector:
+        if ranks is not SERIAL:
+            raise TypeError("metric must be a diagonal or callable with comm: no process has a whole matrix")
         if tuple(metric.shape) != (tree.size, tree.size):
             raise ValueError(f"metric has shape {tuple(metric.shape)}, x0 has {tree.size} entries")
         if check:
@@ -194,15 +218,16 @@ def _look_at_matrix(k, metric):
 class _Halpern(Iteration):
     """The iterate x, t = T(x), f = x - t, and what the next step depends on."""
 
-    def __init__(self, k, tree, evaluate, x, product, reflect, restart, anchor, accelerate):
-        super().__init__(k, tree, x)
+    def __init__(self, k, tree, evaluate, x, product, reflect, restart, anchor, accelerate, ranks=SERIAL):
+        super().__init__(k, tree, x, ranks)
         self.T, self.M, self.anchor = evaluate, product, x
         self.auto, self.rho = reflect == "auto", float(reflect is not False)
         self.adaptive = anchor == "adaptive"
         self.schedule: Adaptive | Always = Adaptive() if restart else Always()
-        self.anderson = Anderson(k, k.xp.ones(x.size), MEMORY, np.inf) if accelerate else None
+        self.anderson = Anderson(k, k.xp.ones(x.size), MEMORY, np.inf, ranks) if accelerate else None
         self.steps = 0  # since the anchor
         self.before: Any = None
+        self.forth = 0.0  # <M f, a - x>, where x is no longer the anchor
 
     @property
     def nfev(self):
@@ -213,19 +238,28 @@ class _Halpern(Iteration):
         self.t = self.T(self.x)
         self.f = self.x - self.t
         self.Mf = self.f if self.M is None else self.M(self.f)
-        square = self.dot(self.f, self.f)
-        self.residual = math.sqrt(square) if square >= 0 else math.nan
-        self.size2 = square if self.M is None else self.dot(self.f, self.Mf)  # ||f||^2 in the metric
-        if self.auto and self.before is not None and self.rho > 0:
-            self._doubt()
+        doubt = self.auto and self.before is not None and self.rho > 0
+        pairs = [(self.f, self.f)]
+        if self.M is not None:
+            pairs.append((self.f, self.Mf))
+        if doubt:
+            x, f, Mf = self.before
+            dMf = self.Mf - Mf
+            pairs += [(self.f - f, dMf), (self.x - x, dMf), (self.x, self.x)]
+        if self.adaptive and self.steps:
+            pairs.append((self.Mf, self.anchor - self.x))
+        found = self.dot.several(*pairs)
+        self.residual = math.sqrt(found[0]) if found[0] >= 0 else math.nan
+        self.size2 = found[0 if self.M is None else 1]  # ||f||^2 in the metric
+        if doubt:
+            at = 1 if self.M is None else 2
+            self._doubt(*found[at : at + 3])
+        self.forth = found[-1] if self.adaptive and self.steps else 0.0
         self.before = (self.x, self.f, self.Mf)
 
-    def _doubt(self):
-        """(3), for the last two iterates."""
-        x, f, Mf = self.before
-        df, dMf = self.f - f, self.Mf - Mf
-        moved, crossed = self.dot(df, dMf), self.dot(self.x - x, dMf)
-        noise = (64 * np.finfo(self.x.dtype).eps) ** 2 * self.dot(self.x, self.x)
+    def _doubt(self, moved, crossed, square):
+        """(3), for the last two iterates: |df|^2 and <dx, df> in the metric, and |x|^2."""
+        noise = (64 * np.finfo(self.x.dtype).eps) ** 2 * square
         if moved > noise * max(1.0, self.size2 / self.residual**2 if self.residual else 1.0):
             self.rho = min(self.rho, max(0.0, 2 * crossed / moved - 1))
 
@@ -248,7 +282,7 @@ class _Halpern(Iteration):
         phi = self.steps + 1.0
         if self.adaptive and self.size2 > 0:
             # smaller than k + 1 only where R is not nonexpansive
-            phi = max(phi, 1 + 2 * self.dot(self.Mf, self.anchor - self.x) / ((1 + self.rho) * self.size2))
+            phi = max(phi, 1 + 2 * self.forth / ((1 + self.rho) * self.size2))
         weight = phi / (phi + 1)
         x = self.t - self.rho * self.f if self.rho else self.t.copy()
         x *= weight

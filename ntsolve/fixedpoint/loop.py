@@ -6,9 +6,11 @@ import numpy as np
 
 from ..kernels.contracts import workspace_shape
 from ..monitor import Monitor, progress
+from ..reductions import SERIAL
 from ..result import FixedPointResult, Status
 
 QUIET = 500  # iterations without progress after which rounding is thought of
+MOST_AT_ONCE = 6  # inner products
 FLOOR = 16  # units in the last place of x that a residual may have in vain
 EXPANSIVE = "The residual grew: the map may not be nonexpansive, or the operator not monotone."
 NOT_FINITE = "NaN or infinity arose in what the function returned, or because the iteration diverged."
@@ -29,14 +31,22 @@ class Evaluation:
 
 
 class Dots:
-    """Inner products of flat vectors, in float64, as floats."""
+    """Inner products of flat vectors, in float64, as floats; of whole vectors, where each rank has a part of them."""
 
-    def __init__(self, k, size):
-        self.k, self.out, self.work = k, k.xp.zeros(1), k.xp.empty(workspace_shape(1, size))
+    def __init__(self, k, size, ranks=SERIAL):
+        self.k, self.ranks, self.work = k, ranks, k.xp.empty(workspace_shape(1, size))
+        self._out = k.xp.zeros(MOST_AT_ONCE)
 
     def __call__(self, x, y):
-        self.k.dot(x[None], y[None], self.out, self.work)
-        return float(self.out[0])
+        return self.several((x, y))[0]
+
+    def several(self, *pairs):
+        """Those of several pairs, in one message between ranks."""
+        out = self._out[: len(pairs)]
+        for i, (x, y) in enumerate(pairs):
+            self.k.dot(x[None], y[None], out[i : i + 1], self.work)
+        self.ranks.total(out)
+        return self.k.to_host(out).tolist()
 
     def norm(self, x):
         """||x||_2; NaN or infinite if something in x is."""
@@ -51,6 +61,8 @@ class Iteration:
     ----------
     x : array (size,)
     residual : float
+    ranks : Reductions
+        Who else has a part of x.
     """
 
     restarts = 0
@@ -58,8 +70,8 @@ class Iteration:
     spent = 1  # iterations that the last `advance` and `look` count as
     left = math.inf  # that the next ones may count as
 
-    def __init__(self, k, tree, x):
-        self.k, self.tree, self.x, self.dot = k, tree, x, Dots(k, x.size)
+    def __init__(self, k, tree, x, ranks=SERIAL):
+        self.k, self.tree, self.x, self.ranks, self.dot = k, tree, x, ranks, Dots(k, x.size, ranks)
         self.best, self._quiet = math.inf, 0  # the least residual, up to a factor of 2, and iterations since
 
     @property
@@ -102,7 +114,7 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
         state.look()
         with Monitor(name, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
                      began=options.began, verbose=options.verbose, start=[state.residual], target=[tol],
-                     solution=lambda: tree.restore(state.x)) as watch:  # fmt: skip
+                     solution=lambda: tree.restore(state.x), comm=state.ranks) as watch:  # fmt: skip
             status = state.verdict(tol)
             while status is None and watch.going():
                 before, state.left = state.residual, options.maxiter - watch.nit

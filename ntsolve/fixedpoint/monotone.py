@@ -24,6 +24,7 @@ import math
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
+from ..parallel.comm import join
 from .loop import Evaluation, Iteration, iterate
 from .schedule import Adaptive, Always, Step
 from .trees import Tree
@@ -35,7 +36,8 @@ WITH_PROX = 0.57  # eta L
 
 
 def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="adaptive", distance=None, maxiter=MAXITER,
-             time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+             time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn",
+             comm=None):  # fmt: skip
     """Find a zero of a monotone operator, or solve a variational inequality, by the extra-anchored gradient method.
 
     Saddle points of a function that is convex in y and concave in z are such zeros: F(y, z) = (grad_y, -grad_z).
@@ -62,6 +64,8 @@ def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="ad
         result is then what theory promised.
     maxiter, time_limit, callback, verbose, rng, check, on_failure
         As for `halpern`; an iteration takes two evaluations of F, and of prox.
+    comm : communicator, optional
+        As for `halpern`: F and prox get and return the parts that each process has.
 
     Returns
     -------
@@ -74,6 +78,8 @@ def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="ad
         Naming the argument that does not fit. What F and prox raise is passed on as it is.
     ConvergenceError
         With ``on_failure="raise"``.
+    RankError
+        With `comm`, where another process has failed: what it raised is in the message.
 
     Warns
     -----
@@ -91,6 +97,15 @@ def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="ad
     >>> result.status.name, np.allclose(result.x["z"], [-1, 1])
     ('CONVERGED', True)
     """
+    with join(comm).together() as ranks:
+        result = _run(ranks, F, x0, prox, lipschitz, args, tol, restart, distance, maxiter=maxiter,
+                      time_limit=time_limit, callback=callback, verbose=verbose, rng=rng, check=check,
+                      on_failure=on_failure)  # fmt: skip
+    report("monotone", result, on_failure)
+    return result
+
+
+def _run(ranks, F, x0, prox, lipschitz, args, tol, restart, distance, **common):
     tol = validate.nonnegative("tol", tol)
     for name, each in (("F", F), ("prox", prox)):
         if validate.function(name, each) is None and name == "F":
@@ -99,24 +114,23 @@ def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="ad
     args = validate.arguments("args", args)
     restart = validate.choice("restart", restart, ("adaptive", None))
     distance = None if distance is None else validate.nonnegative("distance", distance)
-    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
-                              on_failure=on_failure, rng=rng)  # fmt: skip
+    options = validate.common(**common)
+    ranks.alike(tol=tol, lipschitz=lipschitz, restart=restart, distance=distance, maxiter=options.maxiter,
+                prox=prox is None)  # fmt: skip
     tree = Tree("x0", x0)
     with kernels_for(**tree.arrays) as k:
-        x = tree.start(k, options.check)
+        x = tree.start(k, options.check, ranks)
         evaluate = Evaluation(tree, "F", lambda given: F(given, *args))
         prox = None if prox is None else Evaluation(tree, "prox", prox)
-        state = _Anchored(k, tree, x, evaluate, prox, lipschitz, restart)
-        result = iterate("monotone", state, tol, options, distance=distance)
-    report("monotone", result, options.on_failure)
-    return result
+        state = _Anchored(k, tree, x, evaluate, prox, lipschitz, restart, ranks)
+        return iterate("monotone", state, tol, options, distance=distance)
 
 
 class _Anchored(Iteration):
     """The iterate u, called x, and F there."""
 
-    def __init__(self, k, tree, x, F, prox, lipschitz, restart):
-        super().__init__(k, tree, x)
+    def __init__(self, k, tree, x, F, prox, lipschitz, restart, ranks):
+        super().__init__(k, tree, x, ranks)
         self.F, self.prox, self.lipschitz = F, prox, lipschitz
         self.schedule: Adaptive | Always = Adaptive() if restart else Always()
         self.eta = math.nan if lipschitz is None else (1.0 if prox is None else WITH_PROX) / lipschitz

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import validate
 from ..dispatch import home
+from ..reductions import SERIAL
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,21 @@ class Tree:
         self.leaves.append(Leaf(name, tuple(array.shape), array.dtype, own))
         return len(self.leaves) - 1
 
-    def start(self, k, check):
-        """The flat vector of the value that the tree was made of; its arrays are then forgotten."""
+    def start(self, k, check, ranks=SERIAL):
+        """The flat vector of the value that the tree was made of; its arrays are then forgotten.
+
+        With `ranks`, of which this one's is a part that may have no entries.
+        """
         xp, parts = k.xp, []
         for i, (leaf, array) in enumerate(zip(self.leaves, self.arrays.values(), strict=True)):
             array = validate.numeric(leaf.name, array, check=check)
             self.leaves[i] = Leaf(leaf.name, leaf.shape, array.dtype, leaf.own)
             parts.append(_reals(xp, array))
         self.arrays = {}
-        if not sum(part.size for part in parts):
+        if not ranks.any(sum(part.size for part in parts) > 0):
             raise ValueError(f"{self.name} has no entries")
         self.k, self.dtype = k, np.result_type(*(part.dtype for part in parts))
+        ranks.alike(**{f"the dtype of {self.name}": str(self.dtype)})
         self.size = sum(part.size for part in parts)
         return self._joined(parts)
 
