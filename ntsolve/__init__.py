@@ -19,6 +19,7 @@ _HOME = {
     "MFAC": "curvature.mfac",
     "prune": "curvature.pruning",
     "PruneResult": "curvature.pruning",
+    "CheckpointWarning": "errors",
     "ConvergenceError": "errors",
     "ConvergenceWarning": "errors",
     "MPSError": "errors",

@@ -7,6 +7,7 @@ from .curvature.influence import influence as influence
 from .curvature.mfac import MFAC as MFAC
 from .curvature.pruning import PruneResult as PruneResult
 from .curvature.pruning import prune as prune
+from .errors import CheckpointWarning as CheckpointWarning
 from .errors import ConvergenceError as ConvergenceError
 from .errors import ConvergenceWarning as ConvergenceWarning
 from .errors import MPSError as MPSError

@@ -28,6 +28,10 @@ class RankError(RuntimeError):
     """Another process of a distributed solve has failed, or is gone; the message says which, and of what."""
 
 
+class CheckpointWarning(RuntimeWarning):
+    """A checkpoint could not be written, or did not replace the one before; the solve goes on."""
+
+
 class MPSError(ValueError):
     """A file is not a linear program in MPS format; `.line` is the number of the line that is wrong, from 1."""
 

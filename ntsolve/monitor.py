@@ -1,10 +1,12 @@
 """The one loop guard: history, callback, logging, time limit, Ctrl-C and NaN, the same for every solver.
 
-with Monitor("cg", maxiter=..., solution=...) as watch:
-    while running and watch.going():
+with Monitor("cg", maxiter=..., solution=..., keeper=...) as watch:
+    watch.begin(state)                    # from the checkpoint, if there is one to go on from
+    while running and watch.going(state):
         steps = watch.block()             # how many iterations to do before looking again
         ...
         watch.did(residuals)              # one row an iteration
+    watch.finish(state)                   # once it is solved
 watch.status                              # None, or why the loop had to stop
 """
 
@@ -119,15 +121,17 @@ class Monitor:
     shape : tuple
         Of the batch; () for one problem, whose residuals are floats.
     comm : Reductions
+    keeper : Keeper or None
+        Of checkpoints, see `ntsolve.checkpoint`.
     """
 
     def __init__(self, name, *, maxiter, time_limit=None, callback=None, verbose=False, solution=None, start=None,
-                 target=None, began=None, shape=(), comm=SERIAL):  # fmt: skip
+                 target=None, began=None, shape=(), comm=SERIAL, keeper=None):  # fmt: skip
         self.maxiter, self.time_limit, self.callback, self.comm = maxiter, time_limit, callback, comm
         self.name, self.level = name, logging.INFO if verbose else logging.DEBUG
         self.solution, self.start, self.target, self.shape = solution, start, target, shape
         self.status: Status | None = None
-        self.nit = 0
+        self.keeper, self.nit = keeper, 0
         self._rows = [np.array(start, dtype=float)[None]]
         self._looked = self._said = time.perf_counter()
         self._began = self._looked if began is None else began
@@ -156,14 +160,51 @@ class Monitor:
         rows = np.concatenate(self._rows)
         return rows.reshape(len(rows), *self.shape)
 
-    def going(self):
-        """Whether the loop may go on; if not, `status` says why."""
+    def going(self, state=None):
+        """Whether the loop may go on; if not, `status` says why.
+
+        Where `state` is passed, it is one from which the loop can be gone on with: it is kept, if that is due or the
+        loop has to stop.
+        """
         if self.status is None:
             self.status = self._reason()
         stop = self.comm.any(self.status is not None)
         if stop and self.status is None:
             self.status = Status.INTERRUPTED  # by another process of the run
+        if state is not None and self.keeper is not None and (stop or self.keeper.due()):
+            self.finish(state)
         return not stop
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def begin(self, state):
+        """Go on from the checkpoint that the call was told to go on from; whether there was one."""
+        found = None if self.keeper is None else self.keeper.load()
+        if self.keeper is not None:
+            self.keeper.look_for_room(self._progress(), state)
+        if found is None:
+            return False
+        progress, saved = found
+        history = progress.like("history", np.concatenate(self._rows), grows=True)
+        elapsed, self.nit = progress.like("elapsed", 0.0), progress.like("nit", 0)
+        if not (0 <= self.nit == len(history) - 1 and 0 <= elapsed < math.inf):
+            raise ValueError("resume: nit, history and elapsed of the checkpoint do not fit together")
+        saved.into(state)
+        self._rows, self.start = [history], history[0]
+        self._looked = self._said = time.perf_counter()
+        self._began = self._looked - elapsed
+        return True
+
+    def finish(self, state):
+        """Keep where the solve is."""
+        if self.keeper is not None:
+            self.keeper.save(self._progress(), state)
+            self._looked = time.perf_counter()
+
+    def _progress(self):
+        return {"nit": self.nit, "elapsed": self.elapsed, "history": np.concatenate(self._rows)}
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
 
     def _reason(self):
         if self._listens and _INTERRUPTS.asked:

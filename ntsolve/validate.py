@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .checkpoint import EVERY, Saving
 from .dispatch import home
 
 FLOATS = ("float32", "float64")
@@ -93,9 +94,11 @@ class Common:
     check: bool
     on_failure: str
     began: float  # time.perf_counter() when the call came in
+    saving: Saving
 
 
-def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=None):
+def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=None, checkpoint=None,
+           checkpoint_every=EVERY, resume=None):  # fmt: skip
     """Check the keywords that every solver takes."""
     if rng is not None:
         generator("rng", rng)
@@ -107,6 +110,7 @@ def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=Non
         bool(check),
         choice("on_failure", on_failure, ("warn", "raise", "ignore")),
         time.perf_counter(),
+        Saving(checkpoint, nonnegative("checkpoint_every", checkpoint_every, finite=False), resume),
     )
 
 
