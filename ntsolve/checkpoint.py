@@ -8,7 +8,8 @@ has to be of. What can be kept has an attribute `kept`, the names of the attribu
 
 Arrays, numbers, strings, None, generators of random numbers, tuples and dicts of these, and objects that can be kept
 themselves. `packed` takes the state out; `Saved.into` puts it back, where each value has to be of the kind, dtype and
-shape of what is there. Where that does not do, `pack()` returns {name: value}, and `unpack(saved)` takes a `Saved`.
+shape of what is there; arrays named in `grows` may be longer. Where that does not do, `pack()` returns {name: value},
+and `unpack(saved)` takes a `Saved`.
 
 A file is of one solver, version, problem and set of settings: arrays count by their bytes, functions by their being
 functions. It may hold what it likes, success comes from a residual that is computed after reading, as in any solve.
@@ -220,6 +221,8 @@ def fingerprint(value):
         return repr(value)
     if isinstance(value, np.generic):
         return repr(value.item())
+    if hasattr(type(value), "identity"):
+        return f"{type(value).__name__} {fingerprint(value.identity())}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {fingerprint(each)}" for key, each in value.items()) + "}"
     if isinstance(value, (tuple, list)):
@@ -308,7 +311,8 @@ class Saved(Mapping):
             thing.unpack(self)
             return
         for name in names or thing.kept:
-            setattr(thing, name, self.like(name, getattr(thing, name)))
+            grows = name in getattr(thing, "grows", ())
+            setattr(thing, name, self.like(name, getattr(thing, name), grows=grows))
 
     def like(self, name, current, *, grows=False):
         """A value of the kind of `current`; an array of its dtype and shape, which `grows` leaves free along axis 0."""

@@ -35,7 +35,8 @@ from .watchdog import GIVEN_UP
 
 
 def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None, time_limit=None, callback=None,
-       verbose=False, rng=None, check=True, on_failure="warn", comm=None):  # fmt: skip
+       verbose=False, rng=None, check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
+       resume=None):  # fmt: skip
     """Solve A x = b for symmetric (Hermitian) positive definite A by preconditioned conjugate gradients.
 
     Parameters
@@ -72,6 +73,12 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
         What to do when a system ends without success.
     comm : Reductions, optional
         Adds up the parts of dots in a distributed run, see `ntsolve.reductions`; A, b and x are then the local parts.
+    checkpoint : path, optional
+        Keep the state of the solve in this file, also at its end. Not with `recycle`.
+    checkpoint_every : float
+        Seconds between two of these.
+    resume : path, optional
+        Go on from that checkpoint of the same call. It may be `checkpoint`, and then need not be there yet.
 
     Returns
     -------
@@ -106,7 +113,8 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
     """
     rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
     options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
-                              verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+                              verbose=verbose, check=check, on_failure=on_failure, rng=rng, checkpoint=checkpoint,
+                              checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
     comm = comm or SERIAL
     b, own = validate.own_kind("b", b)
     A, x0 = operators.take("A", A), None if x0 is None else validate.own_kind("x0", x0)[0]
@@ -130,15 +138,19 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     if maxiter is None:
         maxiter = 10 * system.A.n
     diagonal = M is None or (isinstance(M, str) and M == "jacobi")
-    if diagonal and batched.takes(system) and options.callback is None and comm is SERIAL and recycle is None:
+    plain = options.callback is None and comm is SERIAL and recycle is None and not options.saving.wanted
+    if diagonal and batched.takes(system) and plain:
         return batched.solve(k, system, jacobi=M is not None, rtol=rtol, atol=atol, maxiter=maxiter, options=options)
     if recycle is not None and (comm is not SERIAL or system.A.several):
         raise ValueError("recycle is for one matrix A in one process, not for a batch of them")
+    if recycle is not None and options.saving.wanted:
+        raise ValueError("checkpoint and resume are for a solve without recycle")
+    keeper = options.saving.of("cg", k, comm, A=A, b=b, x0=x0, M=M, rtol=rtol, atol=atol)
     watched = not (M is None or isinstance(M, str) or hasattr(M, "for_system"))
     M, note = _preconditioner(k, M, system, options.check)
     kind = gridcg.State if gridcg.takes(system, M, comm, recycle) else None
     result = iterate("cg", k, system, M, rtol, atol, maxiter, options, comm, recycle=recycle, watched=watched,
-                     kind=kind)  # fmt: skip
+                     kind=kind, keeper=keeper)  # fmt: skip
     if system.removed is not None and (system.removed > np.ravel(result.tolerance)).any():
         note = (f"b does not add up to 0 where walls close the unknowns in, by more than the tolerance: a part of it "
                 f"of norm {system.removed.max():.3g} is no A x. {note}").strip()  # fmt: skip

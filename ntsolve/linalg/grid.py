@@ -311,6 +311,11 @@ class GridOperator:
                                 scale=self.scale, open_faces=one(self.open_faces), weak=self.weak, ndim=self.ndim,
                                 **options)  # fmt: skip
 
+    def identity(self):
+        """What makes it this operator, for `ntsolve.checkpoint`."""
+        inside = (self.open_faces,) if self.kind == "mask" else (*self.faces, self.sink)
+        return self.kind, self.spacing, self.periodic, self.scale, self.mask, inside
+
     def __repr__(self):
         extents = "x".join(map(str, self.grid_shape))
         batch = f"{self.batch_shape[0]} of " if self.batch_shape else ""

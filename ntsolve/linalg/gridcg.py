@@ -66,6 +66,8 @@ def _split(k, A, dtype):
 class State(iteration.State):
     """The systems of one call; see `iteration.State`, of which this shares what is not the iteration itself."""
 
+    kept = (*iteration.State.kept, "single", "alpha")
+
     def __init__(self, k, system, M, rtol, atol, comm, *, recycle=None, watched=False):
         self.k, self.system, self.A, self.M, self.comm = k, system, system.A, M, comm
         self.watched, self.space = False, None
@@ -91,8 +93,21 @@ class State(iteration.State):
         if x is not None:
             x = x if self._far is None else xp.ldexp(x, -self._far)
             k.grid_take(x.reshape(batch, *self.sizes), xp.asarray(1 / self._factor), self.x, self.single)
-        self._found = None
+        self._found = self.size = None
         self._new_cycle()
+
+    def pack(self):
+        return super().pack() | {"norms": np.reshape(self.norms, (-1, len(self.nit)))}
+
+    def _resumed(self):
+        self._found = None
+        super()._resumed()
+
+    def unpack(self, saved):
+        self._found = None
+        super().unpack(saved)
+        self._new_cycle()
+        self.norms = list(saved.like("norms", np.zeros((0, len(self.nit))), grows=True))
 
     def _new_cycle(self):
         """Take M as it is now, and start to look at how the residual falls."""

@@ -23,10 +23,12 @@ from .watchdog import Log, Watchdog
 _VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
 
 
-def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL, *, recycle=None, watched=False, kind=None):
+def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL, *, recycle=None, watched=False, kind=None,
+            keeper=None):  # fmt: skip
     """The solve of a `LinearSystem`, for whichever solver is called `name`; M is None, "jacobi" or an `Operator`.
 
-    Where M is `watched`, it is given up for Jacobi's when that makes more progress. `kind` is the `State` to use.
+    Where M is `watched`, it is given up for Jacobi's when that makes more progress. `kind` is the `State` to use, and
+    `keeper` that of checkpoints.
     """
     state = (kind or State)(k, system, M, rtol, atol, comm, recycle=recycle, watched=watched)
     guard = None
@@ -35,16 +37,21 @@ def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL, *, re
     shown = guard or state
     with Monitor(name, maxiter=maxiter, time_limit=options.time_limit, callback=options.callback, comm=comm,
                  began=options.began, verbose=options.verbose, start=state.residual, target=state.tolerance,
-                 shape=system.shape, solution=lambda: system.restore(shown.solution())) as watch:  # fmt: skip
-        state.rounds(watch, guard)
+                 shape=system.shape, keeper=keeper,
+                 solution=lambda: system.restore(shown.solution())) as watch:  # fmt: skip
+        resumed = watch.begin(shown)
+        state.rounds(watch, guard, begun=resumed and bool(state.active.any()))
         if guard is not None:
             guard.finish(watch)
         # undecided: stopped by the watch, or solved, which linear_result sees
         status = np.where(shown.status, shown.status, watch.status or Status.STALLED)
+        success = np.isfinite(shown.residual) & (shown.residual <= state.goal)
+        if success.all():
+            watch.finish(shown)
         result = linear_result(
             system,
             shown.solution(),
-            success=np.isfinite(shown.residual) & (shown.residual <= state.goal),
+            success=success,
             residual=shown.residual,
             tolerance=state.tolerance,
             status=status,
@@ -63,6 +70,9 @@ class State:
 
     Vectors are (batch, n) arrays of the backend; what is known of each system is in (batch,) arrays on the host.
     """
+
+    kept: tuple[str, ...] = ("x", "r", "p", "rr", "rz", "tol2", "aim2", "status", "nit", "active", "left", "_last",
+                             "seen", "residual")  # fmt: skip
 
     def __init__(self, k, system, M, rtol, atol, comm, *, recycle=None, watched=False):
         self.k, self.system, self.A, self.comm, self.watched = k, system, system.A, comm, watched
@@ -122,12 +132,40 @@ class State:
         self.active = np.zeros(batch, dtype=bool)
         self.left = np.zeros(batch, dtype=bool)  # to another run
         self._last = np.full(batch, np.inf)  # the residual when an iteration was last begun
-        self.tol2 = xp.zeros(batch)
+        self.tol2, self.aim2 = xp.zeros(batch), np.zeros(batch)
         self.moved = False  # x is not where it was at the start, whatever nit says
         self.collecting = False
         # row 0 is what a block of iterations starts from, row j what its iteration j leaves
         self.rr, self.rz = xp.zeros((LONGEST_BLOCK + 1, batch)), xp.zeros((LONGEST_BLOCK + 1, batch))
         return x, r, exponent
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def pack(self):
+        state = {name: getattr(self, name) for name in self.kept} | {"size": self.size}
+        state["M"] = self.M if hasattr(self.M, "pack") else None
+        return state | ({"log": self.log} if hasattr(self, "log") else {})
+
+    def unpack(self, saved):
+        if hasattr(self.M, "pack"):
+            saved["M"].into(self.M)
+        saved.into(self, *self.kept)
+        self.size = saved["size"]
+        if self.size is not None and self.size is not False:
+            self.size = saved.like("size", self.k.xp.zeros((len(self.nit), 1), "int32"))
+        if hasattr(self, "log"):
+            saved["log"].into(self.log)
+        self._resumed()
+
+    def _resumed(self):
+        """What follows from the state."""
+        if self.M is None:
+            self.rd = self.rz
+        self.moved = True
+        if not self.active.any():
+            self.verify()
+
+    # ---- the start --------------------------------------------------------------------------------------------------
 
     def _diagonal(self):
         """Of A, (batch, n) or (1, n), or None where A does not give it, or it is not positive."""
@@ -252,8 +290,12 @@ class State:
         """(1) - (3), `steps` times, in one kernel."""
         kernel(self.dinv, self.tol2, steps, self.x, self.r, self.p, self.q, self.rr, self.rz)
 
-    def rounds(self, watch, guard=None, *, begun=False):
-        """Iterate until nothing is left that this can solve, or `watch` says so; the first round may have begun."""
+    def rounds(self, watch, guard=None, *, begun=False, whole=None):
+        """Iterate until nothing is left that this can solve, or `watch` says so; the first round may have begun.
+
+        `whole` is the state of the solve, where this is a part of it.
+        """
+        whole = whole or guard or self
         plain = (self.M is None or (self.M.fixed and self.M.capturable)) and self.comm is SERIAL and not self.space
         kernel = self.A.steps_kernel() if plain and self.M is None and not self.watched else None
         if kernel is not None:
@@ -262,7 +304,7 @@ class State:
             iterate = self.k.Replay(self.iteration, capturable=plain and self.A.capturable)
         while begun or self.begin():
             begun = False
-            while self.active.any() and watch.going():
+            while self.active.any() and watch.going(whole):
                 steps = watch.block(exact=kernel is not None)
                 if guard is not None:  # where a block ends is a matter of speed, where a look is due is not
                     steps = min(steps, guard.due)

@@ -181,7 +181,10 @@ class LearnedMultigrid:
         rate = float(np.max((now[going] / before[going]) ** (1 / LOOK)))
         if rate <= SLOW or seen.aggregation is not None:
             return False
-        said = f"the residual fell by {rate:.2f} an iteration with the weights {seen.weights.name}"
+        return self._change(seen, f"the residual fell by {rate:.2f} an iteration with the weights {seen.weights.name}")
+
+    def _change(self, seen, said):
+        """Become another operator than this choice, if there is another; whether it is another one now."""
         with self._changing, kernels_for(A=self.grid.mask) as k:
             if self._choice is not seen:  # another solve was faster
                 return True
@@ -316,6 +319,16 @@ class Applied(operators.Operator):
     def __init__(self, k, M, n, dtype, on_grid):
         super().__init__(k, n, dtype)
         self.M, self.on_grid, self._norms = M, on_grid, []
+
+    def pack(self):
+        return {"choice": [self.M.coarsening, self.M.weights.name], "norms": [norms.tolist() for norms in self._norms]}
+
+    def unpack(self, saved):
+        """Become what M had become."""
+        while [self.M.coarsening, self.M.weights.name] != saved["choice"]:
+            if not self.M._change(self.M._choice, "an earlier part of the solve had found it better"):
+                raise ValueError(f"resume: the checkpoint is of another M, {saved['choice']}")
+        self._norms = [np.asarray(norms, dtype=float) for norms in saved["norms"]]
 
     def matvec(self, x, y):
         if len(self._norms) <= self.M.watch_until:

@@ -40,6 +40,9 @@ _FAILED = (Status.INDEFINITE_PRECONDITIONER, Status.NAN_OR_INF, Status.BREAKDOWN
 class Log:
     """The progress of each system (batch,): what each iteration gained, and what is in reach."""
 
+    kept = ("gains", "reach", "alphas", "residuals", "head")
+    grows = kept[:-1]
+
     def __init__(self, batch):
         self.gains, self.reach, self.alphas, self.residuals = np.zeros((4, 0, batch))
         self.head = np.zeros(batch)  # gained before the first iteration, by deflation
@@ -72,7 +75,18 @@ class Watchdog:
         self.rival: Any = None
         self.reason = np.zeros(state.nit.size, dtype=int)  # why M was given up, of each system
         self.after = np.zeros_like(self.reason)  # iterations with it
-        self.next, self._racing = FIRST, False
+        self.next, self._racing, self.finishing = FIRST, False, False
+
+    # ---- checkpoints ----
+
+    def pack(self):
+        return {name: getattr(self, name) for name in ("state", "rival", "reason", "after", "next", "finishing")}
+
+    def unpack(self, saved):
+        saved.into(self, "state", "reason", "after", "next", "finishing")
+        if saved["rival"] is not None:
+            saved["rival"].into(self._call())
+            self.rival.watched = not self.finishing
 
     # ---- during the rounds with M ----
 
@@ -170,15 +184,19 @@ class Watchdog:
         if self.rival is None:
             self._call()
         rival = self.rival
-        rival.left, rival.seen = ~lost, np.where(lost, rival.seen, state.seen)
-        # a rival that has done half of M's iterations goes on as it is: a restart may lose more than M is ahead by
-        young = 2 * len(rival.log.gains) < len(state.log.gains)
-        further = lost & (state.log.gained(None) > rival.log.gained(None)) & young
-        if further.any():
-            rival.begin_at(state, further)
-        rival.watched = False
+        begun = bool(rival.active.any())
+        if not self.finishing:
+            rival.left, rival.seen = ~lost, np.where(lost, rival.seen, state.seen)
+            # a rival that has done half of M's iterations goes on as it is: a restart may lose more than M is ahead by
+            young = 2 * len(rival.log.gains) < len(state.log.gains)
+            further = lost & (state.log.gained(None) > rival.log.gained(None)) & young
+            if further.any():
+                rival.begin_at(state, further)
+            rival.watched = False
+            begun = not further.any() and rival.resume(lost)
         if watch.status is None:
-            rival.rounds(watch, begun=not further.any() and rival.resume(lost))
+            self.finishing = True
+            rival.rounds(watch, begun=begun, whole=self)
 
     @property
     def given_up(self):
