@@ -166,7 +166,8 @@ class Keeper:
             found = of_ranks(saving.resume) + [saving.resume] * os.path.exists(saving.resume)
             others = [file for file in found if f"of{self.ranks}." not in os.path.basename(file)]
             if others:
-                raise ValueError(f"resume: this run has {self.ranks} ranks, and {others[0]} was written by another number")
+                said = f"this run has {self.ranks} ranks, and {others[0]} was written by another number of them"
+                raise ValueError(f"resume: {said}")
             if saving.same:
                 return None
             raise FileNotFoundError(errno.ENOENT, "resume: there is no such file", saving.resume)

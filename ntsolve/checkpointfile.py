@@ -1,9 +1,9 @@
 """The file of a checkpoint: an .npz of plain arrays, there as a whole or not at all, and read with suspicion.
 
-Its members are `header`, a JSON text in bytes; the arrays, whose names, dtypes and shapes the header lists; and `digest`,
-BLAKE2b of all of it. Nothing is stored compressed or pickled, and `numpy.load` opens it. It is read by what the header
-says: the bytes before each array have to be those that NumPy would write, so that nothing that a file says of itself is
-parsed but JSON, and nothing larger than the file is allocated.
+Its members are `header`, a JSON text in bytes; the arrays, whose names, dtypes and shapes the header lists; and
+`digest`, BLAKE2b of all of it. Nothing is stored compressed or pickled, and `numpy.load` opens it. It is read by what
+the header says: the bytes before each array have to be those that NumPy would write, so that nothing that a file says
+of itself is parsed but JSON, and nothing larger than the file is allocated.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ PIECE = 1 << 24  # bytes that are read or hashed at a time
 
 
 def write(path, header, arrays):
-    """Write (header, arrays {name: C-contiguous array on the host}) and have it on the disk; no file where that fails."""
+    """Write (header, arrays {name: array on the host}) and have it on the disk; there is no file where that fails."""
     listed = {name: [_little(v.dtype).str, list(v.shape), bool(_finite(v))] for name, v in arrays.items()}
     text = json.dumps({**header, "format": FORMAT, "arrays": listed}).encode()
     digest = hashlib.blake2b(text, digest_size=32)

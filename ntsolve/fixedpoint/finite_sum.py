@@ -34,7 +34,8 @@ INNER = 0.05  # of n log(k + 2)
 
 def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoercive", step="checked", batch=None, args=(),
                        tol=1e-6, restart="adaptive", maxiter=MAXITER, time_limit=None, callback=None, verbose=False,
-                       rng=None, check=True, on_failure="warn"):  # fmt: skip
+                       rng=None, check=True, on_failure="warn", checkpoint=None, checkpoint_every=60.0,
+                       resume=None):  # fmt: skip
     """Solve 0 in F(x) + dg(x) for F the mean of n components, few of which are looked at in a step.
 
     Parameters
@@ -72,6 +73,8 @@ def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoerciv
         Seed or generator that draws the components. Default: 0, the same each time.
     time_limit, callback, verbose, check, on_failure
         As for `halpern`; the callback is called after each look at the residual.
+    checkpoint, checkpoint_every, resume
+        As for `cg`: keep the state of the solve in a file, and go on from there.
 
     Returns
     -------
@@ -119,7 +122,8 @@ def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoerciv
         batch = 1 if (method, step) == ("monotone", "theory") else math.isqrt(n - 1) + 1
     batch = min(n, validate.count("batch", batch, least=1))
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
-                              on_failure=on_failure, rng=rng)  # fmt: skip
+                              on_failure=on_failure, rng=rng, checkpoint=checkpoint,
+                              checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
     draw = validate.generator("rng", 0 if rng is None else rng)
     tree = Tree("x0", x0)
     with kernels_for(**tree.arrays) as k:
@@ -128,13 +132,17 @@ def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoerciv
         prox = None if prox is None else Evaluation(tree, "prox", prox)
         kind = _Page if method == "cocoercive" else _Resolvents
         state = kind(k, tree, x, components, prox, lipschitz, step == "checked", restart is not None)
-        result = iterate("halpern_finite_sum", state, tol, options)
+        keeper = options.saving.of("halpern_finite_sum", k, n=n, x0=x, args=args, tol=tol, lipschitz=lipschitz,
+                                   prox=prox, method=method, step=step, batch=batch, restart=restart)  # fmt: skip
+        result = iterate("halpern_finite_sum", state, tol, options, keeper=keeper)
     report("halpern_finite_sum", result, options.on_failure)
     return result
 
 
 class _Components:
     """F, its components by lot, and how many were evaluated."""
+
+    kept = ("count", "whole", "draw")
 
     def __init__(self, k, n, evaluate, batch, draw):
         self.k, self.n, self.evaluate, self.batch, self.draw = k, n, evaluate, batch, draw
@@ -162,6 +170,8 @@ class _Components:
 class _FiniteSum(Iteration):
     """What both algorithms share: an iteration is an evaluation of all of F."""
 
+    kept = (*Iteration.kept, "anchor", "steps", "total", "start", "least", "least_x", "least_G", "eta", "_seen", "F",
+            "prox")  # fmt: skip
     creep = 1.0  # growth of a checked step with each residual that is less than those before
 
     def __init__(self, k, tree, x, components, prox, lipschitz, checked, moving):
@@ -182,10 +192,17 @@ class _FiniteSum(Iteration):
         x = x.astype(self.x.dtype, copy=False)
         return x if self.prox is None else self.prox(x, step)
 
+    def look_again(self):
+        self.F.count += self.F.n
+        self._measure(self.F.evaluate(self.x, None))
+
+    def _measure(self, G):
+        self.G = G
+        self.residual = self.dot.norm(G if self.prox is None else self.x - self.closer(self.x - G, 1.0))
+
     def look(self):
-        self.G = self.F.all(self.x)
+        self._measure(self.F.all(self.x))
         self.spent, self._seen = self.F.whole - self._seen, self.F.whole
-        self.residual = self.dot.norm(self.G if self.prox is None else self.x - self.closer(self.x - self.G, 1.0))
         if math.isnan(self.eta):
             self.eta = self.first_step()
             self._move_anchor(self.residual)
@@ -259,6 +276,7 @@ class _Page(_FiniteSum):
 class _Resolvents(_FiniteSum):
     """Algorithm 2."""
 
+    kept = (*_FiniteSum.kept, "c", "p")
     creep = 1.1
 
     def first_step(self):

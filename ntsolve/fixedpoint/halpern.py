@@ -41,7 +41,8 @@ MEMORY = 5  # steps that Anderson's acceleration looks back
 
 def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anchor="adaptive", metric=None,
             accelerate=None, distance=None, lipschitz=None, maxiter=MAXITER, time_limit=None, callback=None,
-            verbose=False, rng=None, check=True, on_failure="warn", comm=None):  # fmt: skip
+            verbose=False, rng=None, check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
+            resume=None):  # fmt: skip
     """Find a fixed point x = T(x) of a nonexpansive map.
 
     Parameters
@@ -94,6 +95,8 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
         of a diagonal `metric`; T and a callable `metric` get and return such parts, and talk to each other themselves
         where they have to. A part may be empty. All other arguments, `args` excepted, are the same on all. The `x` of
         the result is the part; what else it says is about the whole.
+    checkpoint, checkpoint_every, resume
+        As for `cg`: keep the state of the solve in a file, and go on from there.
 
     Returns
     -------
@@ -129,7 +132,8 @@ def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anc
     with join(comm).together() as ranks:
         result = _run(ranks, T, x0, args, tol, reflect, restart, anchor, metric, accelerate, distance, lipschitz,
                       maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, rng=rng, check=check,
-                      on_failure=on_failure)  # fmt: skip
+                      on_failure=on_failure, checkpoint=checkpoint, checkpoint_every=checkpoint_every,
+                      resume=resume)  # fmt: skip
     report("halpern", result, on_failure)
     return result
 
@@ -157,7 +161,9 @@ def _run(ranks, T, x0, args, tol, reflect, restart, anchor, metric, accelerate, 
         product = metric_product(k, tree, metric, options.check, ranks)
         evaluate = Evaluation(tree, "T", lambda given: T(given, *args))
         state = _Halpern(k, tree, evaluate, x, product, reflect, restart, anchor, accelerate, ranks)
-        return iterate("halpern", state, tol, options, distance=distance, lipschitz=lipschitz)
+        keeper = options.saving.of("halpern", k, ranks, x0=x, args=args, tol=tol, reflect=reflect, restart=restart,
+                                   anchor=anchor, metric=metric, accelerate=accelerate)  # fmt: skip
+        return iterate("halpern", state, tol, options, distance=distance, lipschitz=lipschitz, keeper=keeper)
 
 
 def _form(metric):
@@ -218,6 +224,8 @@ def _look_at_matrix(k, metric):
 class _Halpern(Iteration):
     """The iterate x, t = T(x), f = x - t, and what the next step depends on."""
 
+    kept = (*Iteration.kept, "anchor", "rho", "steps", "schedule", "anderson", "T")
+
     def __init__(self, k, tree, evaluate, x, product, reflect, restart, anchor, accelerate, ranks=SERIAL):
         super().__init__(k, tree, x, ranks)
         self.T, self.M, self.anchor = evaluate, product, x
@@ -232,6 +240,10 @@ class _Halpern(Iteration):
     @property
     def nfev(self):
         return self.T.count
+
+    def look_again(self):
+        self.before = None
+        self.look()
 
     def look(self):
         """T and all that is measured at x."""

@@ -19,6 +19,8 @@ NOT_FINITE = "NaN or infinity arose in what the function returned, or because th
 class Evaluation:
     """A user's function on flat vectors, run under the floating point settings of whoever made this."""
 
+    kept = ("count",)
+
     def __init__(self, tree, what, function):
         self.tree, self.what, self.function, self.settings, self.count = tree, what, function, np.geterr(), 0
 
@@ -65,6 +67,7 @@ class Iteration:
         Who else has a part of x.
     """
 
+    kept: tuple[str, ...] = ("x", "best", "_quiet", "restarts")  # what a checkpoint holds
     restarts = 0
     residual = math.nan
     spent = 1  # iterations that the last `advance` and `look` count as
@@ -85,6 +88,16 @@ class Iteration:
     def advance(self):
         """To the next iterate."""
         raise NotImplementedError
+
+    def unpack(self, saved):
+        """Take up a checkpoint, and evaluate again at its x, so that nothing depends on what a file says of it."""
+        saved.into(self, *self.kept)
+        self._quiet -= 1  # the verdict that follows has been there before
+        self.look_again()
+
+    def look_again(self):
+        """What `look` finds, where it has been before."""
+        self.look()
 
     def promised(self, distance):
         """A bound of the residual that was certain beforehand, from the distance of x0 to a solution; or None."""
@@ -107,22 +120,25 @@ class Iteration:
         return None
 
 
-def iterate(name, state, tol, options, *, distance=None, lipschitz=None):
-    """Run an `Iteration` to its end."""
+def iterate(name, state, tol, options, *, distance=None, lipschitz=None, keeper=None):
+    """Run an `Iteration` to its end; `keeper` is that of checkpoints."""
     tree, callback = state.tree, under_own_settings(options.callback)
     with np.errstate(all="ignore"):  # what overflows is seen
         state.look()
         with Monitor(name, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
                      began=options.began, verbose=options.verbose, start=[state.residual], target=[tol],
-                     solution=lambda: tree.restore(state.x), comm=state.ranks) as watch:  # fmt: skip
+                     solution=lambda: tree.restore(state.x), comm=state.ranks, keeper=keeper) as watch:  # fmt: skip
+            watch.begin(state)
             status = state.verdict(tol)
-            while status is None and watch.going():
+            while status is None and watch.going(state):
                 before, state.left = state.residual, options.maxiter - watch.nit
                 state.advance()
                 state.look()
                 watch.did(np.array([[before]] * (state.spent - 1) + [[state.residual]]), state.spent)
                 status = state.verdict(tol)
             status = status or watch.status
+            if status == Status.CONVERGED:
+                watch.finish(state)
     return FixedPointResult(
         x=tree.restore(state.x),
         success=status == Status.CONVERGED,

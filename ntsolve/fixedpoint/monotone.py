@@ -37,7 +37,7 @@ WITH_PROX = 0.57  # eta L
 
 def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="adaptive", distance=None, maxiter=MAXITER,
              time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn",
-             comm=None):  # fmt: skip
+             comm=None, checkpoint=None, checkpoint_every=60.0, resume=None):  # fmt: skip
     """Find a zero of a monotone operator, or solve a variational inequality, by the extra-anchored gradient method.
 
     Saddle points of a function that is convex in y and concave in z are such zeros: F(y, z) = (grad_y, -grad_z).
@@ -66,6 +66,8 @@ def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="ad
         As for `halpern`; an iteration takes two evaluations of F, and of prox.
     comm : communicator, optional
         As for `halpern`: F and prox get and return the parts that each process has.
+    checkpoint, checkpoint_every, resume
+        As for `cg`: keep the state of the solve in a file, and go on from there.
 
     Returns
     -------
@@ -100,7 +102,8 @@ def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="ad
     with join(comm).together() as ranks:
         result = _run(ranks, F, x0, prox, lipschitz, args, tol, restart, distance, maxiter=maxiter,
                       time_limit=time_limit, callback=callback, verbose=verbose, rng=rng, check=check,
-                      on_failure=on_failure)  # fmt: skip
+                      on_failure=on_failure, checkpoint=checkpoint, checkpoint_every=checkpoint_every,
+                      resume=resume)  # fmt: skip
     report("monotone", result, on_failure)
     return result
 
@@ -123,11 +126,15 @@ def _run(ranks, F, x0, prox, lipschitz, args, tol, restart, distance, **common):
         evaluate = Evaluation(tree, "F", lambda given: F(given, *args))
         prox = None if prox is None else Evaluation(tree, "prox", prox)
         state = _Anchored(k, tree, x, evaluate, prox, lipschitz, restart, ranks)
-        return iterate("monotone", state, tol, options, distance=distance)
+        keeper = options.saving.of("monotone", k, ranks, x0=x, args=args, tol=tol, lipschitz=lipschitz, prox=prox,
+                                   restart=restart)  # fmt: skip
+        return iterate("monotone", state, tol, options, distance=distance, keeper=keeper)
 
 
 class _Anchored(Iteration):
     """The iterate u, called x, and F there."""
+
+    kept = (*Iteration.kept, "anchor", "steps", "eta", "schedule", "F", "prox")
 
     def __init__(self, k, tree, x, F, prox, lipschitz, restart, ranks):
         super().__init__(k, tree, x, ranks)
@@ -144,6 +151,10 @@ class _Anchored(Iteration):
         """prox(x - step * direction, step)"""
         moved = (x - step * direction).astype(x.dtype, copy=False)
         return moved if self.prox is None else self.prox(moved, step or 1.0)
+
+    def look_again(self):
+        self.Fx = None
+        self.look()
 
     def look(self):
         if self.Fx is None:

@@ -30,7 +30,7 @@ class Step(enum.Enum):
 class Always:
     """No restarts: Halpern's iteration from x0 on."""
 
-    restarts = 0
+    restarts, kept = 0, ()
 
     def next(self, residual):
         """The step after an evaluation that found this residual."""
@@ -54,6 +54,14 @@ class Adaptive:
         self._look, self._lost = 0, 1  # evaluation from which on to look at Halpern's iteration; how often it lost
         self._cycles, self._wait = 0, 0  # since a look at the plain iteration, and from how many on there is one
         self._before = math.inf
+
+    def pack(self):
+        return {**vars(self), "_rates": [self._rates.get(plain) for plain in (False, True)]}
+
+    def unpack(self, saved):
+        rates = [rate if rate is None else float(rate) for rate in saved["_rates"]]
+        saved.into(self, *(name for name in vars(self) if name != "_rates"))
+        self._rates = {plain: rate for plain, rate in zip((False, True), rates, strict=True) if rate is not None}
 
     def next(self, residual):
         """The step after an evaluation that found this residual, in the norm in which T is nonexpansive."""

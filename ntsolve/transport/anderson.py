@@ -12,6 +12,8 @@ class Anderson:
     g - sum theta_k (g_k+1 - g_k), the sum clipped. Of vectors that `ranks` have parts of, all find the same theta.
     """
 
+    kept = ("df", "dg", "f", "f_old", "g_old", "gram", "size", "at", "fresh")
+
     def __init__(self, k, weight, history, clip, ranks=SERIAL):
         xp, n = k.xp, weight.size
         self.k, self.weight, self.history, self.clip, self.ranks = k, weight, history, clip, ranks
