@@ -5,9 +5,12 @@ much the diagonal exceeds their sum. Where it is singular is read off the graph:
 and have no slack, which no rounding of a diagonal can hide.
 """
 
+import contextlib
+
 import numpy as np
 
 FLOOR = 1e-11  # eigenvalues of the matrix scaled to a diagonal of 1 below this are taken for 0
+TAME = 1e6  # a norm of the inverse of that matrix, below which nothing is near to singular
 
 
 def inverse(weights, slack):
@@ -22,11 +25,15 @@ def inverse(weights, slack):
     -------
     array (n, n)
     """
-    from scipy.sparse.csgraph import connected_components
-
     weights, slack = np.asarray(weights, dtype="float64"), np.asarray(slack, dtype="float64")
     diag = weights.sum(axis=1) + slack
     half = np.divide(1, np.sqrt(diag), out=np.zeros_like(diag), where=diag > 0)
+    with contextlib.suppress(np.linalg.LinAlgError):  # LU is on one thread for matrices of this size
+        B = np.linalg.inv(np.eye(diag.size) - half[:, None] * weights * half)
+        if abs(B).sum(axis=1).max(initial=0) < TAME:
+            return half[:, None] * (0.5 * (B + B.T)) * half
+    from scipy.sparse.csgraph import connected_components
+
     count, sets = connected_components(weights > 0, directed=False)
     grounded = np.bincount(sets, slack, minlength=count) > 0
     B = np.zeros_like(weights)
