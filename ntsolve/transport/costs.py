@@ -10,6 +10,8 @@ import importlib
 import numpy as np
 
 from ..kernels.contracts.gibbs import width_of, workspace_shape
+from ..reductions import SERIAL
+from . import shared
 from .cells import principal
 
 ENTRIES_A_CALL = 1 << 24
@@ -17,13 +19,16 @@ SAMPLES, AXES = 16, 3  # rows of a cost matrix, and principal components of them
 
 
 class Cost:
-    """C (n, m), never asked for as a whole. Vectors over columns are (width,), padded; those over rows (n,)."""
+    """C (n, m), never asked for as a whole. Vectors over columns are (width,), padded; those over rows (n,).
+
+    `ranks` have the other rows: sums over rows are over all of theirs. There are `rows` in all, known after `look`.
+    """
 
     entries_a_call = ENTRIES_A_CALL
 
-    def __init__(self, k, shape, dtype):
-        self.k, self.shape, self.dtype = k, shape, np.dtype(dtype)
-        self.width = width_of(shape[1])
+    def __init__(self, k, shape, dtype, ranks=SERIAL):
+        self.k, self.shape, self.dtype, self.ranks = k, shape, np.dtype(dtype), ranks
+        self.width, self.rows = width_of(shape[1]), shape[0]
         self.low = self.high = 0.0
         self.forbidden = False
 
@@ -50,7 +55,7 @@ class Cost:
     def __getstate__(self):
         """Without what does not pickle, or is only scratch."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("work", "slices")}
-        return {**state, "k": self.k.NAME}
+        return {**state, "k": self.k.NAME, "ranks": SERIAL if self.ranks is SERIAL else shared.Left()}
 
     def __setstate__(self, state):
         self.__dict__.update(state, k=importlib.import_module(f"ntsolve.kernels.{state['k']}"))
@@ -86,13 +91,18 @@ class Cost:
         for part, source in self.blocks():
             self.k.cost_range(*source, low[part], high[part], forbidden[part], self.work)
         with np.errstate(all="ignore"):
-            pairs = int(forbidden.sum())
-            self.low, self.high = float(low.min()), float(high.max())
+            extremes = [-float(low.min()), float(high.max())] if n else [-np.inf, -np.inf]
+            lowest, self.high = self.ranks.largest(np.array(extremes)).tolist()
+        self.low = -lowest
+        pairs, rows = shared.total(self.ranks, float(forbidden.sum()), n)
+        self.rows = int(rows)
         if not self.low > -np.inf or np.isnan(self.high):
             raise ValueError(f"{name} contains NaN or -inf")
         self.forbidden = pairs > 0
         if self.forbidden:
-            for what, lone in (("row", low == np.inf), ("column", self.lone_columns())):
+            reached = 1.0 - self.lone_columns()
+            self.ranks.add(reached)
+            for what, lone in (("row", low == np.inf), ("column", reached == 0)):
                 if bool(lone.any()):
                     place = int(lone.argmax())
                     raise ValueError(f"{name} forbids all pairs (+inf) of a {what} that has mass: there is no plan "
@@ -112,6 +122,7 @@ class Cost:
         col.fill(0)
         for part, source in self.blocks():
             self.k.gibbs_sums(*source, log_v, scale, a[part], power, log_sum[part], col, self.work)
+        self.ranks.add(col)
 
     def kernel(self, order, log_v, scale, a, power, b, delta, store, log_sum, col):
         """The stored kernel, log_sum and col of the contract gibbs_kernel, over all rows."""
@@ -120,7 +131,7 @@ class Cost:
             rows = store.starts[part], store.ends[part]
             self.k.gibbs_kernel(*source, left, log_v, scale, a[part], power, b, delta, *rows, store.offsets,
                                 store.values, log_sum[part], col, self.work)  # fmt: skip
-
+        self.ranks.add(col)
 
     def certificate(self, g, scale, a, keep, left):
         """(f, kept, short, reach, low) of the contract gibbs_certificate."""
@@ -130,6 +141,7 @@ class Cost:
         for part, source in self.blocks():
             self.k.gibbs_certificate(*source, g, scale, a[part], keep, left, f[part], kept[part], short[part],
                                      reach[part], low, self.work)  # fmt: skip
+        shared.columns_smallest(self.ranks, xp, low)
         return f, kept, short, reach, low
 
     def rounded(self, log_u, log_v, scale, keep, short, left):
@@ -165,6 +177,7 @@ class Cost:
         rows, cols = xp.empty(n), xp.zeros(self.width)
         for part, source in self.blocks():
             self.k.plan_moments(*source, log_u[part], log_v, scale, rows[part], cols, self.work)
+        self.ranks.add(cols)
         return rows, cols
 
     def marginals(self, log_u, log_v, scale):
@@ -176,14 +189,15 @@ class Cost:
             self.k.plan_dense(*source, log_u[part], log_v, scale, P, self.work)
             rows[part] = P.sum(axis=1)
             cols += P.sum(axis=0)
+        self.ranks.add(cols)
         return rows, cols
 
 
 class MatrixCost(Cost):
     """A stored cost matrix."""
 
-    def __init__(self, k, C):
-        super().__init__(k, C.shape, C.dtype)
+    def __init__(self, k, C, ranks=SERIAL):
+        super().__init__(k, C.shape, C.dtype, ranks)
         self.C = C
 
     def blocks(self):
@@ -197,7 +211,7 @@ class MatrixCost(Cost):
     def part(self, rows, columns):
         C = self.C if rows is None else self.C[rows]
         C = C if columns is None else C[:, columns]
-        return self if C is self.C else MatrixCost(self.k, self.k.xp.ascontiguousarray(C))
+        return self if C is self.C else MatrixCost(self.k, self.k.xp.ascontiguousarray(C), self.ranks)
 
     def column_log_sums(self, log_u, scale):
         out = self.k.xp.empty((1, self.shape[1]))

@@ -103,10 +103,12 @@ def _by_points(solution, wrt, alpha, beta, slope):
         cost, row, column = cost.transposed(), column, row
     log_column, weight_column = xp.zeros(cost.width), xp.zeros(cost.width)
     log_column[: column[0].size], weight_column[: column[1].size] = column
-    out = xp.empty(cost.X.shape)
-    for part, (_, X, Y, root) in cost.blocks():
+    out = xp.zeros(cost.X.shape)
+    for part, (_, X, Y, root) in cost.blocks() if cost.shape[1] else ():  # a rank may have no points
         solution.k.points_gradient(X, Y, root, row[0][part], log_column, scale, row[1][part], weight_column, slope,
                                    out[part], cost.work)  # fmt: skip
+    if wrt == "Y":
+        solution.ranks.add(out)
     if cost.lengths is not None:  # points that were scaled to length 1 / sqrt(2), for the cosine
         out -= 2 * (out * cost.X).sum(axis=1)[:, None] * cost.X
         out /= np.sqrt(2) * cost.lengths[:, None]
@@ -134,15 +136,16 @@ def adjoint(solution):
         b[:m] = solution.columns
         store.build(None, log_v, reg, masses, 1.0, b, KEEP if takes(cost) else 0.0, log_sum, y)
         s, t = xp.empty_like(masses), xp.empty_like(masses)
-        k.scaling_sweep(*store.parts, ones, masses, 1.0, s, y, store.work)  # T = R / s
+        store.sweep(ones, masses, 1.0, s, y)  # T = R / s
         q = power_a * masses / s**2
         d = y * (1 + reg / tau_b)
         d[m:] = 1
         diagonal = xp.empty(cost.width)
-        k.scaling_diagonal(*store.parts, q, diagonal, store.work)
+        store.diagonal(store.parts, q, diagonal, store.work)
         dinv = 1 / xp.maximum(d - diagonal, 1e-14 * d)
         right = xp.zeros(cost.width)
         k.scaling_products(*store.parts, ones, power_a / s, rows, t, right, store.work)
+        store.ranks.add(right)
         right[:m] = columns - right[:m]
         right[m:] = 0
         beta = _conjugate_gradients(k, store, q, d, dinv, right)
@@ -161,7 +164,7 @@ def _conjugate_gradients(k, store, q, d, dinv, right):
     rz[0] = first = float(r @ p)
     tol2 = RTOL**2 * first
     for _ in range(-(-MOST // block)):
-        k.schur_cg_steps(*store.parts, q, d, dinv, tol2, block, x, r, p, rz, t, store.work)
+        store.schur_cg_steps(store.parts, q, d, dinv, tol2, block, x, r, p, rz, t, store.work)
         last = float(rz[block])
         if not last > tol2:
             break

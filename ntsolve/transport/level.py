@@ -24,6 +24,7 @@ import math
 import numpy as np
 
 from ..kernels.contracts.scaling import UNDERFLOW
+from . import shared
 from .anderson import Anderson
 
 FALL = 0.5  # Sinkhorn goes on while a step takes the error below this part of it
@@ -105,7 +106,7 @@ class Level:
         if self.evaluated and at is self.at:
             self.evaluated = False
         else:
-            self.k.scaling_sweep(*store.parts, at.v, self.a, self.powers[0], at.s, at.y, store.work)
+            store.sweep(at.v, self.a, self.powers[0], at.s, at.y)
         self._columns(at)
         xp.subtract(at.col, at.target, out=self.gap)
         xp.abs(self.gap, out=self.gap)
@@ -146,10 +147,10 @@ class Level:
         room = max(1, int(WORK_A_CALL / (8 * store.blocks + 1)))
         done = 0
         while True:
-            steps = max(1, min(most - done, room, watch.maxiter - watch.nit)) if watch.callback is None else 1
+            steps = 1 if watch.seen else max(1, min(most - done, room, watch.maxiter - watch.nit))
             err = k.xp.empty(steps + 1)
-            k.sinkhorn_steps(*store.parts, self.a, powers[0], self.b, powers[1], tol, FALL, max(0, warm - done), steps,
-                             at.v, at.s, at.y, err, store.work)  # fmt: skip
+            store.sinkhorn_steps(self.a, powers[0], self.b, powers[1], tol, FALL, max(0, warm - done), steps,
+                                 at.v, at.s, at.y, err)  # fmt: skip
             errors = k.to_host(err)
             errors = errors[errors >= 0] if not np.isnan(errors).any() else errors[:1] * np.inf
             taken = len(errors) - 1
@@ -257,7 +258,7 @@ class Level:
         q = masses if power_a == 1 else power_a * masses
         threshold = min(1e-3, max(0.2 * err / 16, 1e-13))
         T, work, blocks = store.newton_matrix(at.v, at.s, masses, at.target, threshold, err > self.single)
-        k.scaling_diagonal(*T, q, self.diagonal, work)
+        store.diagonal(T, q, self.diagonal, work)
         dinv = xp.subtract(d, self.diagonal, out=self.diagonal)
         xp.maximum(dinv, 1e-14 * d, out=dinv)
         xp.divide(1.0, dinv, out=dinv)
@@ -272,7 +273,7 @@ class Level:
         rz[0] = rz0
         while left > 0:
             steps = min(most, left)
-            k.schur_cg_steps(*T, q, d, dinv, tol2, steps, x, r, p, rz[: steps + 1], self.t, work)
+            store.schur_cg_steps(T, q, d, dinv, tol2, steps, x, r, p, rz[: steps + 1], self.t, work)
             seen = k.to_host(rz[: steps + 1])
             taken = int((seen[:-1] > tol2).sum())
             self.counts["cg"] += taken
@@ -315,14 +316,16 @@ class Level:
 
     def _objective(self, at):
         """(1), or (2)"""
-        (power_a, power_b), m = self.powers, self.m
+        (power_a, power_b), m, ranks = self.powers, self.m, self.store.ranks
         if power_a == 1:
-            phi = float(self.a @ self.k.xp.log(at.s))
+            rows = float(self.a @ self.k.xp.log(at.s))
         else:
-            phi = float(self._masses(at.s).sum()) / (1 - power_a)
+            rows = float(self._masses(at.s).sum()) / (1 - power_a)
         if power_b == 1:
-            return phi - float(self.b[:m] @ at.log_v)
-        return phi + self.tau[1] / self.r * float(at.target.sum())
+            columns = -float(self.b[:m] @ at.log_v)
+        else:
+            columns = self.tau[1] / self.r * float(at.target.sum())
+        return shared.total(ranks, rows + ranks.carry * columns)
 
 
 def relaxed(xp, weights, potential, tau):

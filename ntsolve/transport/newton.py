@@ -65,7 +65,7 @@ def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, tau=(np.inf, np.inf)
             outcome = method.run(level_tol, g)
             if best is None or not outcome.error >= best.error:
                 best = outcome
-            if best.error <= tol or watch.status is not None or best.error <= method.rounding:
+            if best.error <= tol or best.error <= method.rounding or not watch.going():
                 break
             level_tol, g = max(min(level_tol / 10, best.error / 30), tol), None
         return best

@@ -6,8 +6,9 @@ import numpy as np
 
 from .. import validate
 from ..monitor import Monitor, progress
+from ..reductions import SERIAL
 from ..result import Status
-from . import newton, paper, sinkhorn, sparse, unbalanced
+from . import newton, paper, shared, sinkhorn, sparse, unbalanced
 from .feasibility import obstruction
 from .level import relaxed
 from .problem import real
@@ -32,6 +33,7 @@ class _Watch(Monitor):
     def __init__(self, show, stopped, **options):
         super().__init__("solve_ot", solution=_Current(show), **options)
         self.stopped = stopped
+        self.seen = self.comm.any(self.callback is not None)  # each step is, on some rank
 
     @property
     def iterate(self):
@@ -72,14 +74,15 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
     cost, mass, tau = problem.cost, problem.mass, problem.tau
     a, b = problem.weights
     begin = start(k, problem, init)
-    nothing = float(a.sum()) + float(b.sum())  # the error of a plan of zeros
+    nothing = shared.total(cost.ranks, float(a.sum())) + float(b.sum())  # the error of a plan of zeros
 
     def show(f, g):
         f, g = _centred(problem, f, g)
         return Solution(problem, reg, f, g, None, None, own).x
 
     with _Watch(show, stopped, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
-                began=options.began, verbose=options.verbose, start=[nothing], target=[tol]) as watch:  # fmt: skip
+                began=options.began, verbose=options.verbose, start=[nothing], target=[tol],
+                comm=cost.ranks) as watch:  # fmt: skip
         goal = tol - problem.mismatch
         if method == "sns" and problem.balanced:
             way = sparse if sparse.takes(cost) else newton
@@ -97,6 +100,7 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
                 raise ValueError("method='sns-paper' meets both marginals: tau_a and tau_b are not for it")
             f, g, _, counts = answer
             f, error, columns = newton.exact_rows(k, cost, a, b, reg, g, tau)
+        g = shared.as_first(cost.ranks, g)
         watch.iterate = lambda: (f, g)  # which does not keep the method alive
         answer = newton.Outcome(f, g, error, counts, columns)
         status = watch.status or Status.STALLED
@@ -113,10 +117,14 @@ def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
         status = Status.NAN_OR_INF
     elif residual <= tol:
         status = Status.CONVERGED
-    if status == Status.STALLED and cost.forbidden:
-        why = obstruction(cost.allowed(), k.to_host(problem.a), k.to_host(problem.b))
+    ranks = cost.ranks
+    if not ranks.any(status != Status.STALLED) and cost.forbidden:
+        allowed, a = ranks.gather(cost.allowed()), ranks.gather(k.to_host(problem.a))
+        why = obstruction(allowed, a, k.to_host(problem.b))
         if why is not None:
             raise ValueError(f"C forbids (+inf) too much, there is no plan: of what has mass, {why}")
+    if ranks is not SERIAL:
+        solution.complete()
     return OTResult(
         x=solution.x,
         success=status == Status.CONVERGED,
@@ -141,7 +149,8 @@ def _centred(problem, f, g):
     """Potentials with a.f = b.g, where a constant may go from one to the other."""
     if not problem.balanced:
         return f, g
-    shift = 0.5 * (float(problem.a @ f) - float(problem.b @ g))
+    ranks = problem.cost.ranks
+    shift = 0.5 * shared.total(ranks, float(problem.a @ f) - ranks.carry * float(problem.b @ g))
     return f - shift, g + shift
 
 
@@ -159,7 +168,7 @@ def start(k, problem, init):
         values = real("potentials_init", values).astype(float)
         values = values if kept is None else values[kept]
         known = k.xp.isfinite(values)
-        if bool((values != values).any()) or not bool(known.any()):
+        if bool((values != values).any()) or (size and not bool(known.any())):
             raise ValueError("potentials_init contains NaN, or nothing finite")
         if not bool(known.all()):  # had no mass, then
             values = k.xp.where(known, values, values[known].min())

@@ -4,6 +4,8 @@ import numpy as np
 
 from .. import validate
 from ..dispatch import home
+from ..reductions import SERIAL
+from . import shared
 from .costs import ENTRIES_A_CALL, Cost
 from .problem import real
 
@@ -15,22 +17,25 @@ class _Points(Cost):
     """What is common to both."""
 
     def column_log_sums(self, log_u, scale):
-        turned, xp = self.transposed(), self.k.xp
-        log_v, log_sum, col = xp.zeros(turned.width), xp.empty(turned.shape[0]), xp.empty(turned.width)
-        log_v[: log_u.size] = log_u
-        turned.sums(log_v, scale, xp.ones(turned.shape[0]), 1.0, log_sum, col)
-        return log_sum
+        xp, (n, m) = self.k.xp, self.shape
+        log_sum = xp.full(m, -np.inf)
+        if n:
+            turned = self.transposed()
+            log_v, col = xp.zeros(turned.width), xp.empty(turned.width)
+            log_v[:n] = log_u
+            turned.sums(log_v, scale, xp.ones(m), 1.0, log_sum, col)
+        return shared.columns_log_sums(self.ranks, xp, log_sum)
 
     def transposed(self):
-        """The cost of Y against X."""
+        """The cost of Y against X, of the rows of X that are here alone."""
         raise NotImplementedError
 
 
 class PointCost(_Points):
     """|x_i - y_j|^2, or |x_i - y_j| where `root`, of X (n, p) and Y (p, m)."""
 
-    def __init__(self, k, X, Y, root, lengths=None):
-        super().__init__(k, (X.shape[0], Y.shape[1]), X.dtype)
+    def __init__(self, k, X, Y, root, lengths=None, ranks=SERIAL):
+        super().__init__(k, (X.shape[0], Y.shape[1]), X.dtype, ranks)
         self.X, self.Y, self.root = X, Y, root
         self.both = lengths  # (of X, of Y) as they were passed in, where they were scaled
         self._order, self._sorted = None, None
@@ -56,7 +61,7 @@ class PointCost(_Points):
         lengths = self.both and tuple(
             each if kept is None else each[kept] for each, kept in zip(self.both, (rows, columns), strict=True)
         )
-        return PointCost(self.k, X, Y, self.root, lengths)
+        return PointCost(self.k, X, Y, self.root, lengths, self.ranks)
 
     def transposed(self):
         xp, lengths = self.k.xp, self.both and self.both[::-1]
@@ -66,7 +71,7 @@ class PointCost(_Points):
         """The same kind of cost for other points, (n, p) and (m, p) on the host."""
         xp = self.k.xp
         X, Y = xp.asarray(X, dtype=self.dtype), xp.ascontiguousarray(xp.asarray(Y, dtype=self.dtype).T)
-        return PointCost(self.k, X, Y, self.root)
+        return PointCost(self.k, X, Y, self.root, ranks=self.ranks)
 
     def features(self):
         return self.k.to_host(self.Y).astype(float)
@@ -80,8 +85,8 @@ class PointCost(_Points):
 class FunctionCost(_Points):
     """The cost that a user's function of two sets of points returns, asked for a block of rows at a time."""
 
-    def __init__(self, k, X, Y, metric):
-        super().__init__(k, (X.shape[0], Y.shape[0]), np.result_type(X.dtype, Y.dtype))
+    def __init__(self, k, X, Y, metric, ranks=SERIAL):
+        super().__init__(k, (X.shape[0], Y.shape[0]), np.result_type(X.dtype, Y.dtype), ranks)
         self.X, self.Y, self.metric = X, Y, metric
 
     entries_a_call = ENTRIES_OF_A_FUNCTION
@@ -108,7 +113,7 @@ class FunctionCost(_Points):
     def part(self, rows, columns):
         X = self.X if rows is None else self.X[rows]
         Y = self.Y if columns is None else self.Y[columns]
-        return FunctionCost(self.k, X, Y, self.metric)
+        return FunctionCost(self.k, X, Y, self.metric, self.ranks)
 
     def transposed(self):
         metric = self.metric
@@ -117,7 +122,8 @@ class FunctionCost(_Points):
     def of(self, X, Y):
         """The same kind of cost for other points, (n, p) and (m, p) on the host."""
         xp = self.k.xp
-        return FunctionCost(self.k, xp.asarray(X, dtype=self.X.dtype), xp.asarray(Y, dtype=self.Y.dtype), self.metric)
+        X, Y = xp.asarray(X, dtype=self.X.dtype), xp.asarray(Y, dtype=self.Y.dtype)
+        return FunctionCost(self.k, X, Y, self.metric, self.ranks)
 
     @property
     def points(self):
@@ -128,7 +134,8 @@ class FunctionCost(_Points):
         return self.points[1].T
 
     def allowed(self):
-        return np.concatenate([np.isfinite(self.k.to_host(C)) for _, (C, *_rest) in self.blocks()])
+        found = [np.isfinite(self.k.to_host(C)) for _, (C, *_rest) in self.blocks()]
+        return np.concatenate([np.empty((0, self.shape[1]), dtype=bool), *found])
 
     def lone_columns(self):
         xp = self.k.xp
@@ -138,20 +145,23 @@ class FunctionCost(_Points):
         return lone
 
 
-def cost_of_points(k, X, Y, metric, names=("X", "Y")):
-    """The cost between the points X (n, p) and Y (m, p)."""
-    X, Y = _points(names[0], X), _points(names[1], Y)
+def cost_of_points(k, X, Y, metric, names=("X", "Y"), ranks=SERIAL):
+    """The cost between the points X (n, p) and Y (m, p); `ranks` have other points of X, and one of them may have none.
+    """
+    X, Y = _points(names[0], X, least=0 if ranks.size > 1 else 1), _points(names[1], Y)
+    if ranks.size > 1 and not shared.total(ranks, X.shape[0]):
+        raise ValueError(f"{names[0]} has no points on any rank")
     if X.shape[1] != Y.shape[1]:
         raise ValueError(f"{names[0]} has shape {X.shape} and {names[1]} {Y.shape}: their points differ in length")
     if callable(metric):
-        return FunctionCost(k, X, Y, metric)
+        return FunctionCost(k, X, Y, metric, ranks)
     xp, dtype = k.xp, np.result_type(X.dtype, Y.dtype)
     lengths = None
     if metric == "cosine":  # 1 - cos = |x / sqrt 2 - y / sqrt 2|^2 for unit vectors
         (X, length_X), (Y, length_Y) = _units(xp, names[0], X), _units(xp, names[1], Y)
         lengths = length_X, length_Y
     X, Y = xp.ascontiguousarray(X, dtype=dtype), xp.ascontiguousarray(Y.T, dtype=dtype)
-    return PointCost(k, X, Y, int(metric == "euclidean"), lengths)
+    return PointCost(k, X, Y, int(metric == "euclidean"), lengths, ranks)
 
 
 def metric_of(metric):
@@ -163,8 +173,8 @@ def metric_of(metric):
     return validate.choice("metric", metric, METRICS)
 
 
-def _points(name, values):
-    if values.ndim != 2 or 0 in values.shape:
+def _points(name, values, least=1):
+    if values.ndim != 2 or values.shape[0] < least or not values.shape[1]:
         raise ValueError(f"{name} has shape {tuple(values.shape)}; points (n, p), one a row, are needed")
     values = validate.numeric(name, values)
     return real(name, values)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import validate
+from ..reductions import SERIAL
+from . import shared
 
 SAME_SUM = {"float32": 2e-6, "float64": 1e-10}  # relative: what rounding explains, of weights of that dtype
 NO_MASS = 1e-100  # relative to the largest weight: less than that is none, for scalings that must not underflow
@@ -63,19 +65,20 @@ def relaxation(name, value):
     return np.inf if value is None else validate.positive(name, value, finite=False)
 
 
-def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C", "C"), check=True,
+def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C", "C"), check=True, ranks=SERIAL,
                   or_else=", or let the plan miss them at a price: tau_a, tau_b"):  # fmt: skip
     """(a, b, sum of a, sum of b) in float64, of equal sums where `balanced`; None is uniform.
 
+    `ranks` have the other weights of a; sums are over all of theirs.
     `or_else` is what the solver offers where the sums differ, besides scaling.
     """
     (a, sum_a, rounding_a), (b, sum_b, rounding_b) = (
-        _weights(k, name, values, count, side, check)
-        for name, values, count, side in zip(names, (a, b), shape, sides, strict=True)
+        _weights(k, name, values, count, side, check, among)
+        for name, values, count, side, among in zip(names, (a, b), shape, sides, (ranks, SERIAL), strict=True)
     )
     if a is None:
         sum_a = 1.0 if b is None else sum_b
-        a = k.xp.full(shape[0], sum_a / shape[0])
+        a = k.xp.full(shape[0], sum_a / shared.total(ranks, shape[0]))
     if b is None:
         sum_b = sum_a
         b = k.xp.full(shape[1], sum_b / shape[1])
@@ -95,29 +98,37 @@ def pose(k, cost, a, b, *, tau=(np.inf, np.inf), names=("C", "a", "b"), sides=("
     `names` are those of the arguments, and `sides` of what has the rows and the columns.
     `check=False` leaves out the search for NaN and infinity in the weights; signs and sums are always looked at.
     """
-    shape, balanced = cost.shape, min(tau) == np.inf
-    a, b, sum_a, sum_b = equal_weights(k, a, b, shape, balanced=balanced, names=names[1:], sides=sides, check=check)
-    rows, columns = (_with_mass(k, each) for each in (a, b))
+    shape, balanced, ranks = cost.shape, min(tau) == np.inf, cost.ranks
+    said = {"names": names[1:], "sides": sides, "check": check}
+    a, b, sum_a, sum_b = equal_weights(k, a, b, shape, balanced=balanced, **said, ranks=ranks)
+    rows, columns = (_with_mass(k, each, among) for each, among in ((a, ranks), (b, SERIAL)))
     a, b = (each if kept is None else each[kept] for each, kept in ((a, rows), (b, columns)))
     mass = sum_a if balanced else 1.0
     if balanced:
-        a, b = a / float(a.sum()), b / float(b.sum())
+        a, b = a / shared.total(ranks, float(a.sum())), b / float(b.sum())
     cost = cost.part(rows, columns)
     cost.look(names[0])
     return Problem(cost, a, b, mass, shape, rows, columns, tau, abs(sum_a - sum_b) if balanced else 0.0)
 
 
-def _weights(k, name, values, count, side, check):
+def _weights(k, name, values, count, side, check, ranks):
     """(weights in float64, their sum, relative rounding of that); the sum of uniform ones is None."""
-    if values is None or values.size == 0:
+    given = not (values is None or values.size == 0)
+    if not ranks.any(given):
         return None, 0.0, 0.0
+    if not given:
+        if count:
+            raise ValueError(f"{name} is given on other ranks, and not here")
+        values = k.xp.empty(0)
     if values.shape != (count,):
         raise ValueError(f"{name} has shape {tuple(values.shape)}; {side} needs {count} weights there")
     values = real(name, values)
     rounding = SAME_SUM[values.dtype.name]
     values = k.xp.ascontiguousarray(values, dtype=np.float64)
     with np.errstate(all="ignore"):
-        least, total = float(values.min()), float(values.sum())
+        least = float(values.min()) if count else 0.0
+        total = shared.total(ranks, float(values.sum()))
+        rounding = float(ranks.largest(rounding))
     if check and not np.isfinite(total):
         raise ValueError(f"{name} contains NaN or infinity, or its sum overflows")
     if least < 0:
@@ -127,7 +138,8 @@ def _weights(k, name, values, count, side, check):
     return values, total, rounding
 
 
-def _with_mass(k, weights):
+def _with_mass(k, weights, ranks):
     """Indices of the weights that count; None where all do."""
-    counts = weights > NO_MASS * weights.max()
+    most = float(ranks.largest(float(weights.max()) if weights.size else 0.0))
+    counts = weights > NO_MASS * most
     return None if bool(counts.all()) else k.xp.flatnonzero(counts)

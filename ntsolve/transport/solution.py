@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from . import shared
 from .costs import MatrixCost
 from .gradient import adjoint
 from .level import relaxed
@@ -23,6 +24,9 @@ class Solution:
     ----------
     rows, columns : arrays
         Marginals of the plan: of the rows (n,), and of the columns (m,).
+
+    Where the rows are shared among ranks, f, rows and the plan are a rank's own; what is about all of them takes a
+    message, and so has to be asked for on all ranks.
     """
 
     problem: Problem
@@ -36,6 +40,10 @@ class Solution:
     @property
     def k(self):
         return self.problem.cost.k
+
+    @property
+    def ranks(self):
+        return self.problem.cost.ranks
 
     @property
     def dtype(self):
@@ -52,13 +60,12 @@ class Solution:
         The rows are exact but for rounding: of the weights' sums, of the plan to its dtype, and of the logarithms of
         its entries, differences of numbers that may be large. Where the last may matter, the plan is summed up itself.
         """
-        problem = self.problem
-        mass = float(self.rows.sum())
+        problem, mass = self.problem, self.mass
         rounded = 0.0 if self.dtype == np.float64 else 0.5 * np.finfo(self.dtype).eps * mass
-        size = float(abs(self.f).max()) + float(abs(self.g).max())
+        size = float(self.ranks.largest(float(abs(self.f).max()) if self.f.size else 0.0)) + float(abs(self.g).max())
         if np.isfinite(size) and size * np.finfo(float).eps * mass > 1e-12 * self.reg:
             rows, columns = problem.cost.marginals(*self.logs)
-            error = float(abs(rows - self.rows).sum()) + float(abs(columns - self.wanted).sum())
+            error = self._total(float(abs(rows - self.rows).sum()), float(abs(columns - self.wanted).sum()))
         return error + rounded + problem.mismatch
 
     @property
@@ -99,6 +106,15 @@ class Solution:
             self.whole(self.g, problem.columns, problem.shape[1], -np.inf),
         )
 
+    def _total(self, rows, columns=0.0):
+        """The sum of a number of each rank's rows and one of the columns, which all have."""
+        return shared.total(self.ranks, rows + self.ranks.carry * columns)
+
+    @shared.once
+    def mass(self):
+        """Of the plan."""
+        return self._total(float(self.rows.sum()))
+
     # ---- the plan ---------------------------------------------------------------------------------------------------
 
     def plan(self):
@@ -129,55 +145,61 @@ class Solution:
 
     def marginal_error(self, k, C, a, b):
         """L1 error of the marginals for a cost matrix and weights as a user passes them, the plan summed up itself."""
-        cost, (f, g) = MatrixCost(k, cost_matrix(k, "C", C)), self.potentials
+        cost, (f, g) = MatrixCost(k, cost_matrix(k, "C", C), self.ranks), self.potentials
         if cost.shape != self.problem.shape:
             raise ValueError(f"C has shape {cost.shape}; the potentials are of shape {self.problem.shape}")
         log_v = k.xp.zeros(cost.width)
         log_v[: g.size] = g / self.reg
         marginals = cost.marginals(f / self.reg, log_v, 1 / self.reg)
-        wanted = equal_weights(k, a, b, cost.shape, balanced=self.balanced)[:2]
-        error = 0.0
+        wanted = equal_weights(k, a, b, cost.shape, balanced=self.balanced, ranks=self.ranks)[:2]
+        errors = []
         for got, weights, potential, tau in zip(marginals, wanted, (f, g), self.problem.tau, strict=True):
             target = relaxed(k.xp, weights, k.xp.where(weights > 0, potential, 0.0), tau)
-            error += float(abs(got - target).sum())
-        return error
+            errors.append(float(abs(got - target).sum()))
+        return self._total(*errors)
+
+    def complete(self):
+        """Compute what is about the rows of all ranks, while all are here: later one may be asked, and not another."""
+        _ = self.value, self.value_linear, self.balanced and self.gap
 
     # ---- values -----------------------------------------------------------------------------------------------------
 
-    @functools.cached_property
+    @shared.once
     def value(self):
         """<P, C> + reg sum P (log P - 1), by (f_i + g_j - C_ij) / reg = log P_ij; with the penalties, if there are."""
-        mass = float(self.rows.sum())
-        total = float(self.f @ self.rows) + float(self.g @ self.columns) - self.reg * mass
-        for tau, wanted, got in zip(self.problem.tau, self.problem.weights, (self.rows, self.columns), strict=True):
-            if tau < np.inf:
-                total += tau * self._divergence(got, wanted)
-        return total
+        rows = float(self.f @ self.rows) - self.reg * float(self.rows.sum())
+        columns = float(self.g @ self.columns)
+        (a, b), (tau_a, tau_b) = self.problem.weights, self.problem.tau
+        if tau_a < np.inf:
+            rows += tau_a * self._divergence(self.rows, a)
+        if tau_b < np.inf:
+            columns += tau_b * self._divergence(self.columns, b)
+        return self._total(rows, columns)
 
     def _divergence(self, p, q):
         """KL(p | q) = sum p log(p / q) - p + q"""
         logs = self.k.xp.log(self.k.xp.where(p > 0, p / q, 1.0))
         return float((p * logs - p + q).sum())
 
-    @functools.cached_property
+    @shared.once
     def value_linear(self):
         """<P, C>"""
-        return float(self.moments[0].sum())
+        return self._total(float(self.moments[0].sum()))
 
-    @functools.cached_property
+    @shared.once
     def moments(self):
         """Row and column sums of P_ij C_ij."""
         rows, columns = self.problem.cost.moments(*self.logs)
         return rows, columns[: self.g.size]
 
-    @functools.cached_property
+    @shared.once
     def adjoint(self):
         """(alpha, beta) of the gradient of <P, C>."""
         return adjoint(self)
 
     # ---- bounds -----------------------------------------------------------------------------------------------------
 
-    @functools.cached_property
+    @shared.once
     def bounds(self):
         """(lower, upper) bound of the unregularised cost, and what the rounded plan is made of.
 
@@ -194,21 +216,21 @@ class Solution:
         keep = xp.nan_to_num(keep, nan=1.0, posinf=1.0)
         left[:m] = b - keep[:m] * self.columns
         f, kept, short, reach, low = problem.cost.certificate(g, 1 / self.reg, a, keep, left)
-        lower = float(a @ f) + float(b @ low[:m])
-        upper, missing = float(kept.sum()), float(short.sum())
+        lower = self._total(float(a @ f), float(b @ low[:m]))
+        upper, missing = shared.total(self.ranks, float(kept.sum()), float(short.sum()))
         if missing > 0:
             with np.errstate(all="ignore"):
                 extra = short * (reach / missing)
-            upper += float(xp.where(short > 0, extra, 0.0).sum())
+            upper += self._total(float(xp.where(short > 0, extra, 0.0).sum()))
             left /= missing
         return lower, max(upper, lower), keep, short, left
 
-    @functools.cached_property
+    @shared.once
     def gap(self):
         """Value of the rounded plan minus a.f + b.g - reg sum P, both of the regularised problem; never negative."""
         a, b = self.problem.weights
         _, _, keep, short, left = self.bounds
         linear, entropy = self.problem.cost.rounded(*self.logs, keep, short, left)
         primal = float(linear.sum()) + self.reg * float(entropy.sum())
-        dual = float(a @ self.f) + float(b @ self.g) - self.reg * float(self.rows.sum())
-        return max(0.0, primal - dual)
+        dual = float(a @ self.f) - self.reg * float(self.rows.sum())
+        return max(0.0, shared.total(self.ranks, primal) - self._total(dual, float(b @ self.g)))

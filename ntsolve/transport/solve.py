@@ -15,7 +15,9 @@ import functools
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
-from . import batch, one
+from ..parallel.comm import join
+from ..reductions import SERIAL
+from . import batch, one, shared
 from .costs import MatrixCost
 from .points import cost_of_points, metric_of
 from .problem import cost_matrix, pose, relaxation
@@ -114,7 +116,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
 
 def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9, tau_a=None, tau_b=None,
                     potentials_init=None, maxiter=None, time_limit=None, callback=None, verbose=False, rng=None,
-                    check=True, on_failure="warn"):  # fmt: skip
+                    check=True, on_failure="warn", comm=None):  # fmt: skip
     """Solve an entropic optimal transport problem between two sets of points, whose costs are never stored.
 
     Memory is that of the points, and of the entries of the plan that matter at this reg.
@@ -130,6 +132,10 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
         (n, m), which is called with some of the points of X, or with means of points.
     reg, tol, tau_a, tau_b, potentials_init, maxiter, time_limit, callback, verbose, rng, check, on_failure
         As for `solve_ot`; `reg` is in units of the cost.
+    comm : communicator, optional
+        Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: the rows of X are shared among its ranks.
+        Each passes its rows, none maybe, with their a and their f of `potentials_init`; everything else is the same on
+        all. The plan, f and the gradients of a result are a rank's own, values and bounds those of the whole.
 
     Returns
     -------
@@ -142,6 +148,8 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
         Naming the argument that does not fit.
     ConvergenceError
         With ``on_failure="raise"``.
+    RankError
+        Where one of these, or any other exception, was raised on another rank.
 
     Warns
     -----
@@ -157,24 +165,27 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
     >>> result.status.name, result.sparse_plan(1e-9).shape
     ('CONVERGED', (300, 400))
     """
-    reg, tol, metric = validate.positive("reg", reg), validate.nonnegative("tol", tol), metric_of(metric)
-    tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
-    maxiter = MAXITER["sns"] if maxiter is None else maxiter
-    options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
-                              on_failure=on_failure, rng=rng)  # fmt: skip
-    given = {"X": (X, 2), "Y": (Y, 2), "a": (a, 1), "b": (b, 1)}
+    with join(comm).together() as ranks:
+        reg, tol, metric = validate.positive("reg", reg), validate.nonnegative("tol", tol), metric_of(metric)
+        tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
+        maxiter = MAXITER["sns"] if maxiter is None else maxiter
+        options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose,
+                                  check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+        given = {"X": (X, 2), "Y": (Y, 2), "a": (a, 1), "b": (b, 1)}
 
-    def posed(k, names, X, Y, a, b):
-        cost = cost_of_points(k, X, Y, metric, names[:2])
-        said = {"names": ("metric", *names[2:]), "sides": names[:2]}
-        return pose(k, cost, a, b, tau=tau, **said, check=options.check)
+        def posed(k, names, X, Y, a, b):
+            shared.agree(ranks, X, Y, b, potentials_init, metric=metric, reg=reg, tol=tol, tau_a=tau[0], tau_b=tau[1],
+                         maxiter=options.maxiter)  # fmt: skip
+            cost = cost_of_points(k, X, Y, metric, names[:2], ranks)
+            said = {"names": ("metric", *names[2:]), "sides": names[:2]}
+            return pose(k, cost, a, b, tau=tau, **said, check=options.check)
 
-    result = _solve(posed, given, potentials_init, reg, tol, "sns", options)
+        result = _solve(posed, given, potentials_init, reg, tol, "sns", options, ranks)
     report("solve_ot_sample", result, options.on_failure)
     return result
 
 
-def _solve(posed, given, init, reg, tol, method, options):
+def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL):
     """The result of the one problem, or of those in a batch.
 
     `posed(k, names, **arguments)` is a problem; `given` is {name: (value, axes of one problem)}.
@@ -182,6 +193,8 @@ def _solve(posed, given, init, reg, tol, method, options):
     found = {name: batch.arrays(name, value, axes) for name, (value, axes) in given.items()}
     own = next(iter(found.values()))[1]
     shape, items = batch.split({name: (value, given[name][1]) for name, (value, _) in found.items()})
+    if shape != () and ranks is not SERIAL:
+        raise ValueError("comm is for one problem whose X is shared among ranks, not for a batch")
     with kernels_for(**batch.places({name: value for name, (value, _) in found.items()})) as k:
         if shape == ():
             return one.solve(k, posed(k, tuple(given), **items[0]), reg, tol, method, init, options, own)

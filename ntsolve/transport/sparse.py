@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from ..kernels.contracts.gibbs import LANES
-from . import newton
+from . import newton, shared
 from .anderson import Anderson
 from .cells import kd_order, merged
 from .level import Level, Verdict
@@ -60,6 +60,7 @@ class PackedStore(Store):
             self.starts[part] = self.ends[part] - lengths
             k.scaling_pack(starts, ends, chunk.offsets, chunk.values, self.starts[part], self.offsets, self.values)
             used += added
+        self.ranks.add(col)
         self.truncated = delta > 0
         self._count()
 
@@ -88,7 +89,7 @@ class _Chunk:
 
 def takes(cost):
     """Whether this is a problem for this file."""
-    return hasattr(cost, "points") and cost.shape[0] * cost.width > DENSE
+    return hasattr(cost, "points") and cost.rows * cost.width > DENSE
 
 
 def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0):
@@ -153,14 +154,16 @@ class _Rounds:
 
     def _drop(self):
         """How much to leave out, from a few rows."""
-        xp, (n, m), log_v = self.k.xp, self.cost.shape, self.log_v
-        rows = xp.asarray(np.sort(np.random.default_rng(0).choice(n, min(n, SAMPLE), replace=False)))
+        xp, n, (own, m), log_v = self.k.xp, self.cost.rows, self.cost.shape, self.log_v
+        chosen = np.sort(np.random.default_rng(0).choice(n, min(n, SAMPLE), replace=False))
+        first = int(self.cost.ranks.gather(np.array([own]))[: self.cost.ranks.rank].sum())  # row of all
+        rows = xp.asarray(chosen[(chosen >= first) & (chosen < first + own)] - first)
         few = PackedStore(self.k, self.cost.part(rows, None))
         log_v[:m] = self.g / self.reg
         log_sum, col = xp.empty(rows.size), xp.empty_like(log_v)
         for drop in DROPS:
             few.build(self.order, log_v, self.reg, self.a[rows], 1.0, self.level.b, drop, log_sum, col)
-            part = LANES * few.blocks / (rows.size * m)
+            part = LANES * few.blocks / (chosen.size * m)
             if part <= SHARE or part * n * m <= ENOUGH:
                 break
         few.release()
@@ -180,7 +183,7 @@ class _Rounds:
         xp, m, level = self.k.xp, self.g.size, self.level
         level.set(self.reg, 0.0)
         at = level.at
-        self.k.scaling_sweep(*self.store.parts, at.v, self.a, 1.0, at.s, at.y, self.store.work)
+        self.store.sweep(at.v, self.a, 1.0, at.s, at.y)
         target = xp.maximum(self.b_sorted - (self.col[:m] - at.y[:m]), 0.1 * self.b_sorted)
         level.aim(target / float(target.sum()))
 
@@ -197,28 +200,28 @@ class _Rounds:
 
 
 def _from_cells(k, cost, a, b, reg, watch, mass, counts):
-    """Potentials g from the problem between cells."""
-    xp = k.xp
+    """Potentials g from the problem between cells, which are those of all points, and shared among the ranks."""
+    xp, ranks = k.xp, cost.ranks
     X, Y = cost.points
+    whole = ranks.gather(X), ranks.gather(k.to_host(a))
     (X_cells, a_cells), (Y_cells, b_cells) = (
-        merged(points, k.to_host(weights), -(-len(points) // 2)) for points, weights in ((X, a), (Y, b))
+        merged(points, weights, -(-len(points) // 2)) for points, weights in (whole, (Y, k.to_host(b)))
     )
-    coarse, half = cost.of(X_cells, Y_cells), cost.of(X_cells, Y).transposed()
+    mine = slice(*shared.bounds(ranks, len(X_cells)))
+    a_cells, b_cells = a_cells[mine] / a_cells.sum(), b_cells / b_cells.sum()
+    coarse, half = cost.of(X_cells[mine], Y_cells), cost.of(X_cells[mine], Y)
     coarse.look("metric")
-    log_f, log_sum, col = xp.zeros(half.width), xp.empty(b.size), xp.empty(half.width)
 
     def extended(f):
-        log_f[: f.size] = f / reg
-        half.sums(log_f, 1 / reg, b, 1.0, log_sum, col)
-        return reg * (xp.log(b) - log_sum)
+        return reg * (xp.log(b) - half.column_log_sums(f / reg, 1 / reg))
 
     def show(f, _):
         g = extended(f)
         return newton.exact_rows(k, cost, a, b, reg, g)[0] + reg * math.log(mass), g
 
     method = solve if takes(coarse) else newton.solve
-    found = method(k, coarse, xp.asarray(a_cells / a_cells.sum()), xp.asarray(b_cells / b_cells.sum()), reg,
-                   newton.LEVEL_TOL, _Before(watch, show), mass=mass)  # fmt: skip
+    found = method(k, coarse, xp.asarray(a_cells), xp.asarray(b_cells), reg, newton.LEVEL_TOL, _Before(watch, show),
+                   mass=mass)  # fmt: skip
     k.release()
     for name, count in found.counts.items():
         if name != "passes":  # over few of the costs

@@ -3,6 +3,8 @@
 import numpy as np
 
 from ..kernels.contracts.gibbs import LANES
+from ..reductions import SERIAL
+from . import shared
 
 
 class Store:
@@ -10,13 +12,17 @@ class Store:
 
     Attributes
     ----------
+    ranks : Reductions
+        Those that have the other rows: sums over rows are over all of theirs.
+    blocks : int
+        There are on all ranks.
     truncated : bool
         Whether entries are left out that are not zero.
     """
 
     def __init__(self, k, cost, room=None):
         xp, (n, _), lanes = k.xp, cost.shape, cost.width // LANES
-        self.k, self.cost, self.width = k, cost, cost.width
+        self.k, self.cost, self.width, self.ranks = k, cost, cost.width, cost.ranks
         self.room = n * lanes if room is None else room
         self.starts = xp.arange(n, dtype="int64") * lanes
         self.ends = xp.zeros(n, dtype="int64")
@@ -50,6 +56,7 @@ class Store:
         k = self.k
         top = k.xp.empty(self.width)
         k.scaling_column_max(*self.parts, u, top, self.work)
+        shared.columns_largest(self.ranks, k.xp, top)
         top *= v
         k.scaling_anneal(k.PACKED_RUNS, v, u, top, drop, *self.parts)
         before = self.blocks
@@ -57,8 +64,8 @@ class Store:
         self.truncated |= self.blocks < before
 
     def _count(self):
-        self.blocks = int((self.ends - self.starts).sum())
-        self.work = self._work(self.blocks)
+        own = int((self.ends - self.starts).sum())
+        self.blocks, self.work = int(shared.total(self.ranks, own)), self._work(own)
 
     def _work(self, blocks):
         return self.cost.work[: self.k.column_parts(LANES * blocks)]
@@ -78,5 +85,31 @@ class Store:
             values = values.reshape(-1).view(np.float32)[: values.size].reshape(values.shape)
         T = starts, ends, offsets, values
         self.k.scaling_compact(*self.parts, v, s, a, b, threshold, self.k.PACKED_RUNS, *T)
-        blocks = int((ends - starts).sum())
-        return T, self._work(blocks), blocks
+        own = int((ends - starts).sum())
+        return T, self._work(own), int(shared.total(self.ranks, own))
+
+    # ---- with the rows of all ranks ---------------------------------------------------------------------------------
+
+    def sweep(self, v, a, power, s, y):
+        """s and y of the contract scaling_sweep."""
+        self.k.scaling_sweep(*self.parts, v, a, power, s, y, self.work)
+        self.ranks.add(y)
+
+    def diagonal(self, T, q, out, work):
+        """The contract scaling_diagonal, of this store or of `newton_matrix`."""
+        self.k.scaling_diagonal(*T, q, out, work)
+        self.ranks.add(out)
+
+    def sinkhorn_steps(self, *arguments):
+        """The contract sinkhorn_steps, less `work`."""
+        if self.ranks is SERIAL:
+            self.k.sinkhorn_steps(*self.parts, *arguments, self.work)
+        else:
+            shared.sinkhorn_steps(self, *arguments)
+
+    def schur_cg_steps(self, T, *arguments):
+        """The contract schur_cg_steps, of this store or of `newton_matrix`."""
+        if self.ranks is SERIAL:
+            self.k.schur_cg_steps(*T, *arguments)
+        else:
+            shared.schur_cg_steps(self, T, *arguments)

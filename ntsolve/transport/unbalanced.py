@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from ..kernels.contracts.scaling import UNDERFLOW
-from . import newton
+from . import newton, shared
 from .level import Level, Verdict, limited, relaxed
 from .store import Store
 
@@ -37,7 +37,7 @@ class _Relaxed:
     def __init__(self, k, cost, a, b, reg, tol, watch, tau):
         self.k, self.cost, self.a, self.b, self.reg, self.tol, self.tau = k, cost, a, b, reg, tol, tau
         self.counts = {"passes": 0, "scalings": 0, "newton": 0, "cg": 0}
-        self.unit = float(a.sum())
+        self.unit = shared.total(cost.ranks, float(a.sum()))
         self.store = Store(k, cost)
         self.level = Level(k, self.store, a / self.unit, b / self.unit, watch, self.unit, self.counts, tau)
         self.log_sum, self.log_v = k.xp.empty(a.size), k.xp.zeros(cost.width)
