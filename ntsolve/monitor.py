@@ -167,7 +167,7 @@ class Monitor:
         loop has to stop.
         """
         if self.status is None:
-            self.status = self._reason()
+            self.status = self.reason()
         stop = self.comm.any(self.status is not None)
         if stop and self.status is None:
             self.status = Status.INTERRUPTED  # by another process of the run
@@ -206,7 +206,8 @@ class Monitor:
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
-    def _reason(self):
+    def reason(self):
+        """Why the loop would have to stop now, as this process sees it alone; or None."""
         if self._listens and _INTERRUPTS.asked:
             return Status.INTERRUPTED
         if self.time_limit is not None and self.elapsed + 0.95 * self._pace >= self.time_limit:

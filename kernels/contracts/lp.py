@@ -287,7 +287,7 @@ def lp_steps(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, r
                     state[s, OUTCOME] = MET
                 elif due:
                     distances = math.dist(p[s], x0[s]), math.dist(q[s], y0[s])
-                    if _restart(state[s], *distances, state[s, TOTAL] == every):
+                    if restart(state[s], *distances, state[s, TOTAL] == every):
                         for v, v0, anchor in ((x, x0, p), (y, y0, q)):
                             v[s] = v0[s] = anchor[s]
             look += 1
@@ -298,7 +298,7 @@ def _moved(A, dx, dy, state):
     return math.sqrt(squared) if squared > 0 else squared * 0  # NaN stays
 
 
-def _restart(state, dp, dq, first_look):
+def restart(state, dp, dq, first_look):
     """Whether (p, q), by dp and dq off the anchor, is to be the next; if so, the state is made ready for it."""
     moved, first = state[MOVED], state[FIRST]
     fallen = moved <= SUFFICIENT * first or (moved <= NECESSARY * first and moved > state[LAST])

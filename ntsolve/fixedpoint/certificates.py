@@ -81,8 +81,8 @@ class Prover:
         self._sizes, self._sizes_t = abs(self._A), abs(self._At)
         row_of = np.repeat(np.arange(p.m), np.diff(p.indptr))
         self._row_unit, self._column_unit = entry_units(p.m, p.n, row_of, p.indices, p.data)
-        self._lower, self._upper = _cone(p.lower, p.upper)
-        self._least, self._most = _cone(p.row_lower, p.row_upper)
+        self._lower, self._upper = cone(p.lower, p.upper)
+        self._least, self._most = cone(p.row_lower, p.row_upper)
 
     def primal(self, y):
         """(multipliers, |v| / p) or None."""
@@ -104,21 +104,21 @@ class Prover:
         noise = UNIT * (sizes[paid] @ abs(pays[paid]))  # a z that is rounding must not be worth something
         meant = paid & (abs(z) > ROUNDING * sizes)
         far = max(abs(side * self._row_unit).max(initial=0.0), abs(pays / self._column_unit)[meant].max(initial=0.0))
-        return _judged(terms, np.where(paid, 0.0, abs(z)), sizes, noise, self._column_unit * far)
+        return judged(terms, np.where(paid, 0.0, abs(z)), sizes, noise, self._column_unit * far)
 
     def _direction(self, x):
         activity, sizes = self._A @ x, self._sizes @ abs(x)
         outside = np.maximum(np.maximum(self._least - activity, activity - self._most), 0.0)
         far = abs(self.program.c * self._column_unit)[x != 0].max(initial=0.0)
-        return _judged(-self.program.c * x, outside, sizes, 0.0, self._row_unit * far)
+        return judged(-self.program.c * x, outside, sizes, 0.0, self._row_unit * far)
 
 
-def _cone(lower, upper):
+def cone(lower, upper):
     """Bounds of the directions that lead to no finite side."""
     return np.where(np.isfinite(lower), 0.0, -np.inf), np.where(np.isfinite(upper), 0.0, np.inf)
 
 
-def _judged(terms, violation, sizes, noise, units):
+def judged(terms, violation, sizes, noise, units):
     """(whether (3) and (4) hold, max |v| / p); `units` are u B."""
     worth, worst = terms.sum(), violation.max(initial=0.0)
     if not (np.isfinite(worth) and worth > 0 and worth >= CANCELLED * abs(terms).sum() and worth >= 10 * noise):

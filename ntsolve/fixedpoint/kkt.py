@@ -119,9 +119,9 @@ def violations_in_units(program, x, y):
     activity, z = A @ x, c - A.T @ y
     below = low - activity
     excess = np.maximum(np.maximum(below, activity - high), 0.0)
-    excess = _relative(excess, np.where(below > 0, low, high), sizes @ abs(x), row_unit)
+    excess = relative(excess, np.where(below > 0, low, high), sizes @ abs(x), row_unit)
     paid = np.isfinite(np.where(z > 0, lower, upper))
-    unpaid = _relative(np.where(paid, 0.0, abs(z)), c, sizes.T @ abs(y), column_unit)
+    unpaid = relative(np.where(paid, 0.0, abs(z)), c, sizes.T @ abs(y), column_unit)
     return np.stack([v.reshape(batch, size).max(1, initial=0.0) for v, size in ((excess, m), (unpaid, n))], axis=1)
 
 
@@ -135,7 +135,7 @@ def entry_units(m, n, row_of, column_of, data):
     return units
 
 
-def _relative(violation, side, size, unit):
+def relative(violation, side, size, unit):
     floor = np.where(side == 0, 1.0, FLOOR)
     with np.errstate(invalid="ignore"):
         return np.where(violation > 0, violation * unit / ((abs(side) + size) * unit + floor), 0.0)

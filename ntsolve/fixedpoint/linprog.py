@@ -24,6 +24,8 @@ from ..kernels import cpu
 from ..kernels.contracts.lp import DUAL, GAP, PRIMAL
 from ..monitor import Monitor
 from ..outcome import report, worst
+from ..parallel.comm import join
+from ..reductions import SERIAL
 from ..result import Status
 from .arguments import take
 from .attempts import Attempts, contradiction
@@ -42,7 +44,8 @@ TIGHTER, ROUNDS = 0.3, 12  # times the tolerance, where the answer falls short w
 
 def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None, x0=None, y0=None,
             tol=1e-6, finisher=True, presolve=True, maxiter=None, time_limit=None, callback=None, verbose=False,
-            rng=None, check=True, on_failure="warn", comm=None):  # fmt: skip
+            rng=None, check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
+            resume=None):  # fmt: skip
     """Minimize c'x subject to A_ub x <= b_ub, A_eq x = b_eq, bounds and two-sided rows; one program or a batch.
 
     Parameters
@@ -81,8 +84,15 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
         Look for NaN and infinity in the arrays passed in.
     on_failure : {"warn", "raise", "ignore"}
         What to do when a program ends without success.
-    comm : None
-        Accepted for uniformity.
+    comm : communicator, optional
+        Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: each process passes its own rows, in A_ub,
+        A_eq and `constraints`, with their sides and their part of y0; it may have none. c, bounds, x0, tol, finisher
+        and maxiter are the same on all, and so is the `x` of the result, bit for bit; `y`, slacks, marginals of rows
+        and a `ray` of multipliers are those of the process's own rows. One program, no batch; presolve is left out;
+        the finisher works on the first process, which for that is given all rows once, if these have at most
+        20,000,000 entries.
+    checkpoint, checkpoint_every, resume
+        As for `cg`: keep the state of the solve in a file, and go on from there.
 
     Returns
     -------
@@ -116,13 +126,15 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
     >>> result.ineqlin.marginals.round(4)
     array([-0.5, -0.5])
     """
-    options = validate.common(maxiter=MAXITER if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
-                              verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
-    tol = validate.nonnegative("tol", tol)
-    if comm is not None:
-        raise TypeError("linprog does not run distributed; comm must be None")
-    taken = take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, options.check)
-    return _run(taken, tol, finisher, presolve, options)
+    with join(comm).together() as ranks:
+        options = validate.common(maxiter=MAXITER if maxiter is None else maxiter, time_limit=time_limit,
+                                  callback=callback, verbose=verbose, check=check, on_failure=on_failure, rng=rng,
+                                  checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
+        tol = validate.nonnegative("tol", tol)
+        taken = take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, x0, y0, options.check)
+        result = _run(taken, tol, finisher, presolve, options, ranks)
+    report("linprog", result, on_failure)
+    return result
 
 
 def solve_program(program, *, x0=None, y0=None, tol=1e-6, finisher=True, presolve=True, maxiter=None, time_limit=None,
@@ -133,46 +145,53 @@ def solve_program(program, *, x0=None, y0=None, tol=1e-6, finisher=True, presolv
     bounds, rows = np.stack([program.lower, program.upper], -1), (program.row_lower, program.row_upper)
     taken = take(program.c, None, None, None, None, bounds, (program.matrix(), *rows), x0, y0, options.check)
     taken = dataclasses.replace(taken, program=dataclasses.replace(taken.program, offset=program.offset))
-    return _run(taken, validate.nonnegative("tol", tol), finisher, presolve, options)
-
-
-def _run(taken, tol, finisher, presolve, options):
-    finisher, presolve = validate.flag("finisher", finisher), validate.flag("presolve", presolve)
-    with kernels_for(**taken.where) as k, np.errstate(all="ignore"):  # seen in the errors
-        result = _solve(k, taken, tol, finisher, presolve, options)
-    report("linprog", result, options.on_failure, stacklevel=4)
+    result = _run(taken, validate.nonnegative("tol", tol), finisher, presolve, options)
+    report("linprog", result, on_failure)
     return result
 
 
-def _solve(k, taken, tol, finisher, presolve, options):
-    program = taken.program
-    batch = math.prod(program.shape)
-    solve = _Solve(k, taken, batch)
-    if presolve and program.single:
-        from .presolve import presolve as reduce_program
+def _run(taken, tol, finisher, presolve, options, ranks=SERIAL):
+    finisher, presolve = validate.flag("finisher", finisher), validate.flag("presolve", presolve)
+    with kernels_for(**taken.where) as k, np.errstate(all="ignore"):  # seen in the errors
+        if ranks is not SERIAL:
+            from .rowsolve import RowSolve, agree
 
-        solve.reduce(reduce_program(program))
-    for i in range(batch):
-        if solve.status[i] == 0 and (found := contradiction(_item(solve.reduced, i))):
-            solve.status[i], solve.rays[i] = found[0], solve.whole_ray(*found)
+            taken = agree(taken, ranks, tol, finisher, options.maxiter)
+            return _solve(RowSolve(k, taken, 1, ranks), tol, finisher, options)
+        solve = Solve(k, taken, math.prod(taken.program.shape))
+        if presolve and taken.program.single:
+            from .presolve import presolve as reduce_program
+
+            solve.reduce(reduce_program(taken.program))
+        return _solve(solve, tol, finisher, options)
+
+
+def _solve(solve, tol, finisher, options):
+    solve.contradictions()
     solve.begin(tol)
+    keeper = options.saving.of("linprog", solve.k, solve.ranks, program=solve.taken.program, x0=solve.taken.x0,
+                               y0=solve.taken.y0, tol=tol, finisher=finisher, presolve=solve.presolved is not None)
     with Monitor("linprog", maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
-                 began=options.began, verbose=options.verbose, start=solve.start, target=np.full(batch, tol),
-                 shape=program.shape, solution=lambda: solve.answer(solve.restored()[0])) as watch:  # fmt: skip
+                 began=options.began, verbose=options.verbose, start=solve.start, target=np.full(solve.batch, tol),
+                 shape=solve.program.shape, solution=lambda: solve.answer(solve.restored()[0]),
+                 comm=solve.ranks, keeper=keeper) as watch:  # fmt: skip
         solve.run(watch, tol, finisher)
         return solve.result(watch, tol)
 
 
-class _Solve:
-    """All programs of one call: `program` as passed in, `reduced` by presolve, both on the host."""
+class Solve:
+    """All programs of one call: `program` as passed in, `reduced` by presolve, both on the host.
 
-    def __init__(self, k, taken, batch):
-        self.k, self.taken, self.batch = k, taken, batch
+    What is done differently where each of several `ranks` has rows of the only program is in rowsolve.py.
+    """
+
+    def __init__(self, k, taken, batch, ranks=SERIAL):
+        self.k, self.taken, self.batch, self.ranks = k, taken, batch, ranks
         self.program = self.reduced = taken.program
         self.presolved, self.restore = None, lambda x, y: (x, y)
         self.starts = taken.x0, taken.y0
         self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
-        self.rays = [None] * batch
+        self.rays: list = [None] * batch
         self.met = np.zeros(batch, dtype=bool)
 
     def reduce(self, found):
@@ -183,12 +202,43 @@ class _Solve:
         self.presolved, self.reduced, self.restore = found, found.program, found.restore
         self.starts = found.reduce(*self.starts)
 
+    def pack(self):
+        state = {name: getattr(self, name) for name in ("iteration", "status", "best", "since", "goal", "tries")}
+        return state | {"rays": {i: ray for i, ray in enumerate(self.rays) if ray is not None}}
+
+    def unpack(self, saved):
+        saved.into(self, "iteration", "status", "best", "since", "goal", "tries")
+        rays = saved["rays"]
+        self.rays = [rays[str(i)] if str(i) in rays else None for i in range(self.batch)]
+
+    def contradictions(self):
+        """Settle the programs whose bounds or sides contradict each other."""
+        for i in range(self.batch):
+            if self.status[i] == 0 and (found := contradiction(_item(self.reduced, i))):
+                self.status[i], self.rays[i] = found[0], self.whole_ray(*found)
+
+    def scale(self, program):
+        """`Scaled` of a program with arrays of the backend."""
+        return scale(self.k, program)
+
+    def iterate(self, x, y, tol):
+        """The iteration from a point, scaled."""
+        return Iteration(self.k, self.scaled, x, y, tol)
+
+    def huge(self, x, y):
+        """(batch,): whether a start has entries that no start should have."""
+        return self.k.to_host((abs(x) > HUGE).any(-1) | (abs(y) > HUGE).any(-1))
+
+    def attempts(self, finisher):
+        """For each program, what to attempt besides the iteration."""
+        return [Attempts(self.k, _item(self.reduced, i), self.scaled, i, finisher) for i in range(self.batch)]
+
     def begin(self, tol):
         k, program = self.k, self.reduced
         shape = (self.batch, program.n), (self.batch, program.m)
         names = (f.name for f in dataclasses.fields(program) if f.name != "offset")
         on_device = dataclasses.replace(program, **{name: k.xp.asarray(getattr(program, name)) for name in names})
-        self.scaled = scaled = scale(k, on_device)
+        self.scaled = scaled = self.scale(on_device)
         begun = [v is not None for v in self.starts]
         x, y = (k.xp.zeros(size) if v is None else k.xp.asarray(np.array(v).reshape(size)) / unit
                 for v, size, unit in zip(self.starts, shape, (scaled.x_unit, scaled.y_unit), strict=True))  # fmt: skip
@@ -196,15 +246,15 @@ class _Solve:
         x = clipped[0]
         y = k.xp.where((y > 0) & k.xp.isinf(scaled.row_lower), 0.0, y)
         y = k.xp.where((y < 0) & k.xp.isinf(scaled.row_upper), 0.0, y)
-        self.iteration = Iteration(k, scaled, x, y, tol)
+        self.iteration = self.iterate(x, y, tol)
         if any(begun):  # a start that is far off is no help
-            plain = Iteration(k, scaled, clipped[1], k.xp.zeros_like(y), tol)
+            plain = self.iterate(clipped[1], k.xp.zeros_like(y), tol)
             worse = ~(self.kkt() <= FAR_OFF * plain.rows[:, [PRIMAL, DUAL, GAP]].max(1))
-            worse |= k.to_host((abs(x) > HUGE).any(-1) | (abs(y) > HUGE).any(-1))
+            worse |= self.huge(x, y)
             if worse.any():
                 worse = k.xp.asarray(worse)[:, None]
                 x, y = k.xp.where(worse, plain.x, x), k.xp.where(worse, 0.0, y)
-                self.iteration = Iteration(k, scaled, x, y, tol)
+                self.iteration = self.iterate(x, y, tol)
         for i in np.flatnonzero(self.status):
             self.iteration.rest(i)
         self.start = self.best = self.kkt()
@@ -214,13 +264,14 @@ class _Solve:
     def run(self, watch, tol, finisher):
         """Iterate, and attempt what else there is, until all programs are decided or it is time to stop."""
         iteration = self.iteration
-        attempts = [Attempts(self.k, _item(self.reduced, i), self.scaled, i, finisher) for i in range(self.batch)]
-        goal = tol
+        attempts = self.tries = self.attempts(finisher)
+        self.goal = tol
+        watch.begin(self)
         self.verify(tol)
-        while watch.going():
+        while watch.going(self):
             if not iteration.running.any():
-                goal *= TIGHTER
-                if not self.wake(tol, goal):
+                self.goal *= TIGHTER
+                if not self.wake(tol, self.goal):
                     break
             before = self.kkt(), iteration.nit
             began = watch.elapsed
@@ -237,6 +288,8 @@ class _Solve:
             self.note(watch, lengths, trace, before)
         else:
             self.verify(tol)
+        if self.met.all():
+            watch.finish(self)
 
     def give_up(self):
         """Let programs rest whose error is near rounding and has long not halved."""
@@ -299,9 +352,13 @@ class _Solve:
         dtype = dtype or self.taken.dtype
         return tuple(np.ascontiguousarray(v.astype(dtype)) for v in (x, y))
 
+    def agreed(self, dtype=None):
+        """`restored`, the same on all ranks."""
+        return self.restored(dtype)
+
     def verify(self, tol):
         """Measure what there is, in the program as passed in."""
-        self.x, self.y = self.restored()
+        self.x, self.y = self.agreed()
         self.errors = self.measured(self.x, self.y)
         undecided = (self.status == 0) | (self.status == Status.STALLED)
         self.met = np.array([e.meets(tol) for e in self.errors], dtype=bool) & undecided
@@ -313,13 +370,17 @@ class _Solve:
         self.verify(tol)
         short = (self.status == 0) & ~self.met & ~self.iteration.broken()
         if short.any() and self.taken.dtype != float:  # rounding the answer may be all that is wrong with it
-            exact = self.measured(*self.restored(float))
+            exact = self.measured(*self.agreed(float))
             short &= ~np.array([e.meets(tol) for e in exact], dtype=bool)
         if goal < TIGHTER**ROUNDS * tol:
             return False
         for i in np.flatnonzero(short):
             self.iteration.wake(i, goal)
         return bool(short.any())
+
+    def products(self, x, y):
+        """(A x, c - A'y), of (batch, n) and (batch, m) on the host."""
+        return _products(self.program, x, y)
 
     def answer(self, x):
         """(batch, ...) on the host -> the caller's shape and kind."""
@@ -362,7 +423,7 @@ class _Solve:
         """SciPy's fields: what is left to the sides of rows and bounds, and their marginals."""
         program, y = self.program, self.y.astype(float)
         x = self.x.astype(float)
-        activity, z = _products(program, x, y)
+        activity, z = self.products(x, y)
         ends = np.cumsum(self.taken.counts)
         ub, eq, two = slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], ends[2])
         low, high = (v.reshape(self.batch, v.shape[-1]) - activity for v in (program.row_lower, program.row_upper))
@@ -405,7 +466,6 @@ def _item(program, i):
 
 
 def _products(program, x, y):
-    """(A x, c - A'y), of (batch, n) and (batch, m) on the host."""
     activity, z = np.empty_like(y), np.empty_like(x)
     for i in range(x.shape[0]):
         one = _item(program, i)
