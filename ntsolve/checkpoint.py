@@ -18,6 +18,7 @@ In a distributed run each rank has a file of its own, `run.0of2.npz`. All write 
 generation, and the one before, `run.0of2.before.npz`, stays: whenever the run is killed, all have one in common.
 """
 
+import dataclasses
 import errno
 import glob
 import hashlib
@@ -224,6 +225,8 @@ def fingerprint(value):
         return repr(value.item())
     if hasattr(type(value), "identity"):
         return f"{type(value).__name__} {fingerprint(value.identity())}"
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {fingerprint(each)}" for key, each in value.items()) + "}"
     if isinstance(value, (tuple, list)):
@@ -294,6 +297,9 @@ class Saved(Mapping):
         if name not in self._values:
             raise ValueError(f"resume: the checkpoint has no {self._path}/{name}")
         return self._found(self._values[name], f"{self._path}/{name}")
+
+    def __contains__(self, name):
+        return name in self._values
 
     def __iter__(self):
         return iter(self._values)

@@ -25,6 +25,7 @@ from .result import Status
 
 LONGEST_BLOCK = 32  # iterations between two looks, at most
 SECONDS_A_BLOCK = 0.01  # aimed at, so that a stop of any kind comes at once
+_NO_STATUS = 1000  # above all of them
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Monitor:
         self._looked = self._said = time.perf_counter()
         self._began = self._looked if began is None else began
         self._pace = 0.0  # seconds an iteration, of late
+        self._left, self._watched = math.inf, callback is not None  # of all processes of the run
         self._listens = False
         self._log = logging.getLogger("ntsolve")
 
@@ -168,9 +170,8 @@ class Monitor:
         """
         if self.status is None:
             self.status = self.reason()
-        stop = self.comm.any(self.status is not None)
-        if stop and self.status is None:
-            self.status = Status.INTERRUPTED  # by another process of the run
+        self._agree()
+        stop = self.status is not None
         if state is not None and self.keeper is not None and (stop or self.keeper.due()):
             self.finish(state)
         return not stop
@@ -187,7 +188,7 @@ class Monitor:
         progress, saved = found
         history = progress.like("history", np.concatenate(self._rows), grows=True)
         elapsed, self.nit = progress.like("elapsed", 0.0), progress.like("nit", 0)
-        if not (0 <= self.nit == len(history) - 1 and 0 <= elapsed < math.inf):
+        if not (1 <= len(history) <= self.nit + 1 and 0 <= elapsed < math.inf):
             raise ValueError("resume: nit, history and elapsed of the checkpoint do not fit together")
         saved.into(state)
         self._rows, self.start = [history], history[0]
@@ -214,20 +215,28 @@ class Monitor:
             return Status.TIME_LIMIT
         return Status.MAXITER if self.nit >= self.maxiter else None
 
+    def _agree(self):
+        """Go by all processes of the run: by the worst reason to stop, the slowest pace, the least time left."""
+        stop = 0 if self.status is None else _NO_STATUS - self.status
+        left = math.inf if self.time_limit is None else self.time_limit - self.elapsed
+        said = (stop, self._pace, -left, self.callback is not None)
+        stop, self._pace, left, self._watched = (float(value) for value in self.comm.largest(said))
+        self._left = -left
+        if stop:
+            self.status = Status(round(_NO_STATUS - stop))
+
     def block(self, *, exact=False):
         """Iterations to do before the next look: one where they are slow or watched, more where they are quick.
 
         `exact` says that a block wastes nothing: what converges inside it costs no more from there on.
         """
         steps = self.maxiter - self.nit
-        if self.callback is not None or self.comm is not SERIAL:  # processes need not be equally quick
+        if self._watched:
             return 1
         if not self._pace:
             first = LONGEST_BLOCK if np.size(self.start) == 1 else 8
             return min(steps, first if exact else 1)
-        seconds = SECONDS_A_BLOCK
-        if self.time_limit is not None:
-            seconds = min(seconds, self.time_limit - self.elapsed)
+        seconds = max(0.0, min(SECONDS_A_BLOCK, self._left))
         steps = min(steps, LONGEST_BLOCK, int(seconds / self._pace), steps if exact else self.nit // 8)
         return max(1, 1 << max(0, steps.bit_length() - 1))  # a power of two: few graphs to capture
 

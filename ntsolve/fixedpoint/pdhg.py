@@ -41,6 +41,15 @@ class Iteration:
         Of `lp_errors`, at which a program's iteration ends.
     """
 
+    kept = ("x", "x0", "p", "y", "y0", "q", "dx", "dy", "_reflected", "state", "_errors", "done", "tol")
+
+    def pack(self):
+        return {name: getattr(self, name) for name in self.kept}
+
+    def unpack(self, saved):
+        saved.into(self, *self.kept)
+        self.look()
+
     def __init__(self, k, scaled, x, y, tol):
         xp, self.k, self.scaled, self.tol = k.xp, k, scaled, tol
         batch = x.shape[0]

@@ -34,6 +34,8 @@ class Polish:
         Programs solved so, and iterations spent on it.
     """
 
+    kept = ("next", "wins", "steps")
+
     def __init__(self, k, scaled):
         self._k, self._scaled = k, scaled
         self.next, self.wins, self.steps = FIRST, 0, 0
