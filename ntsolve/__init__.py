@@ -48,6 +48,7 @@ _HOME = {
     "MinimizeResult": "optimize.result",
     "BatchResult": "parallel.batch",
     "solve_batch": "parallel.batch",
+    "RowPartition": "parallel.rowblocks",
     "FixedPointResult": "result",
     "IHVPResult": "result",
     "InfluenceResult": "result",

@@ -36,6 +36,7 @@ from .optimize.newton import minimize as minimize
 from .optimize.result import MinimizeResult as MinimizeResult
 from .parallel.batch import BatchResult as BatchResult
 from .parallel.batch import solve_batch as solve_batch
+from .parallel.rowblocks import RowPartition as RowPartition
 from .result import FixedPointResult as FixedPointResult
 from .result import IHVPResult as IHVPResult
 from .result import InfluenceResult as InfluenceResult

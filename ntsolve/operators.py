@@ -57,6 +57,11 @@ class Operator:
         """Whether these are matrices of their own, one a system."""
         return False
 
+    @property
+    def block(self):
+        """What of it maps this process's part of a vector to itself: all of it, unless ranks share it."""
+        return self
+
     def settle(self, x):
         """Choose, in place, among the x that are one and the same to the caller, or have the same A x."""
 
@@ -304,6 +309,8 @@ def preconditioner(k, M, system, *, check=True):
 
 def residual_norm(A, b, x):
     """||b - A x||_2 of each system, on the host; a float for one."""
+    if hasattr(type(A), "residual_norm"):  # one of which this process has a part: a RowPartition
+        return A.residual_norm(b, x)
     A, b, x = take("A", A), take("b", b), take("x", x)
     with kernels_for(A=A, b=b, x=x) as k:
         system = linear_system(k, A, b, x, start="x")
@@ -387,8 +394,8 @@ def _product(name, A):
                     f"not {type(A).__name__}")  # fmt: skip
 
 
-def _sparse(k, name, A, dtype, check):
-    """CSR parts in the working dtype. A matrix whose parts do not fit together is refused before any code trusts it."""
+def in_csr(name, A, check):
+    """A in CSR, in a dtype to compute in. One whose parts do not fit together is refused before any code trusts it."""
     if A.ndim != 2:
         raise ValueError(f"{name} must be a matrix, not a sparse array with {A.ndim} axes")
     validate.sparse_parts(name, A)
@@ -398,7 +405,13 @@ def _sparse(k, name, A, dtype, check):
         raise ValueError(f"{name} cannot be brought into CSR: {error}") from error
     if form in ("lil", "dok"):  # cheaper to look at afterwards
         validate.sparse_parts(name, A)
-    data = validate.numeric(f"{name}.data", A.data, check=check).astype(dtype, copy=False)
+    data = validate.numeric(f"{name}.data", A.data, check=check)
+    return A if data is A.data else type(A)((data, A.indices, A.indptr), shape=A.shape)
+
+
+def _sparse(k, name, A, dtype, check):
+    A = in_csr(name, A, check)
+    data = A.data.astype(dtype, copy=False)
     if data.dtype.kind == "c":
         A = A.astype(dtype)
         return Foreign(k, name, A.shape[0], dtype, A.__matmul__, lambda: A.diagonal()[None])

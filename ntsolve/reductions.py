@@ -11,9 +11,10 @@ import numpy as np
 
 
 class Reductions(Protocol):
-    """What a solver asks of `comm`. Arrays are of the backend; see `ntsolve.parallel.comm.Ranks` for the methods.
+    """What a solver asks of the processes that share it; arrays are of the backend.
 
-    The loop of `cg` and the guard of all loops need the first four; `Ranks` and `Serial` have them all.
+    The loop of `cg` and the guard of all loops need what is here; `ntsolve.parallel.comm.Ranks`, which is made of a
+    communicator, and `Serial` have more, which solvers need to get started.
     """
 
     carry: float

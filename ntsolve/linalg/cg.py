@@ -27,6 +27,7 @@ from .. import operators, validate
 from ..dispatch import kernels_for
 from ..errors import PerformanceWarning
 from ..outcome import report
+from ..parallel import rowblocks
 from ..reductions import SERIAL
 from . import batched, gridcg, multigrid, triangular
 from .iteration import iterate
@@ -111,22 +112,22 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
     >>> bool(np.linalg.norm(A @ result.x - 1) <= 1e-8 * 10)
     True
     """
-    rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
-    options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
-                              verbose=verbose, check=check, on_failure=on_failure, rng=rng, checkpoint=checkpoint,
-                              checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
-    comm = comm or SERIAL
-    b, own = validate.own_kind("b", b)
-    A, x0 = operators.take("A", A), None if x0 is None else validate.own_kind("x0", x0)[0]
-    M = validate.choice("M", M, ("jacobi", "ic0", "multigrid")) if isinstance(M, str) else operators.take("M", M)
-    if isinstance(M, type):
-        raise TypeError(f"M is the class {M.__name__}, not a preconditioner made by it: {M.__name__}(A)")
-    if isinstance(M, str) and M == "multigrid":
-        A, M = multigrid.for_cg(A)
-    if not (recycle is None or isinstance(recycle, Recycler)):
-        raise TypeError(f"recycle must be an ntsolve.Recycler, not {type(recycle).__name__}")
-    with kernels_for(A=A, b=b, x0=x0, M=M) as k:
-        result = _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own)
+    with rowblocks.ranks_of(A, comm).together() as ranks:
+        rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
+        options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
+                                  verbose=verbose, check=check, on_failure=on_failure, rng=rng, checkpoint=checkpoint,
+                                  checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
+        b, own = validate.own_kind("b", b)
+        A, x0 = operators.take("A", A), None if x0 is None else validate.own_kind("x0", x0)[0]
+        M = validate.choice("M", M, ("jacobi", "ic0", "multigrid")) if isinstance(M, str) else operators.take("M", M)
+        if isinstance(M, type):
+            raise TypeError(f"M is the class {M.__name__}, not a preconditioner made by it: {M.__name__}(A)")
+        if isinstance(M, str) and M == "multigrid":
+            A, M = multigrid.for_cg(A)
+        if not (recycle is None or isinstance(recycle, Recycler)):
+            raise TypeError(f"recycle must be an ntsolve.Recycler, not {type(recycle).__name__}")
+        with kernels_for(A=A, b=b, x0=x0, M=M) as k:
+            result = _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, ranks, own)
     report("cg", result, options.on_failure)
     if GIVEN_UP in result.message and options.on_failure != "ignore":
         warnings.warn(f"cg: {result.message}", PerformanceWarning, stacklevel=2)
@@ -134,9 +135,11 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
 
 
 def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
-    system = operators.linear_system(k, A, b, x0, own=own, check=options.check)
+    system = rowblocks.linear_system(k, A, b, x0, comm, own=own, check=options.check)
+    name = M if M is None or isinstance(M, str) else "your own" if hasattr(M, "for_system") else "watched"
+    comm.alike(rtol=rtol, atol=atol, maxiter=maxiter, M=name, dtype=str(system.dtype), batch=system.shape)
     if maxiter is None:
-        maxiter = 10 * system.A.n
+        maxiter = 10 * int(comm.gather(np.array([system.A.n])).sum())
     diagonal = M is None or (isinstance(M, str) and M == "jacobi")
     plain = options.callback is None and comm is SERIAL and recycle is None and not options.saving.wanted
     if diagonal and batched.takes(system) and plain:
@@ -147,8 +150,8 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
         raise ValueError("checkpoint and resume are for a solve without recycle")
     keeper = options.saving.of("cg", k, comm, A=A, b=b, x0=x0, M=M, rtol=rtol, atol=atol)
     watched = not (M is None or isinstance(M, str) or hasattr(M, "for_system"))
-    M, note = _preconditioner(k, M, system, options.check)
-    kind = gridcg.State if gridcg.takes(system, M, comm, recycle) else None
+    M, note = _preconditioner(k, M, system, options.check, comm)
+    kind = gridcg.state(system, M, comm, recycle)
     result = iterate("cg", k, system, M, rtol, atol, maxiter, options, comm, recycle=recycle, watched=watched,
                      kind=kind, keeper=keeper)  # fmt: skip
     if system.removed is not None and (system.removed > np.ravel(result.tolerance)).any():
@@ -157,12 +160,13 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     return replace(result, message=f"{result.message} {note}") if note else result
 
 
-def _preconditioner(k, M, system, check):
+def _preconditioner(k, M, system, check, comm):
     """(None, "jacobi" or an `Operator`, what is to be said of it)"""
     if isinstance(M, str) and M == "ic0":
-        pattern = triangular.of_system(k, system.A, M)
+        pattern = triangular.of_system(k, system.A.block, M)
         found, shift = (None, 0.0) if pattern.broken is not None else triangular.incomplete_cholesky(k, pattern)
-        if found is None:  # A is not positive definite, which the iteration will say
+        shift = float(comm.largest([shift])[0])
+        if comm.any(found is None):  # A is not positive definite, which the iteration will say
             return "jacobi", ""
         return found, f"IC(0) of A broke down and is one of A + {shift:g} diag(A)." if shift else ""
     if M is None or isinstance(M, str):

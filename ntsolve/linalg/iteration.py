@@ -91,7 +91,8 @@ class State:
             positive = diagonal > 0
             with np.errstate(all="ignore"):  # seen in r.z
                 self.dinv = xp.ascontiguousarray(1 / xp.where(positive, diagonal, 1))
-            broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,))
+            broken = np.broadcast_to(~k.to_host(positive.all(axis=-1)), (batch,)).astype(float)
+            broken = comm.largest(broken) > 0
             self.status[broken] = int(Status.INDEFINITE_OPERATOR)  # a diagonal entry is p.Ap for a unit vector p
         self.work = xp.empty(workspace_shape(batch, n))
         self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros_like(self.rr), xp.zeros(batch)
@@ -173,7 +174,7 @@ class State:
             diagonal = self.A.diagonal()
         except ValueError:
             return None
-        return diagonal if bool((diagonal > 0).all()) else None
+        return None if self.comm.any(not bool((diagonal > 0).all())) else diagonal
 
     def solution(self):
         """The current iterate, in the caller's units."""

@@ -33,7 +33,7 @@ def join(comm):
     """
     if comm is None:
         return SERIAL
-    if hasattr(comm, "total"):
+    if hasattr(comm, "together"):
         return comm
     missing = [name for name in NEEDED if not callable(getattr(comm, name, None))]
     if missing or isinstance(comm, type):
