@@ -132,7 +132,7 @@ class Monitor:
         self.name, self.level = name, logging.INFO if verbose else logging.DEBUG
         self.solution, self.start, self.target, self.shape = solution, start, target, shape
         self.status: Status | None = None
-        self.keeper, self.nit = keeper, 0
+        self.keeper, self._ended, self.nit = keeper, False, 0
         self._rows = [np.array(start, dtype=float)[None]]
         self._looked = self._said = time.perf_counter()
         self._began = self._looked if began is None else began
@@ -172,8 +172,9 @@ class Monitor:
             self.status = self.reason()
         self._agree()
         stop = self.status is not None
-        if state is not None and self.keeper is not None and (stop or self.keeper.due()):
+        if state is not None and self.keeper is not None and not self._ended and (stop or self.keeper.due()):
             self.finish(state)
+            self._ended = stop
         return not stop
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------

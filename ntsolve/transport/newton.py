@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     columns: Any  # column sums of the plan
 
 
-def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, tau=(np.inf, np.inf)):
+def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, tau=(np.inf, np.inf), levels=0):
     """Potentials of the balanced problem of `cost`, for a and b positive of sum 1, and tol relative to that.
 
     Parameters
@@ -55,6 +55,8 @@ def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, tau=(np.inf, np.inf)
         Where to start.
     watch : Monitor
         It is shown errors times `mass`.
+    levels : int
+        Where to start from g: at 4^levels reg.
     """
     counts = {"passes": 0, "scalings": 0, "newton": 0, "cg": 0}
     method = _Annealing(k, cost, a, b, reg, tol, watch, mass, counts)
@@ -62,7 +64,7 @@ def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, tau=(np.inf, np.inf)
     best, level_tol = None, LEVEL_TOL
     try:
         for _ in range(1 + RESTARTS):
-            outcome = method.run(level_tol, g)
+            outcome = method.run(level_tol, g, levels)
             if best is None or not outcome.error >= best.error:
                 best = outcome
             if best.error <= tol or best.error <= method.rounding or not watch.going():
@@ -91,15 +93,16 @@ class _Annealing:
         # relative, of a plan whose logarithms are differences of numbers of this size
         self.rounding = 4 * np.finfo(float).eps * (1 + cost.span / reg)
 
-    def run(self, level_tol, g):
-        """Once through all levels, or from potentials g through the last one only."""
+    def run(self, level_tol, g, levels=0):
+        """Once through all levels, or from potentials g through the last ones only."""
         xp, level, store, m = self.k.xp, self.level, self.store, self.b.size
-        levels = self.levels if g is None else 0
+        levels = self.levels if g is None else min(levels, self.levels)
         r = self.reg * 4.0**levels
         self.g = xp.zeros(m) if g is None else xp.array(g if self.order is None else g[self.order])
         self._build(r, 0.0 if g is None else KEEP)
         secant = None
         for k in range(levels, 0, -1):
+            self.watch.level = k
             verdict = self._level(r, level_tol)
             if verdict is Verdict.HALTED:
                 return self._outcome()
@@ -107,6 +110,7 @@ class _Annealing:
             store.anneal(level.at.v, self.a / level.at.s, DROP)
             r = self.reg * 4.0 ** (k - 1)
             level.set(r, 0.0 if step is None else limited(xp, (step - xp.median(step)) / (4 * r), MOST_AHEAD))
+        self.watch.level = 0
         return self._last(whole=not levels and g is None)
 
     def _level(self, r, tol):
@@ -185,9 +189,10 @@ class _Annealing:
 
 
 def absorb(k, g, r, log_v):
-    """g += r log v, unless that is no number any more."""
+    """Move r log v over to g, unless that is no number any more."""
     if bool(k.xp.isfinite(log_v).all()):
         g += r * (log_v - k.xp.median(log_v))
+    log_v.fill(0)
 
 
 def exact_rows(k, cost, a, b, reg, g, tau=(np.inf, np.inf)):

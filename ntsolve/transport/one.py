@@ -41,20 +41,39 @@ class _Watch(Monitor):
 
     @iterate.setter
     def iterate(self, potentials):
-        self.solution.iterate = potentials
+        self.solution.iterate = self.inner = potentials
+        self.depth = 0
 
     def going(self):
         """Whether this problem, and the batch it is of, may go on."""
         if self.stopped is not None and self.status is None:
             self.status = self.stopped()
-        return super().going()
+        return super().going(self)
+
+    # ---- checkpoints ----
+
+    level = depth = 0  # the potentials are for 4^level reg, and of the cells of the cells ... of the points
+    found = (None, None)  # potentials of an earlier part of the solve
+
+    def pack(self):
+        f, g = self.inner()
+        return {"f": f, "g": g, "level": self.level, "depth": self.depth}
+
+    def unpack(self, saved):
+        self.level, self.depth = (saved.like(name, 0) for name in ("level", "depth"))
+        begin = self.inner()
+        self.found = tuple(
+            saved.like(name, like, grows=self.depth > 0) for name, like in zip("fg", begin, strict=True)
+        )
+        if not all(bool((abs(each) < np.inf).all()) for each in self.found):
+            raise ValueError("resume: the potentials of the checkpoint are not finite")
 
 
-def solve(k, problem, reg, tol, method, init, options, own, stopped=None):
+def solve(k, problem, reg, tol, method, init, options, own, stopped=None, keeper=None):
     """The result of a problem; `stopped()` is None, or why the batch that the problem is of has to end."""
     callback = _with_settings(options.callback)
     with np.errstate(all="ignore"):  # what overflows is seen
-        return _solve(k, problem, reg, tol, method, init, options, callback, own, stopped)
+        return _solve(k, problem, reg, tol, method, init, options, callback, own, stopped, keeper)
 
 
 def _with_settings(callback):
@@ -70,7 +89,7 @@ def _with_settings(callback):
     return called
 
 
-def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
+def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped, keeper):
     cost, mass, tau = problem.cost, problem.mass, problem.tau
     a, b = problem.weights
     begin = start(k, problem, init)
@@ -82,15 +101,23 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
 
     with _Watch(show, stopped, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
                 began=options.began, verbose=options.verbose, start=[nothing], target=[tol],
-                comm=cost.ranks) as watch:  # fmt: skip
+                comm=cost.ranks, keeper=keeper) as watch:  # fmt: skip
+        watch.iterate = lambda: (k.xp.zeros_like(a), k.xp.zeros_like(b))
+        more = {}
+        if watch.begin(watch):
+            begin, more["levels"] = watch.found, watch.level
         goal = tol - problem.mismatch
         if method == "sns" and problem.balanced:
             way = sparse if sparse.takes(cost) else newton
-            answer = way.solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, begin[1], mass)
+            if way is sparse:
+                more["depth"] = watch.depth
+            elif watch.depth:
+                raise ValueError("resume: the checkpoint is of a problem with more points")
+            answer = way.solve(k, cost, problem.a, problem.b, reg, goal / mass, watch, begin[1], mass, **more)
             f, g, error, counts, columns = answer
             f, error, columns = f + reg * np.log(mass), mass * error, mass * columns
         elif method == "sns":
-            f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, begin[1])
+            f, g, error, counts, columns = unbalanced.solve(k, cost, a, b, reg, goal, watch, tau, begin[1], **more)
         else:
             if method == "sinkhorn":
                 answer = sinkhorn.solve(k, cost.C, a, b, reg, 0.9 * goal, watch, begin[0], begin[1], tau)
@@ -104,7 +131,10 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped):
         watch.iterate = lambda: (f, g)  # which does not keep the method alive
         answer = newton.Outcome(f, g, error, counts, columns)
         status = watch.status or Status.STALLED
-        return conclude(k, problem, reg, tol, answer, status, watch.nit, watch.history, watch.elapsed, own)
+        result = conclude(k, problem, reg, tol, answer, status, watch.nit, watch.history, watch.elapsed, own)
+        if result.success:
+            watch.finish(watch)
+        return result
 
 
 def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):

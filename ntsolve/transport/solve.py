@@ -28,7 +28,7 @@ MAXITER = {"sns": 10_000, "sinkhorn": 1_000_000, "sns-paper": 10_000}
 
 def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_b=None, potentials_init=None,
              maxiter=None, time_limit=None, callback=None, verbose=False, rng=None, check=True,
-             on_failure="warn"):  # fmt: skip
+             on_failure="warn", checkpoint=None, checkpoint_every=60.0, resume=None):  # fmt: skip
     """Solve an entropic optimal transport problem from a cost matrix.
 
     Minimise ``<P, C> + reg * sum(P * (log P - 1))`` over plans P with row sums a and column sums b.
@@ -65,6 +65,8 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
         Look for NaN and infinity in the weights.
     on_failure : {"warn", "raise", "ignore"}
         What to do when the solve ends without success.
+    checkpoint, checkpoint_every, resume
+        As for `cg`: keep the state of the solve in a file, and go on from there. For one problem, not for a batch.
 
     Returns
     -------
@@ -102,21 +104,23 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
     maxiter = MAXITER[method] if maxiter is None else maxiter
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
-                              on_failure=on_failure, rng=rng)  # fmt: skip
+                              on_failure=on_failure, rng=rng, checkpoint=checkpoint,
+                              checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
     given = {"C": (C, 2), "a": (a, 1), "b": (b, 1)}
 
     def posed(k, names, C, a, b):
         cost = MatrixCost(k, cost_matrix(k, names[0], C))
         return pose(k, cost, a, b, tau=tau, names=names, sides=names[:1] * 2, check=options.check)
 
-    result = _solve(posed, given, potentials_init, reg, tol, method, options)
+    result = _solve(posed, given, potentials_init, reg, tol, method, options, tau=tau)
     report("solve_ot", result, options.on_failure)
     return result
 
 
 def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9, tau_a=None, tau_b=None,
                     potentials_init=None, maxiter=None, time_limit=None, callback=None, verbose=False, rng=None,
-                    check=True, on_failure="warn", comm=None):  # fmt: skip
+                    check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
+                    resume=None):  # fmt: skip
     """Solve an entropic optimal transport problem between two sets of points, whose costs are never stored.
 
     Memory is that of the points, and of the entries of the plan that matter at this reg.
@@ -132,10 +136,13 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
         (n, m), which is called with some of the points of X, or with means of points.
     reg, tol, tau_a, tau_b, potentials_init, maxiter, time_limit, callback, verbose, rng, check, on_failure
         As for `solve_ot`; `reg` is in units of the cost.
+    checkpoint, checkpoint_every, resume
+        As for `solve_ot`.
     comm : communicator, optional
         Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: the rows of X are shared among its ranks.
         Each passes its rows, none maybe, with their a and their f of `potentials_init`; everything else is the same on
-        all. The plan, f and the gradients of a result are a rank's own, values and bounds those of the whole.
+        all. f and the plan of a result are those of a rank's own rows, values and bounds those of the whole. `gap`,
+        `verify`, `gradient`, and `x` in a callback, take all ranks to compute: ask for them on all of them.
 
     Returns
     -------
@@ -170,7 +177,8 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
         tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
         maxiter = MAXITER["sns"] if maxiter is None else maxiter
         options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose,
-                                  check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+                                  check=check, on_failure=on_failure, rng=rng, checkpoint=checkpoint,
+                                  checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
         given = {"X": (X, 2), "Y": (Y, 2), "a": (a, 1), "b": (b, 1)}
 
         def posed(k, names, X, Y, a, b):
@@ -180,15 +188,17 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
             said = {"names": ("metric", *names[2:]), "sides": names[:2]}
             return pose(k, cost, a, b, tau=tau, **said, check=options.check)
 
-        result = _solve(posed, given, potentials_init, reg, tol, "sns", options, ranks)
+        result = _solve(posed, given, potentials_init, reg, tol, "sns", options, ranks, tau=tau,
+                        metric=metric)  # fmt: skip
     report("solve_ot_sample", result, options.on_failure)
     return result
 
 
-def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL):
+def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL, **settings):
     """The result of the one problem, or of those in a batch.
 
-    `posed(k, names, **arguments)` is a problem; `given` is {name: (value, axes of one problem)}.
+    `posed(k, names, **arguments)` is a problem; `given` is {name: (value, axes of one problem)}. What else makes it the
+    problem that it is, is in `settings`, for checkpoints.
     """
     found = {name: batch.arrays(name, value, axes) for name, (value, axes) in given.items()}
     own = next(iter(found.values()))[1]
@@ -197,7 +207,12 @@ def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL):
         raise ValueError("comm is for one problem whose X is shared among ranks, not for a batch")
     with kernels_for(**batch.places({name: value for name, (value, _) in found.items()})) as k:
         if shape == ():
-            return one.solve(k, posed(k, tuple(given), **items[0]), reg, tol, method, init, options, own)
+            settings |= {"reg": reg, "tol": tol, "method": method, "potentials_init": init}
+            name = "solve_ot_sample" if "X" in given else "solve_ot"
+            keeper = options.saving.of(name, k, ranks, **items[0], **settings)
+            return one.solve(k, posed(k, tuple(given), **items[0]), reg, tol, method, init, options, own, keeper=keeper)
+        if options.saving.wanted:
+            raise ValueError("checkpoint and resume are for one problem, not for a batch")
         owns, inits = own if isinstance(own, list) else [None] * len(items), batch.starts(init, len(items))
         tasks = []
         for i, (item, start, kind) in enumerate(zip(items, inits, owns, strict=True)):

@@ -92,11 +92,14 @@ def takes(cost):
     return hasattr(cost, "points") and cost.rows * cost.width > DENSE
 
 
-def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0):
-    """Potentials of a balanced problem; arguments and return as those of `newton.solve`."""
+def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, levels=0, depth=0):
+    """Potentials of a balanced problem; arguments and return as those of `newton.solve`.
+
+    Where `depth` is not 0, g and `levels` are of the problem between the cells of the cells ... of these points.
+    """
     counts = {"passes": 0, "scalings": 0, "newton": 0, "cg": 0}
-    if g is None:
-        g = _from_cells(k, cost, a, b, reg, watch, mass, counts)
+    if g is None or depth:
+        g = _from_cells(k, cost, a, b, reg, watch, mass, counts, g, levels, depth)
     return _Rounds(k, cost, a, b, reg, tol, watch, mass, counts).run(g)
 
 
@@ -199,7 +202,7 @@ class _Rounds:
         return f + self.reg * math.log(self.mass), g
 
 
-def _from_cells(k, cost, a, b, reg, watch, mass, counts):
+def _from_cells(k, cost, a, b, reg, watch, mass, counts, g, levels, depth):
     """Potentials g from the problem between cells, which are those of all points, and shared among the ranks."""
     xp, ranks = k.xp, cost.ranks
     X, Y = cost.points
@@ -219,9 +222,11 @@ def _from_cells(k, cost, a, b, reg, watch, mass, counts):
         g = extended(f)
         return newton.exact_rows(k, cost, a, b, reg, g)[0] + reg * math.log(mass), g
 
-    method = solve if takes(coarse) else newton.solve
-    found = method(k, coarse, xp.asarray(a_cells), xp.asarray(b_cells), reg, newton.LEVEL_TOL, _Before(watch, show),
-                   mass=mass)  # fmt: skip
+    method, more = (solve, {"depth": max(depth - 1, 0)}) if takes(coarse) else (newton.solve, {})
+    if (depth > 1 and method is not solve) or (depth == 1 and g.size != b_cells.size):
+        raise ValueError("resume: the checkpoint does not fit to the cells of these points")
+    found = method(k, coarse, xp.asarray(a_cells), xp.asarray(b_cells), reg, newton.LEVEL_TOL, _Before(watch, show), g,
+                   mass=mass, levels=levels, **more)  # fmt: skip
     k.release()
     for name, count in found.counts.items():
         if name != "passes":  # over few of the costs
@@ -239,7 +244,9 @@ class _Before:
         return getattr(self.watch, name)
 
     def __setattr__(self, name, value):
-        if name == "iterate":
-            value, current, show = None, value, self.show
-            value = lambda: show(*current())
-        setattr(self.watch, name, value)
+        if name != "iterate":
+            setattr(self.watch, name, value)
+            return
+        current, show = value, self.show
+        self.watch.iterate = lambda: show(*current())
+        self.watch.inner, self.watch.depth = current, self.watch.depth + 1

@@ -21,12 +21,12 @@ from .level import Level, Verdict, limited, relaxed
 from .store import Store
 
 
-def solve(k, cost, a, b, reg, tol, watch, tau, g=None):
+def solve(k, cost, a, b, reg, tol, watch, tau, g=None, levels=0):
     """Potentials for positive a and b in the user's units, tol the L1 error of both marginal equations."""
     method = _Relaxed(k, cost, a, b, reg, tol, watch, tau)
     watch.iterate = method.current
     try:
-        return method.run(g)
+        return method.run(g, levels)
     finally:
         method.store.release()
 
@@ -36,6 +36,7 @@ class _Relaxed:
 
     def __init__(self, k, cost, a, b, reg, tol, watch, tau):
         self.k, self.cost, self.a, self.b, self.reg, self.tol, self.tau = k, cost, a, b, reg, tol, tau
+        self.watch = watch
         self.counts = {"passes": 0, "scalings": 0, "newton": 0, "cg": 0}
         self.unit = shared.total(cost.ranks, float(a.sum()))
         self.store = Store(k, cost)
@@ -43,9 +44,9 @@ class _Relaxed:
         self.log_sum, self.log_v = k.xp.empty(a.size), k.xp.zeros(cost.width)
         self.rounding = 4 * np.finfo(float).eps * (1 + cost.span / reg) * self.unit
 
-    def run(self, g):
-        """Through the levels, then at reg until a pass over the cost confirms it."""
-        xp, levels = self.k.xp, 0
+    def run(self, g, levels):
+        """Through the levels, then at reg until a pass over the cost confirms it; from g, through so many of them."""
+        xp = self.k.xp
         if g is None:
             # a price below r makes Sinkhorn quick by itself
             enough = min(0.999 * newton.COARSE * self.cost.span, 0.5 * min(self.tau))
@@ -54,14 +55,14 @@ class _Relaxed:
         self.g = xp.zeros(self.b.size) if g is None else xp.array(g)
         before = None
         for k in range(levels, 0, -1):
-            r = self.reg * 4.0**k
+            r, self.watch.level = self.reg * 4.0**k, k
             if self._solve(r, newton.LEVEL_TOL) is Verdict.HALTED:
                 return self._outcome()
             found = self.g.copy()
             if before is not None:
                 self.g += limited(xp, (found - before) / 4, newton.MOST_AHEAD * r / 4)
             before = found
-        best, last = None, math.inf
+        best, last, self.watch.level = None, math.inf, 0
         for turn in range(newton.ROUNDS):
             verdict = self._solve(self.reg, 0.5 * self.tol / self.unit)
             outcome = self._outcome()
@@ -83,6 +84,7 @@ class _Relaxed:
             log_v = self.level.at.log_v
             if bool(self.k.xp.isfinite(log_v).all()):
                 self.g += r * log_v
+            log_v.fill(0)
             if verdict in (Verdict.MET, Verdict.HALTED):
                 break
             if verdict is Verdict.STUCK and self.level.error < 1e-3:
