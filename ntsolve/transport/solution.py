@@ -159,8 +159,8 @@ class Solution:
         return self._total(*errors)
 
     def complete(self):
-        """Compute what is about the rows of all ranks, while all are here: later one may be asked, and not another."""
-        _ = self.value, self.value_linear, self.balanced and self.gap
+        """Compute values and bounds while all ranks are here: later one may be asked for them, and not another."""
+        _ = self.value, self.value_linear, self.balanced and self.bounds
 
     # ---- values -----------------------------------------------------------------------------------------------------
 
