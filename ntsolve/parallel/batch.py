@@ -1,28 +1,43 @@
 """A farm of solves: problems of any shapes, in any order of finishing, results in the order they came in.
 
-Problems that fit together become one true batch, which is what the solvers are quickest at. The rest goes to an
-executor with the interface of `concurrent.futures`. What travels is the name of the solver, arrays and settings.
+Problems that fit together become one true batch, which is what the solvers are quickest at (stacks.py). That takes
+place here, or with an executor on its workers (crew.py), to whom the name of the solver, arrays and settings travel
+(rows.py).
 """
 
-import concurrent.futures
-import importlib
-import inspect
+import functools
 import time
+import uuid
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import validate
-from ..config import config
+from ..config import BACKEND, BUDGET, config
+from ..dispatch import home
 from ..errors import ConvergenceError, ConvergenceWarning
+from ..kernels.settings import THREADS
 from ..outcome import worst
 from ..result import Status
 from . import stacks
+from .calls import bind, call, find, size
+from .rows import Order, interrupted
 
 ON_FAILURE = ("warn", "raise", "ignore")
+
+
+class _Item:
+    """A result that is part of a batch's, and made when it is asked for."""
+
+    __slots__ = ("parts", "place")
+
+    def __init__(self, parts, place):
+        self.parts, self.place = parts, place
+
+    def made(self):
+        return self.parts[self.place]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +57,27 @@ class BatchResult:
         Seconds.
     """
 
-    results: tuple
     status: np.ndarray
     success: np.ndarray
     errors: tuple
     elapsed: float
+    _made: tuple
 
     def __len__(self):
-        return len(self.results)
+        return len(self._made)
 
     def __iter__(self):
         return iter(self.results)
 
     def __getitem__(self, number):
         return self.results[number]
+
+    def __getstate__(self):
+        return {**self.__dict__, "_made": self.results}
+
+    @functools.cached_property
+    def results(self):
+        return tuple(each.made() if isinstance(each, _Item) else each for each in self._made)
 
     @property
     def x(self):
@@ -77,16 +99,18 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
         A solver of this package, or its name; or any callable that returns a `Result`. One that is to go to other
         processes has to be importable there.
     problems : iterable
-        Each the arguments of one call: a tuple of positional ones, or a dict by name.
+        Each the arguments of one call: a tuple of positional ones, or a dict by name. All are drawn at once.
     executor : concurrent.futures.Executor, optional
-        Where to solve those that are not part of a batch: ThreadPoolExecutor, ProcessPoolExecutor, or another with
-        their interface. Each solve then uses one thread, unless `threads` says otherwise. Default: here, one by one.
+        Whose workers are to solve them: ThreadPoolExecutor, ProcessPoolExecutor, loky's, ``client.get_executor()`` of
+        dask, MPIPoolExecutor of mpi4py, or another with their interface. Each solve then uses one thread, unless
+        `threads` says otherwise. Default: here, batch after batch.
     progress : bool or callable
         True: a progress bar, by tqdm. A callable gets (number done, number of all).
     on_failure : {"warn", "raise", "ignore"}
         What to do when a problem has not been solved; see `errors` and `status` for which.
     **settings
-        Keyword arguments of every call. `threads` is that of `ntsolve.config`, for the calls in an executor.
+        Keyword arguments of every call. `threads` is that of `ntsolve.config`, for the calls; the other settings of
+        `config` hold in the executor as they do here.
 
     Returns
     -------
@@ -108,8 +132,9 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
 
     Notes
     -----
-    Problems of `cg` with dense matrices, or with one matrix for all, and of `solve_ot`, that are equal in shape, dtype
-    and settings, are solved as one true batch; there is no callback and no order among them.
+    Problems with equal settings are solved as one true batch, here or some of them by each worker, where they are of
+    `cg` with dense matrices, or with one matrix for all, of one shape; of `solve_ot` and `solve_ot_sample`; or small
+    ones of `linprog` with dense matrices, of one shape. There is no callback and no order among them.
 
     Examples
     --------
@@ -123,18 +148,20 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
     """
     began = time.perf_counter()
     on_failure = validate.choice("on_failure", on_failure, ON_FAILURE)
-    threads = settings.pop("threads", None if executor is None else 1)
+    threads = settings.pop("threads", THREADS.get() if executor is None else 1)
     if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         raise TypeError(f"executor must have the interface of concurrent.futures.Executor, not {executor!r}")
-    function, name = _function(solver)
-    calls, errors = _calls(function, problems, settings)
-    farm = _Farm(function, name, calls, errors, threads, _shown(progress, len(calls)))
-    try:
-        farm.run(executor)
-    except KeyboardInterrupt:
-        pass  # what has not been solved says so
-    finally:
-        farm.close()
+    where = {"threads": threads, "backend": BACKEND.get(), "budget": BUDGET.get()}
+    with config(**where):
+        function, name = find(solver)
+        calls, shared, errors = bind(function, problems, settings)
+        farm = _Farm(function, name, calls, shared, errors, _shown(progress, len(calls)))
+        try:
+            farm.run(executor, where)
+        except KeyboardInterrupt:
+            pass  # what has not been solved says so
+        finally:
+            farm.show(None)
     result = farm.outcome(time.perf_counter() - began)
     _report(name, result, on_failure)
     return result
@@ -143,154 +170,86 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
 class _Farm:
     """The calls, and what has come back."""
 
-    def __init__(self, function, name, calls, errors, threads, show):
-        self.function, self.name, self.calls, self.threads, self.show = function, name, calls, threads, show
-        self.results: list[Any] = [None] * len(calls)
+    def __init__(self, function, name, calls, shared, errors, show):
+        self.function, self.name, self.calls, self.shared, self.show = function, name, calls, shared, show
+        self.made: list[Any] = [None] * len(calls)
         self.errors: list[Any] = errors
-        self.left = [error is None for error in errors]
+        self.left = np.array([error is None for error in errors], dtype=bool)
+        self.status = np.where(self.left, Status.INTERRUPTED, Status.RAISED)
 
-    def run(self, executor):
-        open_calls = [number for number, left in enumerate(self.left) if left]
-        found = stacks.groups(self.name, [self.calls[number] for number in open_calls])
+    def run(self, executor, where):
+        open_calls = np.flatnonzero(self.left).tolist()
+        found = stacks.groups(self.name, [self.calls[number] for number in open_calls], self.shared)
         groups = [[open_calls[place] for place in group] for group in found]
-        alone = [number for group in groups if len(group) == 1 for number in group]
-        pending = self._submit(executor, alone) if executor is not None else {}
-        try:
-            for group in groups:
-                if len(group) > 1:
-                    self._batch(group)
-            for number in alone if executor is None else ():
-                self._here(number)
-            for future in concurrent.futures.as_completed(pending):
-                self._receive(future, pending[future])
-        finally:
-            for future, number in pending.items():
-                if self.left[number] and not future.cancel() and future.done():
-                    self._receive(future, number)
+        if executor is not None:
+            from .crew import Crew
 
-    def _receive(self, future, number):
-        self._take([number], lambda: [future.result()])
+            order = Order(self.name or self.function, [], self.shared, where, uuid.uuid4().hex)
+            sent = [group for group in groups if not self._at_home(group)]
+            Crew(executor, order, self.calls, sent, self.take, self.tell).work()
+            groups = [group for group in groups if self._at_home(group)]
+        for group in groups:
+            for piece in self._pieces(group):
+                self._solve(piece)
 
-    def _submit(self, executor, numbers):
-        """{future: number}; a solver of this package travels by its name."""
-        what = self.function if self.name is None else self.name
-        futures = {}
-        for number in numbers:
-            try:
-                futures[executor.submit(_call, what, self.calls[number], self.threads)] = number
-            except Exception as error:  # an executor that is broken, or shut
-                self._failed([number], error)
-        return futures
+    def _at_home(self, group):
+        """Whether it is a batch for a GPU of this process, which workers have no better."""
+        given = self.calls[group[0]].values()
+        return len(group) > 1 and any((home(value) or ("cpu",))[0] == "cuda" for value in given)
 
-    def _batch(self, group):
+    def _pieces(self, group):
+        """The group, in parts where a copy of all would take more than the budget."""
+        most = max(1, BUDGET.get() // max(1, size(self.calls[group[0]])))
+        return (group[low : low + most] for low in range(0, len(group), most))
+
+    def _solve(self, group):
         """As one call; each by itself if that is refused, so that the one to blame is found."""
-        calls = [self.calls[number] for number in group]
-        try:
-            result = self.function(**stacks.together(self.name, calls))
-        except Exception:  # of any of them
-            for number in group:
-                self._here(number)
+        if len(group) == 1:
+            try:
+                outcome = call(self.function, self.calls[group[0]], self.shared), None
+            except Exception as error:  # it is kept for the caller to see
+                outcome = None, error
+            self.take(group[0], outcome)
+            result = outcome[0]
+        else:
+            try:
+                result = self.function(**stacks.together(self.name, [self.calls[n] for n in group], self.shared))
+            except Exception:  # of any of them
+                for number in group:
+                    self._solve([number])
+                return
+            parts = stacks.STACKS[self.name].apart(result)
+            for place, number in enumerate(group):
+                self.made[number] = _Item(parts, place)
+            self.status[group] = np.where(np.ravel(result.success), Status.CONVERGED, np.ravel(result.status))
+            self.left[group] = False
+        self.tell()
+        if interrupted(result):
+            raise KeyboardInterrupt  # what comes after it is not begun
+
+    def take(self, number, outcome):
+        """Note what became of a problem: (result, exception), or None if it was not begun."""
+        self.left[number] = False
+        if outcome is None:
             return
-        self._take(group, lambda: stacks.STACKS[self.name].apart(result, len(group)))
-        self._look(group)
+        result, error = outcome
+        if error is None and not (hasattr(result, "status") and hasattr(result, "success")):
+            error = TypeError(f"the solver returned {type(result).__name__}, which is not a Result")
+        if error is None:
+            self.made[number], self.status[number] = result, worst(result.success, result.status)
+        else:
+            self.errors[number], self.status[number] = error, Status.RAISED
 
-    def _here(self, number):
-        self._take([number], lambda: [_call(self.function, self.calls[number], self.threads)])
-        self._look([number])
-
-    def _look(self, numbers):
-        """A solve that a Ctrl-C has ended returns: what comes after it is not begun."""
-        results = [self.results[number] for number in numbers]
-        if any(np.any(np.asarray(result.status) == Status.INTERRUPTED) for result in results if result is not None):
-            raise KeyboardInterrupt
-
-    def _take(self, numbers, get):
-        """Note the results that get() gives, or the exception that it raises."""
+    def tell(self):
+        """Say how many are done."""
         try:
-            for number, result in zip(numbers, get(), strict=True):
-                if not (hasattr(result, "status") and hasattr(result, "success")):
-                    raise TypeError(f"the solver returned {type(result).__name__}, which is not a Result")
-                self.results[number] = result
-        except Exception as error:  # it is kept for the caller to see
-            self._failed(numbers, error)
-            return
-        self._done(numbers)
-
-    def _failed(self, numbers, error):
-        for number in numbers:
-            self.errors[number] = error
-        self._done(numbers)
-
-    def _done(self, numbers):
-        for number in numbers:
-            self.left[number] = False
-        try:
-            self.show(len(self.left) - sum(self.left))
+            self.show(len(self.left) - int(self.left.sum()))
         except Exception as error:  # results are worth more than being shown
             self.show = _shown(False, 0)
             warnings.warn(f"progress raised {error!r}, and is not told any more", RuntimeWarning, stacklevel=2)
 
-    def close(self):
-        self.show(None)
-
     def outcome(self, elapsed):
-        status = np.full(len(self.calls), int(Status.INTERRUPTED))
-        for number, (result, error) in enumerate(zip(self.results, self.errors, strict=True)):
-            if error is not None:
-                status[number] = Status.RAISED
-            elif result is not None:
-                status[number] = worst(result.success, result.status)
-        return BatchResult(tuple(self.results), status, status > 0, tuple(self.errors), elapsed)
-
-
-def _call(solver, arguments, threads):
-    """One solve, wherever it takes place."""
-    function = getattr(importlib.import_module("ntsolve"), solver) if isinstance(solver, str) else solver
-    arguments = dict(arguments)
-    rest = arguments.pop("*", ())
-    with config(threads=threads):
-        return function(*rest, **arguments)
-
-
-def _function(solver):
-    """(the function, its name if it is one of this package)"""
-    package = importlib.import_module("ntsolve")
-    if isinstance(solver, str):
-        if solver.startswith("_") or not inspect.isfunction(getattr(package, solver, None)):
-            raise ValueError(f"solver: ntsolve has no solver called {solver!r}")
-        return getattr(package, solver), solver
-    if not callable(solver):
-        raise TypeError(f"solver must be a function or the name of one, not {type(solver).__name__}")
-    name = getattr(solver, "__name__", "")
-    return solver, name if name in package.__all__ and getattr(package, name) is solver else None
-
-
-def _calls(function, problems, settings):
-    """({name: argument} of each call, the exception of each that is none)"""
-    signature = inspect.signature(function)
-    silent = {"on_failure": "ignore"} if "on_failure" in signature.parameters else {}
-    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
-    placed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
-    by_place = any(kind in placed for kind in kinds.values())
-    open_names = [name for name, kind in kinds.items() if kind is inspect.Parameter.VAR_KEYWORD and not by_place]
-    calls, errors = [], []
-    if isinstance(problems, (str, bytes, Mapping)) or not hasattr(problems, "__iter__"):
-        raise TypeError(f"problems must be a list of tuples or dicts, not {type(problems).__name__}")
-    for number, problem in enumerate(problems):
-        if not isinstance(problem, (tuple, Mapping)):
-            raise TypeError(f"problems[{number}] must be a tuple or a dict of arguments, not {type(problem).__name__}")
-        given = {} if isinstance(problem, tuple) else dict(problem)
-        error = None
-        try:
-            bound = signature.bind(*(problem if isinstance(problem, tuple) else ()), **settings | silent | given)
-            given = {"*": bound.args, **bound.kwargs} if by_place else dict(bound.arguments)
-            for name in open_names:
-                given |= given.pop(name, {})
-        except TypeError as problem_error:
-            error = problem_error
-        calls.append(given)
-        errors.append(error)
-    return calls, errors
+        return BatchResult(self.status, self.status > 0, tuple(self.errors), elapsed, tuple(self.made))
 
 
 def _shown(progress, count):

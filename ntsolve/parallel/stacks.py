@@ -1,83 +1,137 @@
-"""Problems of equal shape as one batch, for the solvers that take batches, and the batch's result taken apart again."""
+"""Problems that fit together as one batch, for the solvers that take batches, and the batch's result taken apart."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..dispatch import home, kernels_for
+from ..fixedpoint.result import ADVICE, Marginals
 from ..result import Status
+
+_PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
 class Stack:
-    """How a solver takes a batch: the axes that each array has for one problem, and how its result is taken apart."""
+    """How a solver takes a batch.
+
+    Attributes
+    ----------
+    axes : dict
+        The axes that each array has for one problem. All other arguments have to be equal.
+    apart : callable
+        The result of a batch -> by number, what each problem would have got by itself.
+    ragged : bool
+        Whether a list of arrays of any shapes is a batch.
+    most : int
+        Numbers in the arrays of a problem, above which a batch is no gain.
+    """
 
     axes: dict[str, int]
-    apart: Callable[[Any, int], Iterable]
+    apart: Callable[[Any], Any]
+    ragged: bool = False
+    most: float = math.inf
 
 
-def groups(solver, calls):
-    """Lists of the numbers of calls that can be one; a call is ({name: argument}, ...) as the solver was to get it.
+def groups(solver, calls, shared):
+    """Lists of the numbers of calls that can be one; `calls` and `shared` as `calls.bind` gives them.
 
     What may be stacked are arrays, or the argument left out; all else has to be the same object, or equal.
     """
     stack = STACKS.get(solver)
+    if stack is None or not all(name in stack.axes or _plain(value) for name, value in shared.items()):
+        return [[number] for number in range(len(calls))]
     found: dict[Any, list[int]] = {}
-    for number, arguments in enumerate(calls):
-        key = None if stack is None else _key(stack, arguments)
+    for number, given in enumerate(calls):
+        key = _key(stack, given)
         found.setdefault(number if key is None else key, []).append(number)
     return list(found.values())
 
 
-def together(solver, calls):
+def together(solver, calls, shared):
     """The arguments of one call for all `calls`, which `groups` has found to fit."""
-    stack, first = STACKS[solver], calls[0]
-    joined = {}
-    for name, value in first.items():
-        if name not in stack.axes or value is None:
-            joined[name] = value
-        elif name == "A" and all(call[name] is value for call in calls):
-            joined[name] = value  # one matrix, many right-hand sides
+    stack, joined = STACKS[solver], dict(shared)
+    names = [name for name in shared | calls[0] if name in stack.axes]
+    columns = {name: [given.get(name, shared.get(name)) for given in calls] for name in names}
+    joined |= {name: value for name, value in calls[0].items() if name not in stack.axes}
+    same = {name for name, values in columns.items() if len({id(value) for value in values}) == 1}
+    for name, values in columns.items():
+        if _plain(values[0]) or (name in same and (name == "A" or (stack.ragged and len(same) < len(names)))):
+            joined[name] = values[0]
+        elif stack.ragged:
+            joined[name] = values
         else:
-            with kernels_for(**{name: value}) as k:
-                joined[name] = k.xp.stack([call[name] for call in calls])
+            with kernels_for(**{name: values[0]}) as k:
+                joined[name] = k.xp.stack(values)
     return joined
 
 
-def _key(stack, arguments):
+def _key(stack, given):
     """Equal for calls that can be one; None for a call that stays alone."""
     parts: list[Any] = []
-    for name in sorted(arguments):
-        value = arguments[name]
-        if name not in stack.axes or value is None:
-            if not isinstance(value, (str, int, float, bool, type(None))):
+    numbers = 0
+    for name, value in given.items():
+        axes = stack.axes.get(name)
+        if axes is None or value is None or type(value) is tuple:
+            if not _plain(value):
                 return None
-            parts.append((name, type(value).__name__, value))
+            parts.append((name, type(value), value))
         elif hasattr(value, "nnz"):  # a sparse matrix can only be shared
             parts.append((name, id(value)))
-        elif home(value) is None or value.ndim != stack.axes[name]:
-            return None
         else:
-            parts.append((name, home(value), value.shape, value.dtype.str))
-    return tuple(parts)
+            place = ("cpu", None) if type(value) is np.ndarray else home(value)
+            if place is None or value.ndim != axes:
+                return None
+            numbers += value.size
+            parts.append((name, place, None if stack.ragged else value.shape, value.dtype))
+    return tuple(parts) if numbers <= stack.most else None
 
 
-def _of_arrays(result, count):
-    """Results of the items of a batch, for a result whose fields have the batch in front."""
-    for i in range(count):
-        fields: dict[str, Any] = {}
-        for name in result:
-            value = getattr(result, name)
-            if name == "history":
-                fields[name] = value[: int(result.nit[i]) + 1, i]
-            elif getattr(value, "ndim", 0) and len(value) == count:
-                fields[name] = value[i] if value.ndim > 1 else value[i].item()
-        fields["status"] = Status(int(result.status[i]))
-        fields["message"] = fields["status"].advice
-        yield replace(result, **fields)
+def _plain(value):
+    """Whether it is a setting: a number, a name, None, or a tuple of such."""
+    return isinstance(value, _PLAIN) or (type(value) is tuple and all(isinstance(each, _PLAIN) for each in value))
+
+
+class _Items:
+    """The items of a result whose fields have the batch in front, each made when it is asked for."""
+
+    def __init__(self, result, advice):
+        self.result, self.advice = result, advice
+
+    @functools.cached_property
+    def columns(self):
+        """{field: the values of all items, or the value that they share}"""
+        shared, own = {}, {}
+        for name in self.result:
+            value = getattr(self.result, name)
+            if isinstance(value, Marginals):
+                own[name] = [Marginals(*each) for each in zip(value.residual, value.marginals, strict=True)]
+            elif isinstance(value, list) or (getattr(value, "ndim", 0) and name != "history"):
+                own[name] = value if isinstance(value, list) or value.ndim > 1 else value.tolist()
+            else:
+                shared[name] = value
+        return shared, own
+
+    def __getitem__(self, i):
+        shared, own = self.columns
+        item = shared | {name: values[i] for name, values in own.items()}
+        item["status"] = Status(item["status"])
+        item["message"] = self.advice.get(item["status"], item["status"].advice)
+        item["history"] = self.result.history[: item["nit"] + 1, i]
+        return type(self.result)(**item)
 
 
 STACKS = {
-    "cg": Stack({"A": 2, "b": 1, "x0": 1}, _of_arrays),
-    "solve_ot": Stack({"C": 2, "a": 1, "b": 1}, lambda result, count: result.results),
+    "cg": Stack({"A": 2, "b": 1, "x0": 1}, lambda result: _Items(result, {})),
+    "linprog": Stack(
+        {"c": 1, "A_ub": 2, "b_ub": 1, "A_eq": 2, "b_eq": 1, "bounds": 2, "x0": 1, "y0": 1},
+        lambda result: _Items(result, ADVICE),
+        most=5000,
+    ),
+    "solve_ot": Stack({"C": 2, "a": 1, "b": 1}, lambda result: result.results, ragged=True),
+    "solve_ot_sample": Stack({"X": 2, "Y": 2, "a": 1, "b": 1}, lambda result: result.results, ragged=True),
 }

@@ -49,7 +49,8 @@ def test_each_gets_what_it_gets_alone(kind, how):
         assert result.success.all()
         for one, problem in zip(result, problems, strict=True):
             alone = function(*problem, **settings)
-            np.testing.assert_allclose(one.x, alone.x, rtol=1e-6, atol=1e-8)
+            answer = "x" if name == "cg" else "plan"  # the potentials of a plan with zeros are not unique
+            np.testing.assert_allclose(getattr(one, answer), getattr(alone, answer), rtol=1e-6, atol=1e-8)
             assert type(one) is type(alone)
             assert one.status is Status.CONVERGED
             assert isinstance(one.success, (bool, np.bool_))
