@@ -98,7 +98,7 @@ class RowPartition:
         first, end = self._bounds
         return f"RowPartition(rows {first} to {end} of {self.shape[1]}, halo of {self.halo.size})"
 
-    def linear_system(self, k, b, x0=None, *, own=None, check=True, start="x0"):
+    def system(self, k, b, x0=None, *, own=None, check=True, start="x0"):
         """The rank's part of A x = b, as `operators.linear_system` gives it."""
         if self.backend != k.NAME:
             raise TypeError(f"arrays on different devices: A on {self.backend}, b on {k.NAME}")
@@ -129,7 +129,7 @@ class RowPartition:
         """
         ranks = join(self.comm)
         with ranks.together(), kernels_for(b=b, x=x) as k:
-            system = self.linear_system(k, operators.take("b", b), operators.take("x", x), start="x")
+            system = self.system(k, operators.take("b", b), operators.take("x", x), start="x")
             sizes = operators.true_residual(k, system, system.x0, k.xp.empty_like(system.b))
             return ranks.norm(k.to_host(sizes)).reshape(system.shape)[()]
 
@@ -148,7 +148,7 @@ def linear_system(k, A, b, x0, comm, *, own, check):
     if comm.size > 1 and (operators.is_sparse(A) or home(A) is not None):
         A = RowPartition(A, comm, check=check)
     if isinstance(A, RowPartition):
-        return A.linear_system(k, b, x0, own=own, check=check)
+        return A.system(k, b, x0, own=own, check=check)
     return operators.linear_system(k, A, b, x0, own=own, check=check)
 
 

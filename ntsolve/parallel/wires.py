@@ -12,6 +12,7 @@ import atexit
 import hashlib
 import os
 import socket
+import sys
 import time
 
 import numpy as np
@@ -22,6 +23,7 @@ _DATA, _FAILED = 7, 8  # tags
 _LONGEST_WORD = 4000  # bytes of a message about a failure
 _SPINS, _LISTEN = 50, 64  # looks before others may compute; looks between two ears for failures
 _PATIENCE, _NAP = 0.05, 2e-4  # seconds of waiting after which it sleeps between looks, and how long
+_FAREWELL = 15.0  # seconds that one who has failed waits for the others to have heard of it
 _ALIVE = 1.0  # seconds between two looks whether the processes of this machine still run
 
 
@@ -38,7 +40,7 @@ class Watched:
 
         self._mpi, self._comm = MPI, comm.Dup()
         self._rank, self._size = self._comm.Get_rank(), self._comm.Get_size()
-        self.broken = False
+        self.broken, self._heard = False, set()
         here = np.array([os.getpid(), _birth(os.getpid()), _machine()], dtype=np.int64)
         everyone = np.empty((self._size, 3), dtype=np.int64)
         self._comm.Allgather(here, everyone)
@@ -66,12 +68,47 @@ class Watched:
         return lambda: self._wait(requests)
 
     def fail(self, word):
-        """Tell all others, without waiting for them."""
-        if not self.broken:
-            self.broken = True
-            self._last_words = np.frombuffer(word.encode()[:_LONGEST_WORD], dtype=np.uint8)
-            others = [rank for rank in range(self._size) if rank != self._rank]
-            self._sent = [self._comm.Isend(self._last_words, dest=rank, tag=_FAILED) for rank in others]
+        """Leave the solve: tell all others, and wait until they have said the same.
+
+        One that does not is waiting for something else, a message of the caller's own perhaps. Then all processes end.
+        """
+        if self.broken:
+            return
+        self.broken = True
+        self._last_words = np.frombuffer(word.encode()[:_LONGEST_WORD], dtype=np.uint8)
+        missing = set(range(self._size)) - {self._rank} - self._gone()
+        self._sent = [self._comm.Isend(self._last_words, dest=rank, tag=_FAILED) for rank in missing]
+        missing -= self._heard
+        began = looked = time.monotonic()
+        while missing:
+            rank, _ = self._word()
+            if rank is not None:
+                missing.discard(rank)
+                continue
+            time.sleep(_NAP)
+            now = time.monotonic()
+            if now - looked > _ALIVE:
+                looked = now
+                missing -= self._gone()
+            if missing and now - began > _FAREWELL:
+                who = ", ".join(map(str, sorted(missing)))
+                sys.stderr.write(f"ntsolve: {word}\nntsolve: rank {who} cannot be told, all processes are ended\n")
+                sys.stderr.flush()
+                self._comm.Abort(1)
+
+    def _word(self):
+        """(rank, what it said) of one that has failed and has not been heard yet; (None, "") where there is none."""
+        status = self._mpi.Status()
+        if not self._comm.Iprobe(tag=_FAILED, status=status):
+            return None, ""
+        word = np.empty(status.Get_count(self._mpi.BYTE), dtype=np.uint8)
+        self._comm.Recv(word, source=status.Get_source(), tag=_FAILED)
+        self._heard.add(status.Get_source())
+        return status.Get_source(), word.tobytes().decode(errors="replace")
+
+    def _gone(self):
+        """The ranks of this machine whose processes have ended."""
+        return {rank for rank, pid, born in self._neighbours if _birth(pid) != born}
 
     def _wait(self, requests):
         began, looks, done = None, 0, self._mpi.Request.Testall
@@ -90,20 +127,18 @@ class Watched:
                     time.sleep(_NAP)
 
     def _listen(self):
-        status = self._mpi.Status()
-        if self._comm.Iprobe(tag=_FAILED, status=status):
-            word = np.empty(status.Get_count(self._mpi.BYTE), dtype=np.uint8)
-            self._comm.Recv(word, source=status.Get_source(), tag=_FAILED)
-            self.broken = True
-            raise RankError(word.tobytes().decode(errors="replace"))
+        rank, word = self._word()
+        if rank is not None:
+            self.fail(word)
+            raise RankError(word)
         now = time.monotonic()
         if now - self._looked > _ALIVE:
             self._looked = now
-            for rank, pid, born in self._neighbours:
-                if _birth(pid) != born:
-                    self.broken = True
-                    atexit.register(self._comm.Abort, 1)  # MPI's own end would wait for that rank
-                    raise RankError(f"rank {rank} (process {pid}) is gone")
+            for rank in sorted(self._gone()):
+                atexit.register(self._comm.Abort, 1)  # MPI's own end would wait for that rank
+                word = f"rank {rank} is gone"
+                self.fail(word)
+                raise RankError(word)
 
 
 class Blocking:
