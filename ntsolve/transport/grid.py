@@ -35,7 +35,8 @@ LOST = 60  # and after which a grid is given up
 
 
 def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=MAXITER, time_limit=None, callback=None,
-                  verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+                  verbose=False, rng=None, check=True, on_failure="warn", checkpoint=None, checkpoint_every=60.0,
+                  resume=None):  # fmt: skip
     """Solve the optimal transport problem between two images, without regularisation.
 
     Parameters
@@ -63,6 +64,8 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
         Look for NaN and infinity in the images.
     on_failure : {"warn", "raise", "ignore"}
         What to do when the solve ends without success.
+    checkpoint, checkpoint_every, resume
+        As for `cg`: keep the state of the solve in a file, and go on from there.
 
     Returns
     -------
@@ -97,7 +100,8 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
     power = power_of(cost)
     down, across = spacings(spacing)
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
-                              on_failure=on_failure, rng=rng)  # fmt: skip
+                              on_failure=on_failure, rng=rng, checkpoint=checkpoint,
+                              checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
     (mu, own), (nu, _) = validate.own_kind("mu", mu), validate.own_kind("nu", nu)
     with kernels_for(mu=mu, nu=nu) as k:
         single = np.result_type(*(np.dtype(each.dtype) for each in (mu, nu))) == np.float32
@@ -105,7 +109,8 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
         unit = max(down * a.shape[0], across * a.shape[1])  # costs inside are in units of its power
         costs = [_line_costs(size, step / unit, power) for size, step in zip(a.shape, (down, across), strict=True)]
         solve = _Solve(k, GridProblem(k, a, _told_apart(a, b), *costs), tol, (down / unit, across / unit), power)
-        result = solve.run(options, own, np.float32 if single else np.float64, mass, unit**power)
+        keeper = options.saving.of("solve_ot_grid", k, mu=mu, nu=nu, power=power, spacing=(down, across), tol=tol)
+        result = solve.run(options, own, np.float32 if single else np.float64, mass, unit**power, keeper)
     report("solve_ot_grid", result, options.on_failure)
     return result
 
@@ -162,6 +167,31 @@ class _Solve:
             costs = (_line_costs(size, each, power) for size, each in zip(a.shape, steps, strict=True))
             self.levels.insert(0, GridProblem(k, a, _told_apart(a, b), *costs))
         self.nit, self.restarts = 0, 0
+        self.level, self.hot = 0, None  # the grid at work
+        self.due, self.stuck, self.best = 2 * LOOK, 0, np.inf  # of that grid, see `_level`
+
+    # ---- checkpoints ----
+
+    def pack(self):
+        names = ("level", "hot", "restarts", "due", "stuck", "best", "u", "middle")
+        double = self.hot is not None and self.hot.dtype == np.float64
+        return {name: getattr(self, name) for name in names} | {"double": double}
+
+    def unpack(self, saved):
+        # bounds are computed anew, from what they were found by
+        saved.into(self, "level", "restarts", "due", "stuck", "best")
+        if not 0 <= self.level < len(self.levels):
+            raise ValueError("resume: the checkpoint is of another grid")
+        problem = self.levels[self.level]
+        self._begin(problem)
+        self._improve(problem, [saved.like("u", self.u)], [saved.like("middle", self.middle)])
+        if saved["hot"] is not None:
+            self.hot = self._hot()
+            if saved["double"] is True and self.hot.dtype != np.float64:
+                self.hot.double()
+            saved["hot"].into(self.hot)
+
+    # ---- bounds ----
 
     def _begin(self, problem):
         """Bounds that are there before any iteration."""
@@ -186,7 +216,7 @@ class _Solve:
         apart = self.upper - self.lower
         return apart / max(self.lower, EPS * self.upper) if apart > 0 else 0.0 * apart
 
-    def run(self, options, own, dtype, mass, unit):
+    def run(self, options, own, dtype, mass, unit, keeper=None):
         """The result."""
         scale = mass * unit
         self._begin(self.levels[-1])
@@ -196,9 +226,12 @@ class _Solve:
 
         with np.errstate(all="ignore"), Monitor("solve_ot_grid", maxiter=options.maxiter, time_limit=options.time_limit,
                      callback=options.callback, began=options.began, verbose=options.verbose, start=[self.gap],
-                     target=[self.tol], solution=answer) as watch:  # fmt: skip
-            if not self.gap <= self.tol:
-                self._all_levels(watch)
+                     target=[self.tol], solution=answer, keeper=keeper) as watch:  # fmt: skip
+            resumed = watch.begin(self) and self.hot is not None
+            if resumed or not self.gap <= self.tol:
+                self._all_levels(watch, resumed)
+            if self.gap <= self.tol:
+                watch.finish(self)
         if not np.isfinite(self.gap):
             status = Status.NAN_OR_INF
         else:
@@ -223,44 +256,49 @@ class _Solve:
             _mass=mass,
         )
 
-    def _all_levels(self, watch):
-        before = None
-        for level, problem in enumerate(self.levels):
-            large = problem.a.size * sum(problem.a.shape) > CACHED
-            hot = Hot(problem, np.float32 if large and self.tol >= SINGLE else np.float64)
-            if before is not None:
-                hot.start_from(before, self.middle)
-            self._begin(problem)
-            last = level == len(self.levels) - 1
-            self._level(hot, problem, self.tol * EASIER ** (len(self.levels) - 1 - level), watch)
-            self.restarts += hot.restarts
+    def _hot(self):
+        problem = self.levels[self.level]
+        large = problem.a.size * sum(problem.a.shape) > CACHED
+        return Hot(problem, np.float32 if large and self.tol >= SINGLE else np.float64)
+
+    def _all_levels(self, watch, resumed):
+        for level in range(self.level, len(self.levels)):
+            problem, before, self.level = self.levels[level], self.hot, level
+            if not resumed:
+                self.hot, self.due, self.stuck, self.best = self._hot(), 2 * LOOK, 0, np.inf
+                if before is not None:
+                    self.hot.start_from(before, self.middle)
+                self._begin(problem)
+            resumed, last = False, level == len(self.levels) - 1
+            tol = self.tol * EASIER ** (len(self.levels) - 1 - level)
+            if not self.gap <= tol or self.hot.total == 0:
+                self._level(self.hot, problem, tol, watch)
+            self.restarts += self.hot.restarts
             if watch.status is not None and not last:
                 self._begin(self.levels[-1])  # what is known of the problem itself
                 return
-            before = hot
 
     def _level(self, hot, problem, tol, watch):
-        due, stuck, best = 2 * LOOK, 0, np.inf
-        while watch.going():
+        while watch.going(self):
             steps = min(watch.block(), LOOK - hot.total % LOOK)
             for _ in range(steps):
                 hot.iterate()
-            if hot.total >= due:
-                due = max(hot.total + 2 * LOOK, int(OFTEN * hot.total))
+            if hot.total >= self.due:
+                self.due = max(hot.total + 2 * LOOK, int(OFTEN * hot.total))
                 self._improve(problem, *hot.candidates())
                 apart = self.upper - self.lower
-                stuck = stuck + 1 if apart > 0.95 * best else 0
-                best = min(best, apart)
+                self.stuck = self.stuck + 1 if apart > 0.95 * self.best else 0
+                self.best = min(self.best, apart)
             watch.did(np.full((steps, 1), self.gap), steps)
             if self.gap <= tol:
                 return
             if hot.total % LOOK == 0 and not np.isfinite(hot.restart_if_due()):
                 self.lower = np.nan
                 return
-            if stuck >= STUCK and hot.dtype == np.float32:
+            if self.stuck >= STUCK and hot.dtype == np.float32:
                 hot.double()
-                stuck = 0
-            elif stuck >= LOST:
+                self.stuck = 0
+            elif self.stuck >= LOST:
                 return
 
 

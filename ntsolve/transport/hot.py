@@ -30,6 +30,8 @@ class GridProblem:
 class Hot:
     """The state s = (f, g), and all that is allocated once."""
 
+    kept = ("f", "g", "f0", "g0", "sums", "moved", "sigma", "steps", "total", "restarts", "first", "before")
+
     def __init__(self, problem, dtype):
         k, (m, n) = problem.k, problem.a.shape
         xp = k.xp
