@@ -14,12 +14,15 @@ known up to a constant: b must add up to zero on it, and the answer is the one t
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
 from .. import validate
 from ..dispatch import home, kernels_for
 from ..kernels.contracts import workspace_shape
+from ..parallel.comm import join
+from ..reductions import SERIAL
 from . import grid_csr, grid_faces, grid_rows
 from .grid_null import null_space
 from .linear_operator import linear_operator
@@ -72,6 +75,11 @@ class GridOperator:
     ((32, 32, 32), True)
     """
 
+    comm: Any = SERIAL
+    """Among whom the grid is divided, see `ntsolve.parallel.slabs`."""
+    offset = 0
+    """The first plane of this part."""
+
     def __init__(self, k, mask, ends, *, spacing, dtype, kind, scale=1.0, open_faces=None, faces=None, sink=None,
                  diag=None, cells=None, ndim=None, weak=False):  # fmt: skip
         """For the constructors; arrays on the backend of the kernels k."""
@@ -91,7 +99,7 @@ class GridOperator:
     # ---- how it is made ---------------------------------------------------------------------------------------------
 
     @classmethod
-    def poisson(cls, mask, *, solid=None, spacing=1.0, outside="dirichlet", periodic=False, ndim=None):
+    def poisson(cls, mask, *, solid=None, spacing=1.0, outside="dirichlet", periodic=False, ndim=None, comm=None):
         """The negative Laplacian on the cells where `mask` is True.
 
         Parameters
@@ -109,6 +117,9 @@ class GridOperator:
             Axes whose last cell borders on the first; `outside` says nothing there.
         ndim : {2, 3}, optional
             Axes of the grid, the last ones of mask; default: all that there are, 3 of 4.
+        comm : communicator, optional
+            An mpi4py communicator, or one with its `Get_rank, Get_size, Allreduce, Allgatherv`: mask and solid are then
+            this rank's slab, consecutive planes along the first axis. All ranks call this, with the same of the rest.
 
         Returns
         -------
@@ -133,19 +144,24 @@ class GridOperator:
                [-1.,  0.,  4., -1.],
                [ 0., -1., -1.,  4.]])
         """
+        if join(comm) is not SERIAL:
+            from ..parallel import slabs
+
+            return slabs.poisson(comm, mask, solid, spacing, outside, periodic, ndim)
         mask = grid_faces.booleans("mask", mask)
         with kernels_for(mask=mask, solid=solid) as k:
-            mask, wall, ends, spacing = _layout(k, mask, solid, spacing, outside, periodic, ndim)
+            mask, wall, ends, spacing = grid_faces.checked(k, mask, solid, spacing, outside, periodic, ndim)
             options = {"spacing": spacing, "dtype": "float64", "ndim": len(spacing), "weak": True}
             if len(set(spacing)) == 1:
-                count = grid_faces.open_faces(k, mask, wall, ends)
-                return cls(k, mask, ends, kind="mask", scale=_weights(spacing)[0], open_faces=count, **options)
+                options |= {"kind": "mask", "scale": grid_faces.weights(spacing)[0]}
+                return cls(k, mask, ends, open_faces=grid_faces.open_faces(k, mask, wall, ends), **options)
             one = k.xp.ones(mask.shape)
-            faces, sink = grid_faces.conducted(k, one, mask, wall, _weights(spacing), ends)
+            faces, sink = grid_faces.conducted(k, one, mask, wall, grid_faces.weights(spacing), ends)
             return cls(k, mask, ends, kind="coefficient", faces=faces, sink=sink, **options)
 
     @classmethod
-    def diffusion(cls, kappa, *, mask=None, solid=None, spacing=1.0, outside="dirichlet", periodic=False, ndim=None):
+    def diffusion(cls, kappa, *, mask=None, solid=None, spacing=1.0, outside="dirichlet", periodic=False, ndim=None,
+                  comm=None):  # fmt: skip
         """The operator of -div(kappa grad u), by (1).
 
         Parameters
@@ -154,7 +170,7 @@ class GridOperator:
             What each cell conducts: positive in unknowns; at least 0 in cells of value 0, whose faces conduct the
             harmonic mean too, so that a mask cuts rows and columns out of the matrix; anything in walls. Beyond the
             array lies what lies at its border.
-        mask, solid, spacing, outside, periodic, ndim
+        mask, solid, spacing, outside, periodic, ndim, comm
             As for `poisson`; the default mask is True everywhere.
 
         Returns
@@ -175,19 +191,17 @@ class GridOperator:
         >>> A.kind, A.shape
         ('coefficient', (1600, 1600))
         """
-        kappa = validate.numeric("kappa", validate.own_kind("kappa", kappa)[0], check=False)
-        if kappa.dtype.kind == "c":
-            raise TypeError("kappa must be real")
-        mask = None if mask is None else grid_faces.booleans("mask", mask, like=kappa.shape)
+        if join(comm) is not SERIAL:
+            from ..parallel import slabs
+
+            return slabs.diffusion(comm, kappa, mask, solid, spacing, outside, periodic, ndim)
+        kappa, mask = grid_faces.numbers("kappa", kappa, mask)
         with kernels_for(kappa=kappa, mask=mask, solid=solid) as k:
             mask = k.xp.ones(kappa.shape, dtype=bool) if mask is None else mask
-            mask, wall, ends, spacing = _layout(k, mask, solid, spacing, outside, periodic, ndim)
-            if bool((mask & ~((kappa > 0) & k.xp.isfinite(kappa))).any()):
-                raise ValueError("kappa must be positive and finite in every unknown cell")
-            if bool((~mask & ~wall & ~((kappa >= 0) & k.xp.isfinite(kappa))).any()):
-                raise ValueError("kappa must be finite and at least 0 in every cell of value 0 (see `solid`)")
+            mask, wall, ends, spacing = grid_faces.checked(k, mask, solid, spacing, outside, periodic, ndim)
+            grid_faces.require_conductive(k, kappa, mask, wall)
             with np.errstate(all="ignore"):  # seen in the diagonal
-                faces, sink = grid_faces.conducted(k, kappa, mask, wall, _weights(spacing), ends)
+                faces, sink = grid_faces.conducted(k, kappa, mask, wall, grid_faces.weights(spacing), ends)
                 diag = grid_faces.add_faces(faces, ends, sink.copy())
             top = float(diag.max())
             lost = top < np.finfo(kappa.dtype).tiny and (
@@ -245,6 +259,11 @@ class GridOperator:
         """(N, N), or (B, N, N)."""
         n = max(self.counts, default=0)
         return (*self.batch_shape, n, n)
+
+    @property
+    def whole_shape(self):
+        """Extents of the grid that this is a part of."""
+        return self.grid_shape
 
     @property
     def ragged(self):
@@ -334,7 +353,7 @@ class GridOperator:
         with kernels_for(x=x) as k:
             rows = form.rows(k, x, self.working(x.dtype))
             y, dots = k.xp.empty_like(rows), k.xp.empty(len(rows))
-            grid_rows.Grid(k, self, rows.dtype).matvec_dot(rows, y, dots, k.xp.empty(workspace_shape(*rows.shape)))
+            self.on_rows(k, rows.dtype).matvec_dot(rows, y, dots, k.xp.empty(workspace_shape(*rows.shape)))
             return own(form.out(y))
 
     __matmul__ = matvec
@@ -355,40 +374,21 @@ class GridOperator:
         """A x = b as `operators.linear_system` gives it: on rows of cells."""
         return grid_rows.linear_system(k, self, b, x0, **options)
 
+    def on_rows(self, k, dtype):
+        """It as an operator on rows of cells."""
+        return grid_rows.Grid(k, self, dtype)
+
+    def own_faces(self):
+        """What the faces of its cells to the next one along each axis conduct, whoever has that cell."""
+        return self.faces
+
+    def diagonals_and_next(self):
+        """The diagonal on the host, (batch, planes, ...), with that of the plane which follows, if there is one."""
+        with kernels_for(mask=self.mask) as k:
+            return k.to_host(self.diag).reshape(-1, *self.grid_shape)
+
     def check_home(self, name, array):
         """The arrays of a call and those of the operator must be on one device."""
         if home(array) != self.home:
             raise TypeError(f"{name} and the arrays of the GridOperator are on different devices: "
                             f"{home(array)} and {self.home}")  # fmt: skip
-
-
-def _layout(k, mask, solid, spacing, outside, periodic, ndim):
-    """(mask, walls, what lies beyond the border, spacing), checked."""
-    if ndim is None:
-        ndim = mask.ndim if mask.ndim < 4 else 3
-    elif validate.count("ndim", ndim) not in (2, 3):
-        raise ValueError(f"ndim must be 2 or 3, not {ndim}")
-    if ndim < 2 or mask.ndim - ndim not in (0, 1):
-        raise ValueError(f"mask must have 2 or 3 axes (with `ndim`: and one for a batch), not {mask.ndim}")
-    grid_shape = mask.shape[mask.ndim - ndim :]
-    if 0 in mask.shape:
-        raise ValueError(f"mask has no cells: its shape is {tuple(mask.shape)}")
-    steps = (spacing,) * ndim if np.ndim(spacing) == 0 else tuple(spacing)
-    if len(steps) != ndim:
-        raise ValueError(f"spacing must be a number, or one for each of {ndim} axes, not {spacing!r}")
-    steps = tuple(validate.positive("spacing", float(step) if isinstance(step, np.number) else step) for step in steps)
-    for weight in _weights(steps):
-        if not np.finfo(float).tiny <= weight <= 2 * ndim * weight < math.inf:
-            raise ValueError(f"spacing {spacing!r} is out of the range in which 1 / spacing^2 is a number")
-    if solid is None:
-        solid = isinstance(outside, str) and outside == "neumann"
-    if isinstance(solid, (bool, np.bool_)):
-        wall = ~mask if solid else k.xp.zeros_like(mask)
-    else:
-        wall = grid_faces.booleans("solid", solid, like=mask.shape) & ~mask
-    ends = grid_faces.border(grid_shape, outside, periodic)
-    return k.xp.ascontiguousarray(mask).copy(), wall, ends, steps
-
-
-def _weights(spacing):
-    return tuple(1.0 / step / step if step else math.inf for step in spacing)

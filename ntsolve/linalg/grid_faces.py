@@ -4,6 +4,7 @@ Arrays end in the axes of the grid; `low`, `high` and `wrap` say, for each of th
 two ends is a cell of value 0 (rather than a wall), and whether the axis is periodic.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -157,3 +158,51 @@ def booleans(name, value, *, like=None):
     if like is not None and tuple(array.shape) != tuple(like):
         raise ValueError(f"{name} has shape {tuple(array.shape)}, not {tuple(like)}")
     return array
+
+
+def numbers(name, value, mask):
+    """(a real array, the mask that goes with it or None)"""
+    array = validate.numeric(name, validate.own_kind(name, value)[0], check=False)
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} must be real")
+    return array, None if mask is None else booleans("mask", mask, like=array.shape)
+
+
+def require_conductive(k, kappa, unknown, wall):
+    """What cells conduct must be positive in unknowns, and a number in cells of value 0."""
+    if bool((unknown & ~((kappa > 0) & k.xp.isfinite(kappa))).any()):
+        raise ValueError("kappa must be positive and finite in every unknown cell")
+    if bool((~unknown & ~wall & ~((kappa >= 0) & k.xp.isfinite(kappa))).any()):
+        raise ValueError("kappa must be finite and at least 0 in every cell of value 0 (see `solid`)")
+
+
+def checked(k, mask, solid, spacing, outside, periodic, ndim, planes=None):
+    """(mask, walls, what lies beyond the border, spacing), checked; where mask is a slab, `planes` are those of all."""
+    if ndim is None:
+        ndim = mask.ndim if mask.ndim < 4 else 3
+    elif validate.count("ndim", ndim) not in (2, 3):
+        raise ValueError(f"ndim must be 2 or 3, not {ndim}")
+    if ndim < 2 or mask.ndim - ndim not in (0, 1):
+        raise ValueError(f"mask must have 2 or 3 axes (with `ndim`: and one for a batch), not {mask.ndim}")
+    grid_shape = mask.shape[mask.ndim - ndim :]
+    if 0 in mask.shape:
+        raise ValueError(f"mask has no cells: its shape is {tuple(mask.shape)}")
+    steps = (spacing,) * ndim if np.ndim(spacing) == 0 else tuple(spacing)
+    if len(steps) != ndim:
+        raise ValueError(f"spacing must be a number, or one for each of {ndim} axes, not {spacing!r}")
+    steps = tuple(validate.positive("spacing", float(step) if isinstance(step, np.number) else step) for step in steps)
+    for weight in weights(steps):
+        if not np.finfo(float).tiny <= weight <= 2 * ndim * weight < math.inf:
+            raise ValueError(f"spacing {spacing!r} is out of the range in which 1 / spacing^2 is a number")
+    if solid is None:
+        solid = isinstance(outside, str) and outside == "neumann"
+    if isinstance(solid, (bool, np.bool_)):
+        wall = ~mask if solid else k.xp.zeros_like(mask)
+    else:
+        wall = booleans("solid", solid, like=mask.shape) & ~mask
+    ends = border(grid_shape if planes is None else (planes, *grid_shape[1:]), outside, periodic)
+    return k.xp.ascontiguousarray(mask).copy(), wall, ends, steps
+
+
+def weights(spacing):
+    return tuple(1.0 / step / step if step else math.inf for step in spacing)

@@ -35,20 +35,9 @@ class NullSpace:
 
         Returns the norms of what was taken from each, on the host.
         """
-        # half of the digits would forgive too much, all but a few too little of what the sums of a caller lost
-        rounding = float(np.finfo(rows.dtype).eps) ** (2 / 3)
-        sums, sizes = self.project(k, rows)
-        sums, sizes = k.to_host(sums), k.to_host(sizes)
-        bad = np.argwhere(abs(sums) > rounding * sizes)
-        if len(bad):
-            row, which = (int(one) for one in bad[0])
-            place = int(k.to_host(self.members[self.starts[which] :][:1])[0])
-            cell = tuple(int(one) for one in np.unravel_index(place % np.prod(self.grid_shape), self.grid_shape))
-            raise ValueError(
-                f"{name} must add up to 0 over the unknowns around cell {cell}, which walls close in (no cell of value "
-                f"0 in reach: the system has no solution otherwise); it adds up to {sums[row, which]:.3g}, "
-                f"{sizes[row, which]:.3g} without signs. Subtract its mean there, or open a way to a cell of value 0"
-            )
+        sums, sizes = map(k.to_host, self.project(k, rows))
+        place = lambda which: k.to_host(self.members[self.starts[which] :][:1])[0]
+        require_small(name, rows.dtype, sums, sizes, place, self.grid_shape)
         starts, cells = k.to_host(self.starts), math.prod(self.grid_shape)
         first = k.to_host(self.members[self.starts[:-1]]) // cells  # the grid of the batch that a set is in
         removed = np.zeros((self.whole // cells, len(sums)))
@@ -56,17 +45,31 @@ class NullSpace:
         return removed.T.reshape(-1)
 
 
+def require_small(name, dtype, sums, sizes, place, grid_shape):
+    """A ValueError unless sums (batch, sets) of `sizes` without signs are 0; place(set) is a cell of it."""
+    # half of the digits would forgive too much, all but a few too little of what the sums of a caller lost
+    bad = np.argwhere(abs(sums) > float(np.finfo(dtype).eps) ** (2 / 3) * sizes)
+    if len(bad):
+        row, which = (int(one) for one in bad[0])
+        cell = tuple(int(one) for one in np.unravel_index(int(place(which)) % math.prod(grid_shape), grid_shape))
+        raise ValueError(
+            f"{name} must add up to 0 over the unknowns around cell {cell}, which walls close in (no cell of value "
+            f"0 in reach: the system has no solution otherwise); it adds up to {sums[row, which]:.3g}, "
+            f"{sizes[row, which]:.3g} without signs. Subtract its mean there, or open a way to a cell of value 0"
+        )
+
+
 def null_space(A):
     """The `NullSpace` of a GridOperator, None if there is none."""
     with kernels_for(mask=A.mask) as k:
         unknown = k.to_host(A.mask)
-        if A.full and not A.batch_shape and _no_zero_face(A):
+        if A.full and not A.batch_shape and no_zero_face(A):
             # every face conducts: one set, without looking
             if not bool((A.sink > 0).any()):
                 starts = k.xp.asarray(np.array([0, A.size], dtype="int64"))
                 return NullSpace(starts, A.cells, A.size, A.grid_shape)
             return None
-        labels, count = _components(k, A, unknown)
+        labels, count = components(k, A, unknown)
         grounded = np.zeros(count + 1, dtype=bool)
         grounded[0] = True  # cells that are no unknowns
         grounded[labels[k.to_host(A.sink) > 0]] = True
@@ -80,7 +83,7 @@ def null_space(A):
         return NullSpace(k.xp.asarray(starts), k.xp.asarray(places[order].astype("int64")), unknown.size, A.grid_shape)
 
 
-def _no_zero_face(A):
+def no_zero_face(A):
     """Whether all faces between unknowns conduct."""
     if A.kind == "mask":
         return True
@@ -89,12 +92,12 @@ def _no_zero_face(A):
         return not any(bool((both & ~(face > 0)).any()) for both, face in zip(pairs, A.faces, strict=True))
 
 
-def _components(k, A, unknown):
+def components(k, A, unknown):
     """(number of each cell's component, from 1; 0 for no unknown; how many there are)"""
     from scipy import ndimage, sparse
     from scipy.sparse.csgraph import connected_components
 
-    if _no_zero_face(A):
+    if no_zero_face(A):
         structure = ndimage.generate_binary_structure(A.ndim, 1)
         if A.batch_shape:
             structure = np.stack([np.zeros_like(structure), structure, np.zeros_like(structure)])

@@ -256,4 +256,4 @@ def linear_system(k, A, b, x0, *, own, check, start, names, form_of=Form.of):
         return x if own is None else own(x)
 
     shape = A.batch_shape or form.lead
-    return operators.LinearSystem(Grid(k, A, dtype), rows, x0, shape, dtype, restore, removed)
+    return operators.LinearSystem(A.on_rows(k, dtype), rows, x0, shape, dtype, restore, removed)

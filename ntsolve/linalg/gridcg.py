@@ -17,7 +17,6 @@ import numpy as np
 
 from ..kernels.contracts import split as layout
 from ..kernels.contracts import workspace_shape
-from ..reductions import SERIAL
 from . import iteration
 from .hierarchy import PERIODIC, coefficient_scale, three
 from .multigrid import LOOK, Applied
@@ -25,13 +24,14 @@ from .multigrid import LOOK, Applied
 _LARGEST_EXPONENT = 1000
 
 
-def takes(system, M, comm, recycle):
-    """Whether the solve may be done here: on the cells of a grid whose periodic axes the kernels can do."""
-    if not (isinstance(M, Applied) and M.on_grid and comm is SERIAL and recycle is None and system.b.size):
-        return False
+def state(system, M, comm, recycle):
+    """The `State` of a solve that may be done here: on cells of a grid whose periodic axes the kernels can do."""
+    if not (isinstance(M, Applied) and M.on_grid and comm is M.M.grid.comm and recycle is None and system.b.size):
+        return None
     A = system.A.grid
     sizes, wrap = three(A.grid_shape), three(tuple(A.periodic), False)
-    return not any(w and n % multiple for n, w, multiple in zip(sizes, wrap, PERIODIC, strict=True))
+    fits = not any(w and n % multiple for n, w, multiple in zip(sizes, wrap, PERIODIC, strict=True))
+    return getattr(M.M, "state", State) if fits else None
 
 
 def stencil(k, A, dtype):
@@ -76,8 +76,9 @@ class State(iteration.State):
         exponent = np.clip(exponent, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
         self.scale = np.ldexp(np.ones(batch), exponent)
         self.removed = 0 if system.removed is None else system.removed
-        self.sizes, self.wrap = three(A.grid_shape), three(tuple(map(int, A.periodic)), 0)
-        self.stencil = stencil(k, A, system.A.dtype)
+        self.layout = self._layout(A)
+        self.sizes, self.wrap = three(self.layout.grid_shape), three(tuple(map(int, self.layout.periodic)), 0)
+        self.stencil = stencil(k, self.layout, system.A.dtype)
         unit = coefficient_scale(k, A)
         self._down = xp.asarray(1 / self.scale)
         # scale unit = factor 2**far, with far = 0 unless that is out of the range of numbers
@@ -92,7 +93,7 @@ class State(iteration.State):
         self.pq, self.alpha, self.work = xp.zeros(batch), xp.zeros(batch), xp.zeros((batch, 2, shape[2]))
         if x is not None:
             x = x if self._far is None else xp.ldexp(x, -self._far)
-            k.grid_take(x.reshape(batch, *self.sizes), xp.asarray(1 / self._factor), self.x, self.single)
+            self._take(x, xp.asarray(1 / self._factor), self.x)
         self._found = self.size = None
         self._new_cycle()
 
@@ -111,28 +112,41 @@ class State(iteration.State):
 
     def _new_cycle(self):
         """Take M as it is now, and start to look at how the residual falls."""
-        self.cycle = self.M.M.hierarchy(len(self.system.b)) or _ThroughRows(self.k, self.M.M, self.single, self.sizes)
+        self.cycle = self.M.M.hierarchy(len(self.system.b)) or ThroughRows(self.k, self.M.M, self.single, self.sizes)
         self.norms = []
+
+    def _layout(self, A):
+        """The operator on whose cells the vectors are."""
+        return A
+
+    def _take(self, rows, factor, into):
+        """Write rows of cells times a factor into vectors, and in float32 into `single`."""
+        self.k.grid_take(rows.reshape(len(rows), *self.sizes), factor, into, self.single)
+
+    def _give(self, rows):
+        """Read x as it will be."""
+        self.k.grid_give(self.x, self.p, self.alpha, self._x_up, rows.reshape(len(rows), *self.sizes))
 
     def solution(self):
         if self._found is None:
             x = self.k.xp.empty_like(self.system.b)
             with np.errstate(all="ignore"):  # seen in the residual
-                self.k.grid_give(self.x, self.p, self.alpha, self._x_up, x.reshape(len(x), *self.sizes))
+                self._give(x)
                 x = x if self._far is None else self.k.xp.ldexp(x, self._far)
-            self.A.settle(x)
-            self._found = x
+            if self.A.grid.null is not None:
+                self.A.grid.null.project(self.k, x)
+            self._found = x  # 0 where there is no unknown, as z is
         return self._found
 
     def begin(self):
         if not self.choose():
             return False
-        k, xp = self.k, self.k.xp
+        xp = self.k.xp
         self.rest()
         if self.moved or self.nit.any():
             self.x += self.alpha[:, None, None, None, None] * self.p
         self.alpha.fill(0)
-        k.grid_take(self._left.reshape(len(self._left), *self.sizes), self._down, self.r, self.single)
+        self._take(self._left, self._down, self.r)
         self.rr[0] = xp.asarray(np.maximum((self.residual / self.scale) ** 2 - (self.removed / self.scale) ** 2, 0))
         self.rz[0] = np.inf  # p = z
         self.norms = [self.residual]
@@ -162,7 +176,7 @@ class State(iteration.State):
         self._left = r
 
 
-class _ThroughRows:
+class ThroughRows:
     """A cycle that works on rows of cells in their natural order."""
 
     def __init__(self, k, M, like, sizes):

@@ -24,6 +24,7 @@ STRONG = 0.4
 BOTTOM = 64  # cells of the coarsest level, about
 LARGEST_BOTTOM = 256  # where periodic axes leave no more to coarsen
 PERIODIC = (2, 2, 16)  # what the length of a periodic axis must be a multiple of on every level
+WATCHED = (1, 2)  # levels at which `merged` looks
 SMALL = 4096  # cells of a level from which on downwards one call does the cycle
 
 
@@ -80,8 +81,9 @@ def strengths(k, A):
     """Mean conductance of the open faces along each axis (x, y, z) of a GridOperator."""
     if A.kind == "mask":
         return three((1.0,) * A.ndim, 0.0)
-    sums = [float(f.sum()) / max(1, int((f > 0).sum())) for f in A.faces]
-    return three(sums, 0.0)
+    sums, counts = np.array([[float(f.sum()), int((f > 0).sum())] for f in A.own_faces()]).T.copy()
+    A.comm.total(sums, counts)
+    return three(tuple((sums / np.maximum(1, counts)).tolist()), 0.0)
 
 
 def jumps(k, A, size):
@@ -91,18 +93,21 @@ def jumps(k, A, size):
     """
     if A.kind == "mask":
         return 0.0
-    most, diagonals = 0.0, k.to_host(A.diag).reshape(-1, *A.grid_shape)
+    diagonals = k.to_host(A.diag).reshape(-1, *A.grid_shape)
+    step = 2 if math.prod(A.whole_shape) > 100_000 else 1
+    first = slice(-A.offset % step, None, step)  # of the planes of a slab, which need not begin with plane 0
+    counts = np.zeros((A.ndim, 2))
     for axis in range(1, A.ndim + 1):
-        step = 2 if A.size > 100_000 else 1
-        lines = tuple(slice(None) if other in (0, axis) else slice(None, None, step) for other in range(A.ndim + 1))
-        d = diagonals[lines]
+        d = A.diagonals_and_next() if axis == 1 else diagonals[:, first]
+        d = d[(slice(None),) * 2 + tuple(slice(None, None, 1 if other == axis else step) for other in range(2, d.ndim))]
         here = d[(slice(None),) * axis + (slice(None, -1),)]
         there = d[(slice(None),) * axis + (slice(1, None),)]
         both = (here > 0) & (there > 0)
         with np.errstate(over="ignore"):  # infinity is more than any
-            count = int((both & ((here > size * there) | (there > size * here))).sum())
-        most = max(most, count / max(1, int(both.sum())) * (A.grid_shape[axis - 1] - 1))
-    return most
+            jump = both & ((here > size * there) | (there > size * here))
+        counts[axis - 1] = int(jump.sum()), int(both.sum())
+    A.comm.total(counts)
+    return max(count / max(1, pairs) * (n - 1) for (count, pairs), n in zip(counts, A.whole_shape, strict=True))
 
 
 class Levels(WithKernels):
@@ -112,6 +117,8 @@ class Levels(WithKernels):
     ----------
     plan : Plan
     weights : Weights
+    first : int
+        The level of the whole hierarchy that is the first here; its stencil is then given, in the natural order.
     stencils : list
         (d, fx, fy, fz) of each level but the small ones, as the kernels take them.
     merged : list of float
@@ -119,47 +126,33 @@ class Levels(WithKernels):
         joins. Where it is large, the coarse grid has ways through walls.
     """
 
-    def __init__(self, k, A, layout_plan, weights):
-        self.k, self.grid, self.plan, self.weights = k, A, layout_plan, weights
+    def __init__(self, k, A, layout_plan, weights, *, first=0, given=None):
+        self.k, self.grid, self.plan, self.weights, self.first = k, A, layout_plan, weights, first
         self.scale = coefficient_scale(k, A)
         self.batch = A.batch_shape[0] if A.batch_shape else 1
         sizes, factors, wrap = layout_plan.sizes, layout_plan.factors, layout_plan.wrap
         self.first_small = next((i for i, s in enumerate(sizes) if i and math.prod(s) <= SMALL), len(sizes) - 1)
         self.stencils, self.merged, small = [], [], []
-        given = _finest(k, A, sizes[0])
+        given = finest(k, A, sizes[0]) if given is None else given
         if self.first_small:
-            self.stencils.append(self._finest_stencil(A, given))
+            self.stencils.append(split_stencil(k, given, wrap))
         for level, factor in enumerate(factors):
-            _, _, alpha, alpha_s = weights.at(level)
+            _, _, alpha, alpha_s = weights.at(first + level)
             coarse = [k.xp.empty((self.batch, *sizes[level + 1]), "float32") for _ in range(4)]
-            if level in (1, 2):
-                self.merged.append(_unjoined([k.to_host(part) for part in given[1:]], factor))
+            if first + level in WATCHED:
+                apart, pairs = unjoined([k.to_host(part) for part in given[1:]], factor)
+                self.merged.append(apart / max(1, pairs))
             k.stencil_coarsen(*given, alpha, alpha_s, factor, wrap, *coarse)
             given = (None, *coarse)
             if level + 1 < self.first_small:
-                self.stencils.append(self._stencil(given[1:]))
+                self.stencils.append(split_stencil(k, given, wrap))
             elif level + 2 < len(sizes):
-                small.append(self._stencil(given[1:]))
+                small.append(split_stencil(k, given, wrap))
         self._small(given, sizes[self.first_small :], factors[self.first_small :], wrap, small)
 
     def relaxation(self, level):
         """(w of red, w of black)"""
-        return self.weights.at(level)[:2]
-
-    def _finest_stencil(self, A, given):
-        if A.kind != "mask":
-            return self._stencil(given[1:])
-        xp = self.k.xp
-        codes = np.array([0, *(round(layout.CODES / d) for d in range(1, 7))], dtype="uint8")
-        d = xp.zeros((self.batch, *layout.split_shape(*self.plan.sizes[0])), "uint8")
-        self.k.grid_split(xp.asarray(codes[self.k.to_host(given[0])]), d)
-        return d, None, None, None
-
-    def _stencil(self, natural):
-        shape = (self.batch, *layout.split_shape(*natural[0].shape[1:]))
-        d, *split = (self.k.xp.zeros(shape, "float32") for _ in range(5))
-        self.k.stencil_split(*natural, self.plan.wrap, d, *split)
-        return d, *split[:3]
+        return self.weights.at(self.first + level)[:2]
 
     def _small(self, given, sizes, factors, wrap, stencils):
         xp = self.k.xp
@@ -222,7 +215,21 @@ class Hierarchy:
 # ---- pieces ---------------------------------------------------------------------------------------------------------
 
 
-def _finest(k, A, sizes):
+def split_stencil(k, natural, wrap):
+    """(d, fx, fy, fz) as the kernels take them, of a stencil in the natural order as `finest` gives it."""
+    open_faces, *parts = natural
+    if open_faces is not None:
+        codes = np.array([0, *(round(layout.CODES / d) for d in range(1, 7))], dtype="uint8")
+        d = k.xp.zeros((len(open_faces), *layout.split_shape(*open_faces.shape[1:])), "uint8")
+        k.grid_split(k.xp.asarray(codes[k.to_host(open_faces)]), d)
+        return d, None, None, None
+    shape = (len(parts[0]), *layout.split_shape(*parts[0].shape[1:]))
+    d, *split = (k.xp.zeros(shape, "float32") for _ in range(5))
+    k.stencil_split(*parts, wrap, d, *split)
+    return d, *split[:3]
+
+
+def finest(k, A, sizes):
     """(open faces, None, ...) of a mask, (None, fx, fy, fz, s) of coefficients, scaled to a size of about 1."""
     xp, batch = k.xp, A.batch_shape[0] if A.batch_shape else 1
     if A.kind == "mask":
@@ -238,25 +245,26 @@ def coefficient_scale(k, A):
     """The power of two by which the coefficients of A are multiplied inside the cycle; 1 / scale of a mask."""
     if A.kind == "mask":
         return 1.0 / A.scale
-    top = float(A.diag.max()) if A.diag.size else 0.0
+    top = float(A.comm.largest(float(A.diag.max()) if A.diag.size else 0.0))
     return math.ldexp(1.0, min(1000, -math.frexp(top)[1])) if top > 0 else 1.0
 
 
-def _unjoined(natural, factor):
-    """Of the pairs of cells that a coarsening joins, the share with both cells in use and no face between them."""
-    fx, fy, fz, s = natural
-    faces = (fx, fy, fz)
-    used = s > 0
+def unjoined(natural, factor, planes=slice(None)):
+    """Of the pairs of cells that a coarsening joins: those in use with no face between them, and all in use.
+
+    Only those of some planes, an even one to begin with.
+    """
+    *faces, used = (part > 0 for part in natural)
     for axis, face in zip((1, 2, 3), faces, strict=True):
-        used = used | (face > 0) | (np.roll(face, 1, axis) > 0)
-    pairs = apart = 0
-    for axis, (face, f) in enumerate(zip(faces, factor, strict=True), 1):
+        used = used | face | np.roll(face, 1, axis)
+    pairs, apart, used = 0, 0, used[:, planes]
+    for axis, (face, f) in enumerate(zip((face[:, planes] for face in faces), factor, strict=True), 1):
         if f == 2:
             here, there = (slice(None),) * axis + (slice(0, -1, 2),), (slice(None),) * axis + (slice(1, None, 2),)
             both = used[here] & used[there]
             pairs += int(both.sum())
-            apart += int((both & (face[here] == 0)).sum())
-    return apart / max(1, pairs)
+            apart += int((both & ~face[here]).sum())
+    return apart, pairs
 
 
 def _open(d, wrap):
