@@ -49,6 +49,8 @@ class RowIteration:
     ranks : Reductions
     """
 
+    kept = ("x", "x0", "p", "y", "y0", "q", "dx", "dy", "state", "rows", "done", "tol")
+
     def __init__(self, k, scaled, x, y, tol, ranks):
         xp, self.k, self.scaled, self.tol, self.ranks = k.xp, k, scaled, tol, ranks
         self.x, self.x0, self.p = x, x.copy(), x.copy()

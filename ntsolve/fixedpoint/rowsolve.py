@@ -14,7 +14,7 @@ import numpy as np
 from ..kernels import cpu
 from ..kernels.contracts.lp import ERRORS, MET
 from ..result import Status
-from .attempts import FIRST, NOT_NEAR, STALLS, Attempts, contradiction
+from .attempts import NOT_NEAR, STALLS, Attempts, contradiction
 from .kkt import Errors
 from .linprog import HUGE, Solve
 from .program import Program, transpose
@@ -23,6 +23,7 @@ from .rowpdhg import RowIteration
 from .scaled import Scaled
 
 GATHERED = 20_000_000  # entries, rows and columns of a program that the first rank may be given as a whole: 1 GB
+FIRST = 256  # iterations after which the first rank is asked
 POINT, SOLVED, PRIMAL_RAY, DUAL_RAY, NEXT, NEWS = range(6)  # what the first rank says after an attempt
 MOST_NEXT = 2.0**53
 
@@ -96,6 +97,8 @@ class RowSolve(Solve):
 
 class RowAttempts:
     """As `attempts.Attempts`, which the first rank makes, for all."""
+
+    kept = ("next", "_before")
 
     def __init__(self, k, program, scaled, measure, finish, ranks):
         self._k, self._program, self._scaled, self._measure = k, program, scaled, measure
