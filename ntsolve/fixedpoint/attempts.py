@@ -1,8 +1,10 @@
-"""What is tried, now and then, besides the iteration: polishing, the finisher, and a search for rays.
+"""What is tried, now and then, besides the iteration: the interior point method, polishing, the finisher, and rays.
 
-Attempts come after 512 iterations and whenever their number has doubled. The finisher gets as much time as PDHG has
-had, in parts that grow with what it achieves; a ray is looked for once the finisher has failed and PDHG does not get
-anywhere, with at most a third of all the time. Polishing keeps its own, shorter, intervals; a batch goes without.
+The interior point method takes a few dozen factors, of a size that is known beforehand, and begins once PDHG has had a
+third of that time. The rest comes after 512 iterations and whenever their number has doubled. The finisher gets as much
+time as PDHG has had, in parts that grow with what it achieves; a ray is looked for once all have failed and PDHG does
+not get anywhere, with at most a third of all the time. Polishing keeps its own, shorter, intervals; a batch goes
+without.
 """
 
 import time
@@ -10,13 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from ..dispatch import kernels_for
 from ..result import Status
+from .finisher import WIN
 from .polish import Polish
 
 FIRST = 512  # iterations
+INSIDE, INSIDE_STEPS = 256, 20  # iterations after which the interior point method may begin; its steps, guessed
+INSIDE_SHARE, INSIDE_LEAST = 3.0, 0.1  # of PDHG's time, that it may take; seconds
+SOON = 2.0  # times the iterations so far: the finisher waits for it
+OFTEN = 1.25  # times the iterations so far, until it is thought of again
+INSIDE_MORE = 2.0  # times that, where it gets somewhere
+STEP_SECONDS = 3e-4  # of one, besides its factor
 LEAST = 0.02  # seconds
 SHARE, SHARE_STALLED = 0.6, 2.0  # of PDHG's time, that the finisher may have taken
 STALLS = 0.3  # of the error at the last attempt, above which PDHG stalls
+FEWEST = 3  # steps of the finisher that there has to be time for
 LOST = 0.5  # times its share after each attempt that was for nothing, twice at most
 RAY_SHARE, RAY_LEAST = 0.3, 0.02
 NOT_NEAR = 1e-2  # a relative error above which no point may exist
@@ -37,14 +48,20 @@ class Attempts:
         Whether there is to be a finisher.
     """
 
+    kept = ("_next", "_inside", "_before", "_losses", "_finishing", "_searching", "_within", "_polish")
+
     def __init__(self, k, program, scaled, i, finish):
         self._k, self._program, self._batch, self._i, self._finish = k, program, scaled, i, finish
         self._item: Any = None
+        self._system: Any = None
+        self._hopeless = False  # of there ever being a system
+        self._interior: Any = None
         self._finisher: Any = None
         self._rays: Any = None
         self._next, self._before, self._losses = FIRST, np.inf, 0
+        self._inside = float(INSIDE) if finish else np.inf  # the iteration at which the interior point method is due
         self._polish = Polish(k, scaled) if scaled.c.shape[0] == 1 else None
-        self._finishing = self._searching = 0.0  # seconds so far
+        self._finishing = self._searching = self._within = 0.0  # seconds so far; `_within` is a part of `_finishing`
 
     def due(self, nit):
         """Whether it is time for an attempt."""
@@ -53,22 +70,24 @@ class Attempts:
     @property
     def next(self):
         """The iteration after which the next is due."""
-        return self._next if self._polish is None else min(self._next, self._polish.next)
+        return min(self._next, self._inside, np.inf if self._polish is None else self._polish.next)
 
     def make(self, iteration, watch):
         """One attempt; a (Status, ray), or None. It ends early where the watch says so."""
-        i, elapsed, nit = self._i, watch.elapsed, int(iteration.nit[self._i])
+        i, nit = self._i, int(iteration.nit[self._i])
         if self._polish is not None and nit >= self._polish.next and self._polish.make(iteration, watch.going):
             return None
-        if nit < self._next:
+        if nit >= self._inside and self._step_inside(iteration, watch, nit):
             return None
+        if nit < self._next or self._inside <= SOON * nit:
+            self._next = max(self._next, nit + 1)
+            return None
+        elapsed = watch.elapsed
         left = np.inf if watch.time_limit is None else watch.time_limit - elapsed
         self._next = 2 * max(nit, self._next)
         errors = iteration.errors(i)
         stalled = errors.kkt > STALLS * self._before
         self._before = errors.kkt
-        if self._item is None:
-            self._item = self._batch.item(self._k, i)
         stop = _Stop(watch)
         won = self._finish and self._improve(iteration, errors, stalled, elapsed, left, stop)
         if won and (not iteration.running[i] or iteration.errors(i).kkt <= NOT_NEAR):
@@ -78,17 +97,59 @@ class Attempts:
             return self._search(iteration, watch.elapsed, left, stop)
         return None
 
+    def _begin(self, left):
+        """Whether there is a system for Newton steps; it is made if there was none."""
+        from .newtonsystem import newton_system
+
+        if self._item is None:
+            self._item = self._batch.item(self._k, self._i)
+        if self._system is None and not self._hopeless:
+            with kernels_for(x=self._item.c) as k:
+                self._system = newton_system(k, self._item, left)
+            self._hopeless = self._system is None
+        return not self._hopeless
+
+    def _step_inside(self, iteration, watch, nit):
+        """Whether the interior point method, as far as there is time for it, solves the program."""
+        from .interior import STEPS, Interior
+
+        if not self._begin(np.inf if watch.time_limit is None else watch.time_limit - watch.elapsed):
+            self._inside = np.inf
+            return False
+        i, k, interior = self._i, self._k, self._interior
+        ours = watch.elapsed - self._finishing - self._searching
+        steps = INSIDE_STEPS if interior is None else min(INSIDE_STEPS, STEPS - interior.steps)
+        needed = self._within + steps * (self._system.seconds + STEP_SECONDS)
+        if needed > max(INSIDE_LEAST, INSIDE_SHARE * ours):
+            self._inside = int(nit * max(OFTEN, needed / (INSIDE_SHARE * ours)))
+            return False
+        began, seconds = time.perf_counter(), INSIDE_MORE * max(INSIDE_LEAST, INSIDE_SHARE * ours) - self._within
+        if interior is None:
+            x, y = (k.to_host(v[i]) for v in (iteration.p, iteration.q))
+            interior = self._interior = Interior(self._item, self._system, x, y)
+        point = interior.improve(iteration.tol, lambda: watch.going() and time.perf_counter() - began < seconds)
+        spent = time.perf_counter() - began
+        self._within, self._finishing = self._within + spent, self._finishing + spent
+        if interior.over:
+            self._inside, self._next = np.inf, nit  # for the others, now
+        if point is not None and (point.solved or point.errors.kkt < WIN * iteration.errors(i).kkt):
+            iteration.put(i, point.x, point.y, point.errors, point.solved)
+            return point.solved
+        return False
+
     def _improve(self, iteration, errors, stalled, elapsed, left, stop):
         """Whether the finisher has found a better point, which is then put in place."""
         from .finisher import Finisher
 
+        if not self._begin(left):
+            return False
         if self._finisher is None:
-            self._finisher = Finisher(self._item, iteration.tol)
+            self._finisher = Finisher(self._item, iteration.tol, self._system)
         i, k, finisher = self._i, self._k, self._finisher
         share = (SHARE_STALLED if stalled else SHARE) * LOST ** min(self._losses, 1)
         ours = elapsed - self._finishing - self._searching
         seconds = max(LEAST, share * ours - self._finishing)
-        if finisher.seconds_a_step is not None and seconds < 3 * finisher.seconds_a_step:
+        if seconds < FEWEST * (finisher.seconds_a_step or self._system.seconds):
             return False
         began = time.perf_counter()
         finisher.tol = iteration.tol
@@ -106,12 +167,19 @@ class Attempts:
         from .infeasible import RaySearch
 
         if self._rays is None:
-            self._rays = RaySearch(self._program, self._item)
+            if self._finish:
+                self._begin(left)
+            elif self._item is None:
+                self._item = self._batch.item(self._k, self._i)
+            self._rays = RaySearch(self._program, self._item, self._system)
         seconds = max(RAY_LEAST, RAY_SHARE * elapsed - self._searching) if self._finish else 0.0
         began = time.perf_counter()
         i, host, item = self._i, self._k.to_host, self._item
         moves = [(iteration.dx, iteration.dy), (iteration.p - iteration.x0, iteration.q - iteration.y0)]
-        candidates = [(host(dx[i]) * item.x_unit, host(dy[i]) * item.y_unit) for dx, dy in moves]
+        candidates = [(host(dx[i]), host(dy[i])) for dx, dy in moves]
+        if self._interior is not None:  # which runs away along a ray as well
+            candidates.append((self._interior.x, self._interior.y))
+        candidates = [(dx * item.x_unit, dy * item.y_unit) for dx, dy in candidates]
         found = self._rays.run(min(seconds, left), candidates, stop=stop, left=left)
         self._searching += time.perf_counter() - began
         return found

@@ -43,6 +43,8 @@ class Finisher:
     scaled : Scaled
         One problem, on the host.
     tol : float
+    system : Dense or Sparse, optional
+        Of the Newton steps, if there is one already.
 
     Attributes
     ----------
@@ -52,11 +54,11 @@ class Finisher:
         Newton steps so far.
     """
 
-    def __init__(self, scaled, tol):
+    def __init__(self, scaled, tol, system=None):
         self.scaled, self.tol = scaled, tol
         self.seconds_a_step: float | None = None
         self.newton = 0
-        self._system: Any = None
+        self._system: Any = system
         self._hopeless = False
         self._kept: Any = None  # (x, y, errors, T, weight) of the last attempt
 

@@ -13,6 +13,7 @@ whose minimum is negative if there is one. What counts as found is up to `certif
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -36,14 +37,17 @@ class RaySearch:
         Single, on the host, in the units in which proofs have to hold.
     scaled : Scaled
         The same in those of the iteration: one `item`.
+    system : Dense or Sparse, optional
+        Of the Newton steps, if there is one already.
     """
 
-    def __init__(self, program, scaled):
+    def __init__(self, program, scaled, system=None):
         self.program, self.scaled = program, scaled
         self._prover = Prover(program)
         self._plan = [RaySearch._farkas, RaySearch._direction]
         self._feasible = False
-        self._system = self._path = None
+        self._system: Any = system
+        self._path: Any = None
         self._left = math.inf
         self._step = 0  # of the path, that is under way
 

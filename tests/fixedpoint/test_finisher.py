@@ -55,8 +55,9 @@ def transport_program(side, rng):
 
 SYSTEMS = {
     "dense": {},
-    "sparse": {"FEW_ROWS": 0, "NEARLY_FULL": 2.0},
-    "nearly full": {"FEW_ROWS": 0, "NEARLY_FULL": 0.0},
+    "sparse": {"FEW_ROWS": 0, "NEARLY_FULL": 2.0, "SECONDS_A_DENSE": math.inf},
+    "sparse, its products not kept": {"FEW_ROWS": 0, "NEARLY_FULL": 2.0, "SECONDS_A_DENSE": math.inf, "MOST_KEPT": 0},
+    "nearly full": {"FEW_ROWS": 0, "NEARLY_FULL": 0.0, "SECONDS_A_DENSE": math.inf},
 }
 
 
