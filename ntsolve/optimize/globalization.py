@@ -35,6 +35,7 @@ class Merit:
     """
 
     BEGIN = (1.0, 0.1)
+    kept = ("eta1", "eta2", "slope", "margin")
 
     def __init__(self, *, keep):
         self.keep = keep
@@ -97,6 +98,13 @@ class Filter:
     def __init__(self, theta):
         self.largest, self.small = LARGEST * max(1.0, theta), 1e-4 * max(1.0, theta)
         self._pairs = [(self.largest, -np.inf)]
+
+    def pack(self):
+        return {"largest": self.largest, "small": self.small, "pairs": self._pairs}
+
+    def unpack(self, saved):
+        saved.into(self, "largest", "small")
+        self._pairs = [(float(theta), float(f)) for theta, f in saved["pairs"]]
 
     def blocks(self, theta, f):
         return any(theta >= a and f >= b for a, b in self._pairs)

@@ -71,6 +71,7 @@ class Inner:
         Solves to rounding whatever accuracy is asked for; `prepare` has made sure of the signs of K's eigenvalues.
     """
 
+    kept = ("rng", "shift", "dual_shift", "products", "factorizations", "iterations")
     exact = False
     inertia_known = False  # whether `prepare` has made sure of the signs of K's eigenvalues
 

@@ -35,7 +35,8 @@ from .result import ADVICE, MinimizeResult, PerConstraint
 
 def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds=None, args=(), tol=1e-8, inner="auto",
              method="newton", globalization="filter", lam0=None, state_solve=None, precond=None, maxiter=500,
-             time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+             time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn", checkpoint=None,
+             checkpoint_every=60.0, resume=None):  # fmt: skip
     """Minimize f(x) subject to equality constraints c(x) = 0.
 
     Parameters
@@ -94,6 +95,9 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
         Look for NaN and infinity in x0 and lam0.
     on_failure : {"warn", "raise", "ignore"}
         What to do when the solve ends without success.
+    checkpoint, checkpoint_every, resume
+        As for `cg`: keep the state of the solve in a file, and go on from there. For one problem by "newton". What
+        `nfev` and its like count begins anew.
 
     Returns
     -------
@@ -132,7 +136,10 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
     """
     tol = validate.nonnegative("tol", tol)
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
-                              on_failure=on_failure, rng=rng)  # fmt: skip
+                              on_failure=on_failure, rng=rng, checkpoint=checkpoint,
+                              checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
+    if options.saving.wanted and (method != "newton" or np.ndim(x0) > 1):
+        raise ValueError('checkpoint and resume are for one problem, by method="newton"')
     if bounds is not None:
         raise ValueError("bounds are not taken: equality constraints only")
     if method not in METHODS:
@@ -169,8 +176,10 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
         if problem.missing:
             warnings.warn(f"minimize: differences stand in for {', '.join(problem.missing)}, at the cost of many more "
                           "evaluations", PerformanceWarning, stacklevel=2)  # fmt: skip
+        keeper = options.saving.of("minimize", k, x0=x0, lam0=lam, args=args, constraints=constraints, tol=tol,
+                                   inner=inner, globalization=globalization, precond=precond)  # fmt: skip
         result = _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, precond,
-                        np.random.default_rng(0 if rng is None else rng), options, own, k.NAME)  # fmt: skip
+                        np.random.default_rng(0 if rng is None else rng), options, own, k.NAME, keeper)  # fmt: skip
     report("minimize", result, options.on_failure)
     return result
 
@@ -187,7 +196,8 @@ def _multipliers(lam0, check):
     return np.array(lam0, dtype=float).reshape(-1)
 
 
-def _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, precond, rng, options, own, backend):
+def _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, precond, rng, options, own, backend,
+           keeper):  # fmt: skip
     start = problem.begin(x0.astype(float))
     if lam is not None and lam.size != problem.m:
         raise ValueError(f"lam0 has {lam.size} entries, the constraints have {problem.m}")
@@ -211,10 +221,14 @@ def _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, pre
     seen = outer.seen  # and not outer, which holds the watch
     with Monitor("minimize", maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
                  began=options.began, verbose=options.verbose, target=np.array([tol]), start=np.array([outer.residual]),
-                 solution=lambda: own(seen[0].x.astype(x0.dtype))) as watch:  # fmt: skip
+                 keeper=keeper, solution=lambda: own(seen[0].x.astype(x0.dtype))) as watch:  # fmt: skip
         solver.going = watch.going
+        watch.begin(outer)
         status = outer.run(watch)
-        return _result(problem, outer, status, x0, tol, watch, inner, own, backend)
+        result = _result(problem, outer, status, x0, tol, watch, inner, own, backend)
+        if result.success:
+            watch.finish(outer)
+        return result
 
 
 def _result(problem, outer, status, x0, tol, watch, inner, own, backend):

@@ -46,6 +46,9 @@ class Newton:
         The same, for whoever must not hold on to the iteration.
     """
 
+    kept = ("lam", "best", "stalled", "short", "restorations", "escapes", "last_shift", "damping", "_first_size",
+            "_first_f", "merit", "filter", "inner")  # fmt: skip
+
     def __init__(self, problem, inner, start, lam, *, tol, merit_only):
         self.problem, self.inner, self.tol = problem, inner, tol
         self.start, self.seen = start, [start]
@@ -60,6 +63,18 @@ class Newton:
         self._first_size, self._first_f = max(1.0, float(np.abs(start.x).max())), start.f
         self._mark = (0, np.inf, start.f, start.violation)
         self._rows: list = []
+
+    def pack(self):
+        state = {name: getattr(self, name) for name in self.kept}
+        return state | {"x": self.point.x, "mark": self._mark, "rows": self._rows, "begun": self.start is not None}
+
+    def unpack(self, saved):
+        """Take up a checkpoint, and evaluate the functions at its x."""
+        saved.into(self, *self.kept)
+        self._mark, self.start = saved.like("mark", self._mark), self.start if saved["begun"] else None
+        self._rows = [tuple(row) for row in saved["rows"]]
+        self._place(self.problem.at(saved.like("x", self.point.x)))
+        self.residual = self.problem.residual(self.point, self.lam)
 
     def trace(self):
         """What became of each iteration."""
@@ -103,7 +118,7 @@ class Newton:
             return Status.UNBOUNDED
         if self._stands_still():
             return Status.NO_DESCENT
-        return None if self.watch.going() else self.watch.status
+        return None if self.watch.going(self) else self.watch.status
 
     def _feasible(self):
         """As far as matters where f falls without bound."""
