@@ -12,14 +12,13 @@ from ...parallel.team import bounds
 from ...parallel.test_transport_comm import assert_same, clouds, masses
 
 
-def _compare(comm, X, Y, cuts=None, tol=1e-9, **options):
+def _compare(comm, X, Y, cuts=None, near=1e-9, **options):
     """Every rank solves the whole by itself as well, and all look at all parts."""
     own = slice(*(bounds(len(X), comm) if cuts is None else cuts[comm.rank : comm.rank + 2]))
     local = options | {name: options[name][own] for name in ("a",) if name in options}
     part = ntsolve.solve_ot_sample(X[own], Y, comm=comm, **local)
-    _ = part.value, part.lower_bound
     parts = comm.allgather(part)
-    assert_same(parts, ntsolve.solve_ot_sample(X, Y, **options), tol)
+    assert_same(parts, ntsolve.solve_ot_sample(X, Y, **options), near)
     return part, own
 
 
@@ -28,7 +27,7 @@ def check_small_and_annealed(comm):
     _compare(comm, X, Y, a=masses(60), b=masses(45), reg=1e-3)
     _compare(comm, X, Y, a=masses(60), b=masses(45), reg=0.01, tau_a=0.3, tau_b=0.2)
     _compare(comm, *clouds(150, 1100), reg=1e-3)
-    _compare(comm, *clouds(40, 33, dtype="float32"), reg=0.01, tol=1e-5)
+    _compare(comm, *clouds(40, 33, dtype="float32"), reg=0.01, tol=1e-5, near=1e-5)
 
 
 def check_a_rank_with_nothing(comm):
@@ -70,8 +69,8 @@ def check_failures_are_heard_of(comm):
 
     with pytest.raises(ZeroDivisionError if last else RankError, match="no such points"):
         ntsolve.solve_ot_sample(X[own], Y, metric=metric, reg=0.1, comm=comm)
-    with pytest.raises(ValueError, match="Y must be the same"):
+    with pytest.raises((ValueError, RankError), match="Y must be the same"):
         ntsolve.solve_ot_sample(X[own], Y + last, reg=0.1, comm=comm)
     with pytest.raises(ValueError if last else RankError, match="a has a negative weight"):
-        ntsolve.solve_ot_sample(X[own], Y, np.full(len(X[own]), -1.0 if last else 1.0), reg=0.1, comm=comm)
+        ntsolve.solve_ot_sample(X[own], Y, np.full(len(X[own]), -1.0 if last else 3.0), reg=0.1, comm=comm)
     assert ntsolve.solve_ot_sample(X[own], Y, reg=0.1, comm=comm).success
