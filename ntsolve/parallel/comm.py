@@ -10,17 +10,14 @@ rank is raised as a RankError on all others. How they hear of it is the wire's m
 
 import contextlib
 import hashlib
-import weakref
 
 import numpy as np
 
 from ..errors import RankError
 from ..reductions import SERIAL
-from .wires import Blocking, Watched, watchable
+from . import wires
 
 NEEDED = ("Get_rank", "Get_size", "Allreduce", "Allgatherv")
-
-_RANKS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by communicator
 
 
 def join(comm):
@@ -40,12 +37,10 @@ def join(comm):
         raise TypeError(f"comm must be a communicator as mpi4py has them; {comm!r} has no {', '.join(missing)}")
     if comm.Get_size() == 1:
         return SERIAL
-    try:
-        ranks = _RANKS.get(comm)
-        if ranks is None or ranks.broken:
-            ranks = _RANKS[comm] = Ranks(comm)
-    except TypeError:  # no weak references to such an object
+    ranks = wires.kept_with(comm)
+    if ranks is None or ranks.broken:
         ranks = Ranks(comm)
+        wires.keep_with(comm, ranks)
     return ranks
 
 
@@ -66,8 +61,12 @@ class Ranks:
     def __init__(self, comm):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.carry = 1.0 if self.rank == 0 else 0.0
-        self._wire = (Watched if watchable(comm) else Blocking)(comm)
+        self._wire = wires.wire(comm)
         self._depth = 0
+
+    def close(self):
+        """The communicator is freed."""
+        self._wire.close()
 
     @property
     def broken(self):

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import time
+import weakref
 
 import numpy as np
 
@@ -27,9 +28,36 @@ _FAREWELL = 15.0  # seconds that one who has failed waits for the others to have
 _ALIVE = 1.0  # seconds between two looks whether the processes of this machine still run
 
 
-def watchable(comm):
+def wire(comm):
+    """The one for a communicator; making it is collective."""
+    return (Watched if _watchable(comm) else Blocking)(comm)
+
+
+def _watchable(comm):
     """Whether a communicator can do what `Watched` asks of it."""
-    return all(hasattr(comm, name) for name in ("Dup", "Iallgatherv", "Iallreduce", "Isend", "Irecv", "Iprobe"))
+    names = "Dup", "Iallgatherv", "Iallreduce", "Isend", "Irecv", "Iprobe", "Get_attr", "Set_attr", "Create_keyval"
+    return all(hasattr(comm, name) for name in names)
+
+
+_KEYS: list = []  # of the attribute of mpi4py's communicators that remembers what was made for them
+_OTHERS: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by the number of a communicator, which it holds
+
+
+def kept_with(comm):
+    """What `keep_with` has put there; None where there is nothing."""
+    if _watchable(comm):
+        return comm.Get_attr(_KEYS[0]) if _KEYS else None
+    return _OTHERS.get(id(comm))
+
+
+def keep_with(comm, ranks):
+    """Keep an object for as long as a communicator of mpi4py; for another, which it holds, while somebody has it."""
+    if not _watchable(comm):
+        _OTHERS[id(comm)] = ranks
+        return
+    if not _KEYS:
+        _KEYS.append(type(comm).Create_keyval(delete_fn=lambda comm, key, kept: kept.close()))
+    comm.Set_attr(_KEYS[0], ranks)
 
 
 class Watched:
@@ -95,6 +123,11 @@ class Watched:
                 sys.stderr.write(f"ntsolve: {word}\nntsolve: rank {who} cannot be told, all processes are ended\n")
                 sys.stderr.flush()
                 self._comm.Abort(1)
+
+    def close(self):
+        """Give the duplicate back, with the communicator that it is of."""
+        if not self.broken and not self._mpi.Is_finalized():
+            self._comm.Free()
 
     def _word(self):
         """(rank, what it said) of one that has failed and has not been heard yet; (None, "") where there is none."""
