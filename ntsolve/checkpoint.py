@@ -28,6 +28,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +139,7 @@ class Keeper:
         self._written = time.perf_counter()
 
     def _content(self, progress, state):
-        arrays = {}
+        arrays: dict[str, Any] = {}
         header = {"solver": self.solver, "version": __version__, "rank": self.rank, "ranks": self.ranks,
                   "generation": self.generation + 1, "identity": self.identity}  # fmt: skip
         header["progress"] = _plain("progress", progress, arrays, self.k)
@@ -348,12 +349,12 @@ class Saved(Mapping):
             same = isinstance(value, np.ndarray) and value.dtype == current.dtype and value.ndim == current.ndim
             self._want(same and value.shape[grows:] == tuple(current.shape[grows:]), path)
             return value if home(current)[0] == "cpu" else self.k.xp.asarray(value)
-        kind = {bool: bool, int: int, str: str, float: (int, float)}.get(_kind(current))
+        kind, found = _kind(current), _kind(value)
         if kind is None:
-            self._want(value is None or _kind(value) is not None, path)
+            self._want(value is None or found is not None, path)
             return value
-        self._want(isinstance(value, kind) and isinstance(value, bool) == (kind is bool), path)
-        return float(value) if _kind(current) is float else value
+        self._want(found is kind or (kind is float and found is int), path)
+        return float(value) if kind is float else value
 
     @staticmethod
     def _want(fits, path):

@@ -10,6 +10,7 @@ gridbounds.py, which hold whatever the iteration does, are close enough.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -167,7 +168,8 @@ class _Solve:
             costs = (_line_costs(size, each, power) for size, each in zip(a.shape, steps, strict=True))
             self.levels.insert(0, GridProblem(k, a, _told_apart(a, b), *costs))
         self.nit, self.restarts = 0, 0
-        self.level, self.hot = 0, None  # the grid at work
+        self.level = 0  # the grid at work
+        self.hot: Any = None  # and the iteration there
         self.due, self.stuck, self.best = 2 * LOOK, 0, np.inf  # of that grid, see `_level`
 
     # ---- checkpoints ----

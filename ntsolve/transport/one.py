@@ -1,6 +1,7 @@
 """One entropic transport problem, by any method: its start, the call of the method, and the result."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class _Watch(Monitor):
         self.solution.iterate = self.inner = potentials
         self.depth = 0
 
-    def going(self):
+    def going(self, state=None):
         """Whether this problem, and the batch it is of, may go on."""
         if self.stopped is not None and self.status is None:
             self.status = self.stopped()
@@ -53,7 +54,7 @@ class _Watch(Monitor):
     # ---- checkpoints ----
 
     level = depth = 0  # the potentials are for 4^level reg, and of the cells of the cells ... of the points
-    found = (None, None)  # potentials of an earlier part of the solve
+    found: tuple[Any, ...] = (None, None)  # potentials of an earlier part of the solve
 
     def pack(self):
         f, g = self.inner()
