@@ -309,6 +309,11 @@ class GridOperator:
         return grid_faces.add_faces(self.faces, self.ends, self.sink.copy())
 
     @functools.cached_property
+    def top(self):
+        """The largest entry of the diagonal."""
+        return float(self.diag.max()) if self.diag.size else 0.0
+
+    @functools.cached_property
     def null(self):
         """The sets of unknowns on which A is singular (`grid_null.NullSpace`), or None."""
         return null_space(self)
@@ -373,6 +378,13 @@ class GridOperator:
     def linear_system(self, k, b, x0, **options):
         """A x = b as `operators.linear_system` gives it: on rows of cells."""
         return grid_rows.linear_system(k, self, b, x0, **options)
+
+    def among(self, comm):
+        """Who takes part in a solve with it for which `comm` was given."""
+        ranks = join(comm)
+        if ranks is not SERIAL:
+            raise ValueError("A is a GridOperator of one process, and comm has more: give comm to what makes A, too")
+        return ranks
 
     def on_rows(self, k, dtype):
         """It as an operator on rows of cells."""

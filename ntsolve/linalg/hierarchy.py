@@ -245,8 +245,7 @@ def coefficient_scale(k, A):
     """The power of two by which the coefficients of A are multiplied inside the cycle; 1 / scale of a mask."""
     if A.kind == "mask":
         return 1.0 / A.scale
-    top = float(A.comm.largest(float(A.diag.max()) if A.diag.size else 0.0))
-    return math.ldexp(1.0, min(1000, -math.frexp(top)[1])) if top > 0 else 1.0
+    return math.ldexp(1.0, min(1000, -math.frexp(A.top)[1])) if A.top > 0 else 1.0
 
 
 def unjoined(natural, factor, planes=slice(None)):

@@ -106,6 +106,9 @@ class LearnedMultigrid:
     works_on_grid_rows = True
     watch_until = 24
 
+    def __new__(cls, A=None, **options):
+        return super().__new__(getattr(A, "multigrid", cls))
+
     def __init__(self, A, *, weights="auto", coarsening="auto"):
         self.grid = _grid(A)
         if not isinstance(coarsening, str) or coarsening not in ("auto", "blocks", "aggregation"):
@@ -289,7 +292,7 @@ class LearnedMultigrid:
     def _applied(self, r, form):
         with kernels_for(r=r) as k, np.errstate(all="ignore"):  # NaN in, NaN out
             rows = form.rows(k, r, self.grid.working(r.dtype))
-            top = k.to_host(abs(rows).max(axis=1))
+            top = self.grid.comm.largest(k.to_host(abs(rows).max(axis=1)))
             exponent = np.frexp(np.where(np.isfinite(top) & (top > 0), top, 1.0))[1]  # float32 inside has its range
             rows = k.xp.ldexp(rows, k.xp.asarray(-exponent)[:, None])
             z = k.xp.empty_like(rows)
@@ -332,7 +335,7 @@ class Applied(operators.Operator):
 
     def matvec(self, x, y):
         if len(self._norms) <= self.M.watch_until:
-            self._norms.append(self.k.to_host(operators.norms(self.k, x)))
+            self._norms.append(self.M.grid.comm.norm(self.k.to_host(operators.norms(self.k, x))))
             if len(self._norms) % LOOK == 1 and self.M.confirm(self._norms):
                 self._norms = self._norms[-1:]
         if self.on_grid:

@@ -103,14 +103,17 @@ class Spread:
         wait : callable
             The targets are full when it returns. What is this rank's own is copied at once, if it is to `keep` it.
         """
-        xp = self.k.xp
         if keep:
             for place, many, number, to in self.kept:
                 targets[number][to : to + many] = source[place : place + many]
-        outgoing = {rank: xp.concatenate([source[place : place + many] for place, many in parts])
-                    for rank, parts in self.sent.items()}  # fmt: skip
-        incoming = {rank: xp.empty((sum(part[0] for part in parts), *source.shape[1:]), source.dtype)
-                    for rank, parts in self.taken.items()}  # fmt: skip
+        empty = lambda planes: self.k.xp.empty((sum(planes), *source.shape[1:]), source.dtype)
+        incoming = {rank: empty(many for many, *_ in parts) for rank, parts in self.taken.items()}
+        outgoing = {rank: empty(many for _, many in parts) for rank, parts in self.sent.items()}
+        for rank, parts in self.sent.items():
+            at = 0
+            for place, many in parts:
+                outgoing[rank][at : at + many] = source[place : place + many]
+                at += many
         arrived = ranks.exchange(outgoing, incoming)
 
         def wait():

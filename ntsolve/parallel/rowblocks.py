@@ -136,6 +136,8 @@ class RowPartition:
 
 def ranks_of(A, comm):
     """What a solve with A reduces with: that of `comm`, or of the one that A was made for."""
+    if hasattr(type(A), "among"):  # a GridOperator
+        return A.among(comm)
     if not isinstance(A, RowPartition):
         return join(comm)
     if not (comm is None or comm is A.comm or comm == A.comm):

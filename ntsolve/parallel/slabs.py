@@ -26,24 +26,6 @@ GHOSTS = 3
 """Two planes that a cycle gets wrong where a slab ends, and one whose directions a product with A needs."""
 
 
-def ranks_of(A, comm):
-    """Who takes part in a solve with A, which may be of any kind: the ranks of a distributed grid, or those of `comm`.
-
-    Raises
-    ------
-    ValueError
-        Where A is the operator of a grid and not divided among those of `comm`.
-    """
-    if not isinstance(A, GridOperator):
-        return join(comm)
-    if comm is None or comm is getattr(A, "communicator", None):
-        return A.comm
-    ranks = join(comm)
-    if ranks is not A.comm:
-        raise ValueError("comm is not the communicator that A was made with: GridOperator.poisson(..., comm=comm)")
-    return ranks
-
-
 class SlabOperator(GridOperator):
     """This rank's part of a `GridOperator` that was made with ``comm=``.
 
@@ -75,6 +57,7 @@ class SlabOperator(GridOperator):
             along = along.copy()
             along[-1] = 0
             options = {"faces": (along, *across), "diag": extended.diag[self.inside]}
+            self.top = extended.top
         super().__init__(k, extended.mask[self.inside], extended.ends, spacing=extended.spacing, dtype=extended.dtype,
                          kind=extended.kind, scale=extended.scale, weak=extended.weak, **options)  # fmt: skip
 
@@ -85,6 +68,13 @@ class SlabOperator(GridOperator):
         if getattr(self._ranks, "broken", False):  # a solve has failed; the operator is as good as it was
             self._ranks = join(self.communicator)
         return self._ranks
+
+    @property
+    def multigrid(self):
+        """What a `LearnedMultigrid` of it is."""
+        from .slabcycle import SlabMultigrid
+
+        return SlabMultigrid
 
     @property
     def whole_shape(self):
@@ -143,6 +133,11 @@ class SlabOperator(GridOperator):
         return f"<SlabOperator: {self.counts[0]} unknowns on {here}, {self.kind}>"
 
     # ---- what it does -----------------------------------------------------------------------------------------------
+
+    def among(self, comm):
+        if not (comm is None or comm is self.communicator or join(comm) is self.comm):
+            raise ValueError("comm is not the communicator that A, a GridOperator, was made with")
+        return self.comm
 
     def matvec(self, x):
         """This rank's part of A x, in x's form: ``(..., N)`` or ``(..., *grid_shape)``. All ranks call it."""
@@ -250,7 +245,7 @@ def _of_faces(k, communicator, ranks, wide, kappa, *, weak):
         weights = grid_faces.weights(wide.spacing)
         faces, sink = grid_faces.conducted(k, kappa, wide.unknown, wide.wall, weights, wide.ends)
         diag = wide.cut(grid_faces.add_faces(faces, wide.ends, sink.copy()))
-    _require_range(k, ranks, diag, wide, kappa.dtype)
+    top = _in_range(k, ranks, diag, wide, kappa.dtype)
     (along, *across), total = map(wide.cut, faces), wide.cut(sink)
     if wide.held[0] > wide.got[0]:
         total[0] += faces[0][wide.held[0] - wide.got[0] - 1]
@@ -259,14 +254,16 @@ def _of_faces(k, communicator, ranks, wide, kappa, *, weak):
         along[-1] = 0
     one = GridOperator(k, wide.cut(wide.unknown), wide.ends, dtype=kappa.dtype, kind="coefficient", weak=weak,
                        faces=(along, *across), sink=total, diag=diag, **wide.options)  # fmt: skip
+    one.top = top
     return SlabOperator(k, communicator, ranks, wide.slabs, wide.held, one)
 
 
-def _require_range(k, ranks, diag, wide, dtype):
-    """The diagonal of the whole must be numbers, and not all but 0."""
+def _in_range(k, ranks, diag, wide, dtype):
+    """The largest entry of the diagonal of the whole, which must be numbers, and not all but 0."""
     top = float(ranks.largest(float(diag.max())))
     linked = any(bool(pairs.any()) for pairs in grid_faces.linked(k, wide.unknown, wide.ends))
     lost = top < np.finfo(dtype).tiny and (top > 0 or ranks.any(linked))
     if not np.isfinite(top) or lost:
         raise ValueError(f"kappa / spacing^2 leaves the range of {dtype}: the diagonal of the matrix is "
                          f"{'all but 0' if lost else 'not finite'}; scale kappa or spacing")  # fmt: skip
+    return top
