@@ -190,7 +190,7 @@ class _Anchored(Iteration):
                 break
             if self.prox is None:
                 Fx = self.F(x)
-                share = max(self._share(x - v, Fx - Fv), self._share(v - self.x, Fv - self.Fx))  # (4)
+                share = self._share((x - v, Fx - Fv), (v - self.x, Fv - self.Fx))  # (4)
             else:
                 Fx, share = None, self._share_with_prox(v - w, x - v, Fv - self.Fx)  # (5)
             if not share > THETA:  # or not finite, which the residual then shows
@@ -204,18 +204,24 @@ class _Anchored(Iteration):
         if step is Step.ANCHOR and self.lipschitz is None:
             self.eta *= GROW  # whether that was too much will be seen
 
-    def _share(self, moved, changed):
-        """Left of (4) by what is right of theta; 0 where all is rounding."""
-        distance = self.dot.norm(moved)
-        return self.eta * self.dot.norm(changed) / distance if self._matters(distance) else 0.0
+    def _share(self, *pairs):
+        """Left of (4) by what is right of theta, for pairs (moved, changed), the largest; 0 where all is rounding."""
+        vectors = [v for pair in pairs for v in pair]
+        *squares, size = self.dot.several(*((v, v) for v in (*vectors, self.x)))
+        norms = [math.sqrt(square) for square in squares]
+        return max(self.eta * changed / moved if self._matters(moved, size) else 0.0
+                   for moved, changed in zip(norms[::2], norms[1::2], strict=True))  # fmt: skip
 
     def _share_with_prox(self, first, second, changed):
         """The same of (5)."""
-        squares = self.dot(first, first) + self.dot(second, second)
-        return -2 * self.eta * self.dot(changed, second) / squares if self._matters(math.sqrt(squares)) else 0.0
+        *squares, crossed, size = self.dot.several((first, first), (second, second), (changed, second),
+                                                   (self.x, self.x))  # fmt: skip
+        square = sum(squares)
+        return -2 * self.eta * crossed / square if self._matters(math.sqrt(square), size) else 0.0
 
-    def _matters(self, distance):
-        return distance > 1e3 * float(self.k.xp.finfo(self.x.dtype).eps) * self.dot.norm(self.x)
+    def _matters(self, distance, size):
+        """Whether a way is more than rounding of x, of which `size` is the square."""
+        return distance > 1e3 * float(self.k.xp.finfo(self.x.dtype).eps) * math.sqrt(size)
 
     def promised(self, distance):
         if self.lipschitz is None or self.prox is not None or isinstance(self.schedule, Adaptive) or not self.steps:

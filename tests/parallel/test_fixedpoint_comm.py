@@ -31,7 +31,7 @@ def failed(error, kind, word):
 def problem():
     """(A, b, step): nonnegative least squares, for its projected gradient step."""
     rng = np.random.default_rng(3)
-    A, b = rng.standard_normal((60, N)) * np.linspace(0.1, 1, N), rng.standard_normal(60)
+    A, b = rng.standard_normal((160, N)) * np.linspace(0.5, 1, N), rng.standard_normal(160)
     return A, b, 1 / np.linalg.norm(A, 2) ** 2
 
 
@@ -69,7 +69,7 @@ def test_halpern_gives_the_answer_of_one_process(problem, size, options):
 
 @pytest.mark.parametrize("form", ["diagonal", "callable"])
 def test_metrics_are_of_the_parts(problem, form):
-    sizes = problem[2] * np.linspace(0.3, 1, N)  # steps of their own: nonexpansive in the metric 1 / sizes
+    sizes = problem[2] * np.linspace(0.6, 1, N)  # steps of their own: nonexpansive in the metric 1 / sizes
     M = 1 / sizes
 
     def metric(v):
@@ -113,7 +113,7 @@ def test_structures_and_empty_parts():
 def test_monotone_gives_the_answer_of_one_process(with_prox):
     rng = np.random.default_rng(5)
     B, q = rng.standard_normal((N, N)), rng.standard_normal(N)
-    M = 0.3 * (B - B.T) + 0.1 * np.eye(N)
+    M = 0.3 * (B - B.T) + 0.5 * np.eye(N)
     prox = (lambda x, step: np.maximum(x, 0)) if with_prox else None
     serial = ntsolve.monotone(lambda x: M @ x + q, np.ones(N), prox=prox, tol=1e-7)
 

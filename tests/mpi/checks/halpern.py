@@ -46,7 +46,7 @@ def check_everything_on_the_last_rank(comm):
 def check_monotone(comm):
     rng = np.random.default_rng(5)
     B, q = rng.standard_normal((60, 60)), rng.standard_normal(60)
-    M = 0.3 * (B - B.T) + 0.1 * np.eye(60)
+    M = 0.3 * (B - B.T) + 0.5 * np.eye(60)
     serial = ntsolve.monotone(lambda x: M @ x + q, np.ones(60), tol=1e-6)
     found = ntsolve.monotone(
         lambda x: part(M @ _whole(comm, x) + q, comm), part(np.ones(60), comm), tol=1e-6, comm=comm
