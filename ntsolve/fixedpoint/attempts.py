@@ -21,6 +21,7 @@ FIRST = 512  # iterations
 INSIDE, INSIDE_STEPS = 256, 20  # iterations after which the interior point method may begin; its steps, guessed
 INSIDE_SHARE, INSIDE_LEAST = 3.0, 0.1  # of PDHG's time, that it may take; seconds
 SOON = 2.0  # times the iterations so far: the finisher waits for it
+BEGIN_SHARE, BEGIN_LEAST = 0.1, 0.015  # of PDHG's time, that may go into a look at its factors; seconds
 OFTEN = 1.25  # times the iterations so far, until it is thought of again
 INSIDE_MORE = 2.0  # times that, where it gets somewhere
 STEP_SECONDS = 3e-4  # of one, besides its factor
@@ -79,8 +80,9 @@ class Attempts:
             return None
         if nit >= self._inside and self._step_inside(iteration, watch, nit):
             return None
-        if nit < self._next or self._inside <= SOON * nit:
-            self._next = max(self._next, nit + 1)
+        if self._inside <= SOON * nit:
+            self._next = max(self._next, int(self._inside))
+        if nit < self._next:
             return None
         elapsed = watch.elapsed
         left = np.inf if watch.time_limit is None else watch.time_limit - elapsed
@@ -112,12 +114,18 @@ class Attempts:
     def _step_inside(self, iteration, watch, nit):
         """Whether the interior point method, as far as there is time for it, solves the program."""
         from .interior import STEPS, Interior
+        from .newtonsystem import seconds_to_begin
 
+        i, k, interior = self._i, self._k, self._interior
+        ours = watch.elapsed - self._finishing - self._searching
+        if self._system is None and not self._hopeless:
+            seconds = seconds_to_begin(self._batch)
+            if seconds > max(BEGIN_LEAST, BEGIN_SHARE * ours):
+                self._inside = int(nit * max(OFTEN, seconds / (BEGIN_SHARE * ours)))
+                return False
         if not self._begin(np.inf if watch.time_limit is None else watch.time_limit - watch.elapsed):
             self._inside = np.inf
             return False
-        i, k, interior = self._i, self._k, self._interior
-        ours = watch.elapsed - self._finishing - self._searching
         steps = INSIDE_STEPS if interior is None else min(INSIDE_STEPS, STEPS - interior.steps)
         needed = self._within + steps * (self._system.seconds + STEP_SECONDS)
         if needed > max(INSIDE_LEAST, INSIDE_SHARE * ours):

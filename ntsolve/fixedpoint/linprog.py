@@ -40,6 +40,7 @@ SECONDS_AN_ENTRY = 4e-9  # of A, guessed for the first block
 STALLED_BELOW, PATIENCE = 1e-8, 50_000  # an error that does not halve in so many iterations, and as many as before
 FAR_OFF, HUGE = 100.0, 1e10  # times the errors of x = 0, y = 0, and scaled: beyond them a start is left out
 TIGHTER, ROUNDS = 0.3, 12  # times the tolerance, where the answer falls short when put back; how often
+AGAIN = 1.125  # times the iterations so far: when it is put back again, smaller tolerance or not
 
 
 def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None, x0=None, y0=None,
@@ -193,6 +194,7 @@ class Solve:
         self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
         self.rays: list = [None] * batch
         self.met = np.zeros(batch, dtype=bool)
+        self.again = math.inf  # iteration at which to see whether an answer that fell short does now
 
     def reduce(self, found):
         """Go on with what presolve has left of the only program there is."""
@@ -203,11 +205,12 @@ class Solve:
         self.starts = found.reduce(*self.starts)
 
     def pack(self):
-        state = {name: getattr(self, name) for name in ("iteration", "status", "best", "since", "goal", "tries")}
+        names = ("iteration", "status", "best", "since", "goal", "again", "tries")
+        state = {name: getattr(self, name) for name in names}
         return state | {"rays": {i: ray for i, ray in enumerate(self.rays) if ray is not None}}
 
     def unpack(self, saved):
-        saved.into(self, "iteration", "status", "best", "since", "goal", "tries")
+        saved.into(self, "iteration", "status", "best", "since", "goal", "again", "tries")
         rays = saved["rays"]
         self.rays = [rays[str(i)] if str(i) in rays else None for i in range(self.batch)]
 
@@ -270,13 +273,15 @@ class Solve:
         self.verify(tol)
         while watch.going(self):
             if not iteration.running.any():
+                if self.met.all():
+                    break
                 self.goal *= TIGHTER
                 if not self.wake(tol, self.goal):
                     break
             before = self.kkt(), iteration.nit
             began = watch.elapsed
             left = min(attempts[i].next - iteration.nit[i] for i in np.flatnonzero(iteration.running))
-            lengths, trace = iteration.advance(self.block(watch, left))
+            lengths, trace = iteration.advance(self.block(watch, min(left, self.again - iteration.nit.max())))
             self.pace = (watch.elapsed - began) / lengths.sum()
             self.give_up()
             for i in np.flatnonzero(iteration.running):
@@ -286,6 +291,9 @@ class Solve:
                         self.status[i], self.rays[i] = int(found[0]), self.whole_ray(*found)
                         iteration.rest(i)
             self.note(watch, lengths, trace, before)
+            if iteration.nit.max() >= self.again:
+                self.again = later(iteration.nit.max())
+                self.verify(tol)
         else:
             self.verify(tol)
         if self.met.all():
@@ -376,6 +384,7 @@ class Solve:
             return False
         for i in np.flatnonzero(short):
             self.iteration.wake(i, goal)
+        self.again = later(self.iteration.nit.max())
         return bool(short.any())
 
     def products(self, x, y):
@@ -453,6 +462,11 @@ _ERRORS = {
     "gap_error": "gap",
     "objective_error": "objective_error",
 }
+
+
+def later(nit):
+    """The iteration at which to see whether an answer that fell short does now."""
+    return (int(AGAIN * nit) // EVERY + 1) * EVERY
 
 
 def _item(program, i):

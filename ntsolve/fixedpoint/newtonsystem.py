@@ -23,11 +23,19 @@ MOST_KEPT = 2_000_000  # of these products, kept
 MOST_WORK = 2e10  # of a factor, in multiplications, as bounded by the envelope
 SECONDS_A_PRODUCT, SECONDS_A_DENSE = 1e-10, 5e-11  # of a factor, guessed: such an envelope is not filled
 SECONDS_AN_ENTRY = 5e-8  # of H, besides
+SECONDS_TO_BEGIN = 5e-6, 2e-8  # a row, and a term of A A', until what a factor takes is known
 SAFE = 3.0  # times that, where there is not much time left
 SECONDS_A_TERM = 1e-8  # of A A'
 LIFTS = 1e-12, 1e-9, 1e-6  # relative, of a diagonal that rounding has made indefinite
 LIFT_OF_ALL = 1e-4  # times that, of the largest entry
 MANY_ZEROS = 0.7  # entries of H, of its pattern, below which it is worth leaving the others out
+
+
+def seconds_to_begin(scaled):
+    """What it takes to find out what a factor takes, guessed."""
+    terms = float((np.diff(scaled.tindptr).astype(float) ** 2).sum())
+    a_row, a_term = SECONDS_TO_BEGIN
+    return a_row * (scaled.indptr.size - 1) + a_term * terms
 
 
 def newton_system(k, scaled, seconds=math.inf):
@@ -219,8 +227,5 @@ def _envelope(pattern):
     place = np.empty(pattern.shape[0], dtype=np.int64)
     order = reverse_cuthill_mckee(pattern.tocsr(), symmetric_mode=True)
     place[order] = np.arange(order.size)
-    rows = np.repeat(np.arange(order.size), np.diff(pattern.indptr))
-    reach = np.maximum(place[rows] - place[pattern.indices], 0)
-    width = np.zeros(order.size)
-    np.maximum.at(width, rows, reach)
-    return float((width**2).sum())
+    first = np.minimum.reduceat(place[pattern.indices], pattern.indptr[:-1])  # its diagonal is in each column
+    return float(((place - first).astype(float) ** 2).sum())
