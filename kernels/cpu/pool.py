@@ -10,20 +10,75 @@ import os
 import threading
 from collections import deque
 
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
 from ..settings import threads
 
 # Reassociation is allowed, so that sums vectorise, but nothing that assumes numbers to be finite: kernels look for NaN.
 JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 
+_PATIENCE = 60_000  # looks, together some 50 microseconds: a thread that sleeps is not woken much sooner than that
+
+
+def _flag(context, builder, signature, arguments):
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    return builder.bitcast(array.data, ir.IntType(64).as_pointer())
+
+
+@intrinsic
+def _read(typing_context, flag):
+    """flag[0], int64, as another thread has left it."""
+
+    def generate(*where):
+        return where[1].load_atomic(_flag(*where), "acquire", 8)
+
+    return types.int64(flag), generate
+
+
+@intrinsic
+def _write(typing_context, flag, value):
+    """flag[0] = value, for other threads to see."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store_atomic(arguments[1], _flag(context, builder, signature, arguments), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(flag, types.int64), generate
+
+
+@njit(cache=True, nogil=True)
+def _await(flag, value, looks):
+    """Wait, awake, for another thread to write `value`."""
+    for _ in range(looks):
+        if _read(flag) == value:
+            return
+
+
+@njit(cache=True, nogil=True)
+def _tell(flag, value, other, looks):
+    """Write `value`, and wait, awake and without the interpreter's lock, for another thread to write the next one."""
+    _write(flag, value)
+    for _ in range(looks):
+        if _read(other) > value:
+            return
+
 
 class _Worker(threading.Thread):
-    """A daemon that waits on a lock, runs one call, and goes back to the list of the idle."""
+    """A daemon that waits on a lock, runs one call, and goes back to the list of the idle.
+
+    Who waits for it does so awake for some microseconds, since most calls are short.
+    """
 
     def __init__(self):
         super().__init__(name="ntsolve-kernel", daemon=True)
         self.go, self.done = threading.Lock(), threading.Lock()
         self.go.acquire()
         self.done.acquire()
+        self.calls = 0
+        self.begun, self.finished = np.zeros(1, np.int64), np.zeros(1, np.int64)  # as many calls
         self.call: tuple | None = None
         self.error: BaseException | None = None
         self.start()
@@ -31,7 +86,7 @@ class _Worker(threading.Thread):
     def run(self):
         while True:
             self.go.acquire()
-            call, self.call = self.call, None
+            call, self.call, calls = self.call, None, self.calls
             assert call is not None
             body, first, last, args = call
             try:
@@ -40,12 +95,15 @@ class _Worker(threading.Thread):
                 self.error = error
             call = body = args = None  # an idle worker keeps no array alive
             self.done.release()
+            _tell(self.finished, calls, self.begun, _PATIENCE)
 
     def begin(self, call):
-        self.call, self.error = call, None
+        self.call, self.error, self.calls = call, None, self.calls + 1
         self.go.release()
+        self.begun[0] = self.calls
 
     def finish(self):
+        _await(self.finished, self.calls, _PATIENCE)
         self.done.acquire()
         error, self.error = self.error, None
         _IDLE.append(self)
