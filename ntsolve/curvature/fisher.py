@@ -17,12 +17,16 @@ comes after it (Gill, Golub, Murray, Saunders, Math. Comp. 28 (1974), method C1)
 """
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
 
 from .. import validate
 from ..dispatch import kernels_for
+from ..parallel.comm import join
+from ..reductions import SERIAL
+from .gathered import Gathered, parts
 from .gradients import InMemory, gradients, stored
 from .inverse import Dual, Empty, InverseOperator, Primal
 from .recursion import DynamicRecursion, StaticRecursion
@@ -44,6 +48,11 @@ class EmpiricalFisher:
         of order less than m is factored as it is, a larger one through its m x m dual.
     method : {"cholesky", "recursion"}
         "recursion" is the paper's algorithm as it is written there, for comparison: in memory and without blocks.
+    comm : communicator, optional
+        Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: the columns of G are shared among its ranks.
+        Each passes its own, none maybe; d, vectors and indices are then those of the own columns, and F is the matrix
+        of all. `block_size` has to divide the number of columns of each rank but the last. All ranks call `solve`,
+        `matvec`, `append`, `replace`, `with_damp` and `log_det` together; the other methods need no one else.
 
     Attributes
     ----------
@@ -80,19 +89,27 @@ class EmpiricalFisher:
     True
     """
 
-    def __init__(self, G, *, damp, block_size=None, method="cholesky"):
-        self._setup(damp, block_size, method)
-        self._rows = gradients(G)
-        self.d, self._capacity = self._rows.d, self._rows.m
-        self._order = list(range(self._rows.m))  # where the rows are, the oldest first
-        self._moving = False
-        if method == "recursion" and not isinstance(self._rows, InMemory):
-            raise ValueError('method="recursion" needs gradients in memory')
-        with self._kernels() as k:
-            self._inverse = self._make(k)
-            self._inverse.factor()
+    def __init__(self, G, *, damp, block_size=None, method="cholesky", comm=None):
+        self._comm = comm
+        with self._together():
+            self._setup(damp, block_size, method)
+            self._rows = gradients(G, part=self._ranks is not SERIAL)
+            self.d, self._capacity = self._rows.d, self._rows.m
+            self._order = list(range(self._rows.m))  # where the rows are, the oldest first
+            self._moving = False
+            if method == "recursion" and not isinstance(self._rows, InMemory):
+                raise ValueError('method="recursion" needs gradients in memory')
+            self._agree(self._rows.working)
+            with self._kernels() as k:
+                self._inverse = self._make(k)
+                self._inverse.factor()
 
     _rows: Any
+    _inverse: Any = None
+    _comm: Any
+    _ranks: Any
+    _whole: int  # columns on all ranks
+    _apart: bool  # whether no block has columns on several ranks
     _diagonal: Any = None
     _dtype: np.dtype  # of the rows of a window that has none yet
 
@@ -102,9 +119,23 @@ class EmpiricalFisher:
         self._method = validate.choice("method", method, ("cholesky", "recursion"))
         if method == "recursion" and block_size is not None:
             raise ValueError('method="recursion" takes no block_size')
+        if method == "recursion" and self._ranks is not SERIAL:
+            raise ValueError('method="recursion" takes no comm')
+
+    def _together(self):
+        """All ranks in one call; where one has failed before, they begin to talk anew."""
+        self._ranks = join(self._comm)
+        if getattr(self._inverse, "ranks", SERIAL) is not SERIAL:
+            self._inverse.ranks = self._ranks
+        return self._ranks.together()
+
+    def _agree(self, dtype):
+        """Look whether the ranks have parts of one matrix."""
+        self._ranks.alike(damp=self.damp)
+        self._whole, self._apart = parts(self._ranks, self.d, self._capacity, self.block_size, dtype)
 
     @classmethod
-    def window(cls, m, d, damp, *, start=None, dtype="float32", block_size=None, method="cholesky"):
+    def window(cls, m, d, damp, *, start=None, dtype="float32", block_size=None, method="cholesky", comm=None):
         """The Fisher matrix of the last m gradients, to be filled by `append`.
 
         Parameters
@@ -118,7 +149,7 @@ class EmpiricalFisher:
             The gradients to begin with, the oldest first; at most m. Copied.
         dtype : {"float16", "float32", "float64"}
             In which gradients are kept.
-        block_size, method : optional
+        block_size, method, comm : optional
             As above; "recursion" is the paper's dynamic algorithm.
 
         Returns
@@ -137,12 +168,17 @@ class EmpiricalFisher:
         (8, (3,))
         """
         F = cls.__new__(cls)
-        F._setup(damp, block_size, method)
-        F.d, F._capacity = validate.count("d", d, least=1), validate.count("m", m, least=1)
-        F._rows, F._order, F._inverse = None, [], Empty(F.d, F.damp)
-        F._dtype, F._moving = stored("dtype", dtype), True
-        if start is not None:
-            F._begin(start)
+        F._comm = comm
+        with F._together():
+            F._setup(damp, block_size, method)
+            F.d = validate.count("d", d, least=1 if F._ranks is SERIAL else 0)
+            F._capacity = validate.count("m", m, least=1)
+            F._rows, F._order, F._inverse = None, [], Empty(F.d, F.damp)
+            F._dtype, F._moving = stored("dtype", dtype), True
+            F._agree(F._dtype)
+            F._ranks.alike(**{"the number of gradients in start": 0 if start is None else len(start)})
+            if start is not None:
+                F._begin(start)
         return F
 
     def _begin(self, start):
@@ -176,7 +212,8 @@ class EmpiricalFisher:
 
     def __repr__(self):
         blocks = "" if self.block_size is None else f", block_size={self.block_size}"
-        return f"EmpiricalFisher(m={self.m}, d={self.d}, {self.dtype}, damp={self.damp:g}{blocks})"
+        d = self.d if self._ranks is SERIAL else f"{self.d} of {self._whole}"
+        return f"EmpiricalFisher(m={self.m}, d={d}, {self.dtype}, damp={self.damp:g}{blocks})"
 
     # ---- the matrix and its inverse ---------------------------------------------------------------------------------
 
@@ -273,8 +310,11 @@ class EmpiricalFisher:
         -------
         float
         """
-        with self._kernels():
-            return float(self._inverse.log_det())
+        with self._together(), self._kernels():
+            found = np.array([float(self._inverse.log_det())])
+            if self._apart or not self.m:
+                self._ranks.total(found)
+            return float(found[0])
 
     def with_damp(self, damp):
         """The same gradients with another damp: a factorisation, but no pass over G.
@@ -295,7 +335,8 @@ class EmpiricalFisher:
         if isinstance(self._rows, InMemory):
             self._rows.owned = False
             other._rows = copy.copy(self._rows)
-        with self._kernels() as k:
+        with self._together(), self._kernels() as k:
+            self._ranks.alike(damp=other.damp)
             other._inverse = other._make(k, self._inverse.gram) if self.m else Empty(self.d, other.damp)
             other._inverse.factor()
         return other
@@ -345,7 +386,12 @@ class EmpiricalFisher:
         g : array (d,)
             NaN or infinity is a ValueError, and nothing has changed.
         """
-        g = self._gradient(g)
+        with self._together():
+            g = self._gradient(g)
+            self._ranks.alike(m=self.m)  # all have come so far, and nothing has changed
+            self._append(g)
+
+    def _append(self, g):
         if self.m == self._capacity:
             self._exchange(0, g)
             return
@@ -373,11 +419,14 @@ class EmpiricalFisher:
         index : int
             Which one leaves, counted from the oldest, which is the default.
         """
-        if isinstance(index, bool) or not hasattr(index, "__index__"):
-            raise TypeError(f"index must be a whole number, not {type(index).__name__}")
-        if not -self.m <= index < self.m:
-            raise ValueError(f"index must be one of the {self.m} gradients there are, not {index}")
-        self._exchange(int(index) % self.m, self._gradient(g))
+        with self._together():
+            if isinstance(index, bool) or not hasattr(index, "__index__"):
+                raise TypeError(f"index must be a whole number, not {type(index).__name__}")
+            if not -self.m <= index < self.m:
+                raise ValueError(f"index must be one of the {self.m} gradients there are, not {index}")
+            g, age = self._gradient(g), int(index) % self.m
+            self._ranks.alike(index=age)
+            self._exchange(age, g)
 
     def _exchange(self, age, g):
         with self._kernels(g=g):
@@ -402,18 +451,29 @@ class EmpiricalFisher:
     def _make(self, k, gram=None):
         if self._method == "recursion":
             return (DynamicRecursion if self._moving else StaticRecursion)(k, self._rows, self.damp)
-        width = min(self.block_size or self.d, self.d)
-        return (Dual if self._capacity <= width else Primal)(k, self._rows, width, self.damp, gram)
+        width = min(self.block_size or self._whole, self._whole)
+        mine = min(width, max(1, self.d))
+        if self._apart:
+            return (Dual if self._capacity <= width else Primal)(k, self._rows, mine, self.damp, gram)
+        if self._capacity <= width:
+            return Dual(k, self._rows, mine, self.damp, gram, self._ranks, self._whole)
+        return Gathered(k, self._rows, width, self.damp, self._ranks, gram)
 
     def _apply(self, what, X, check):
+        with self._together():
+            return self._applied(what, X, check)
+
+    def _applied(self, what, X, check):
         X, own = validate.own_kind("X", X)
         X = validate.numeric("X", X, check=check)
         if X.dtype.kind == "c":
             raise TypeError("X is complex, the gradients are real")
         if X.ndim == 0 or X.shape[-1] != self.d:
             raise ValueError(f"X has shape {tuple(X.shape)}, the gradients have d = {self.d} entries")
+        self._ranks.alike(**{"the shape of X, but for its last axis,": X.shape[:-1]})
         with self._kernels(X=X) as k:
-            rows = X.astype(np.result_type(X.dtype, self.dtype), copy=False).reshape(-1, self.d)
+            rows = X.astype(np.result_type(X.dtype, self.dtype), copy=False)
+            rows = rows.reshape(math.prod(X.shape[:-1]), self.d)
             return own(getattr(self._inverse, what)(k.xp.ascontiguousarray(rows)).reshape(X.shape))
 
     def _index(self, idx):

@@ -107,6 +107,8 @@ class InMemory(_Rows):
         return self.array[i].astype(self.working)
 
     def pieces(self, width):
+        if not self.d:
+            return
         if self._ready:
             yield Piece(0, self.d, slice(0, max(1, -(-self.d // width))), self.array[: self.m])
             return
@@ -216,11 +218,11 @@ class InFile(_Rows):
 # ---- from what a user passes ----------------------------------------------------------------------------------------
 
 
-def gradients(G):
+def gradients(G, *, part=False):
     """InMemory or InFile for an array (m, d), a memory map, or an iterable of rows or chunks of rows.
 
-    A memory map larger than the budget is read from its file, piece by piece. What an iterable brings is kept in
-    memory up to half the budget, and in a temporary file beyond that.
+    A `part` of all columns may be none of them. A memory map larger than the budget is read from its file, piece by
+    piece. What an iterable brings is kept in memory up to half the budget, and in a temporary file beyond that.
     """
     if isinstance(G, (list, tuple)) and not any(getattr(part, "ndim", 0) == 2 for part in G):
         try:
@@ -235,9 +237,9 @@ def gradients(G):
     G = _rows(G, "G")
     if G.ndim != 2:
         raise ValueError(f"G must have the shape (m, d), one gradient a row, not {tuple(G.shape)}")
-    if 0 in G.shape:
+    if 0 in G.shape[: 1 if part else 2]:
         raise ValueError(f"G is empty: its shape is {tuple(G.shape)}")
-    mapped = _mapped(G)
+    mapped = _mapped(G) if G.size else None
     if mapped is not None and G.nbytes > BUDGET.get():
         return mapped
     return InMemory(G)

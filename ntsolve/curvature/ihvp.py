@@ -18,7 +18,8 @@ from ..dispatch import home, kernels_for
 from ..linalg.iteration import iterate
 from ..monitor import Monitor
 from ..outcome import report
-from ..reductions import SERIAL
+from ..parallel.comm import join
+from ..parallel.rowblocks import RowPartition
 from ..result import IHVPResult, Status
 from .fisher import EmpiricalFisher
 from .minres import Minres
@@ -72,8 +73,10 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
         Look for NaN and infinity in the arrays passed in.
     on_failure : {"warn", "raise", "ignore"}
         What to do when a system ends without success.
-    comm : Reductions, optional
-        Adds up the parts of dots in a distributed run, with method "cg"; see `ntsolve.reductions`.
+    comm : communicator, optional
+        Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: each rank has a part of v, x0 and x, for
+        "nystrom" and "cg". `hvp` and M map a rank's part to its part of the product, or `hvp` is an
+        `ntsolve.RowPartition`.
 
     Returns
     -------
@@ -115,58 +118,70 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
     >>> result.products < 0.6 * textbook.products
     True
     """
-    damp = validate.nonnegative("damp", damp)
-    rank, keep = validate.count("rank", rank, least=1), validate.count("keep", keep)
-    rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
-    method = validate.choice("method", method, METHODS)
-    options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
-                              verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
-    if M is not None and method in ("minres", "neumann"):
-        raise ValueError(f"M is for the methods 'cg' and 'nystrom', not for {method!r}")
-    if comm is not None and (method != "cg" and (method != "nystrom" or M is None)):
-        raise ValueError(f"comm is for the method 'cg', not for {method!r}")
-    if getattr(hvp, "ndim", 2) > 2:
-        raise ValueError(f"hvp must be one Hessian (d, d), not a stack {tuple(hvp.shape)}")
-    if callable(hvp) and home(v) is None and hasattr(v, "__dlpack__"):
-        hvp = _of_kind(hvp, v)
-    v, own = validate.own_kind("v", v)
-    x0 = None if x0 is None else validate.own_kind("x0", x0)[0]
-    hvp, M = operators.take("hvp", hvp), _inverse(M)
-    # a Ctrl-C that comes before the first stage, or between two, ends the next one
-    with Monitor("ihvp", maxiter=0, start=np.zeros(1)), kernels_for(hvp=hvp, v=v, x0=x0, M=M) as k:
-        system = operators.linear_system(k, hvp, v, x0, own=own, check=check, names=("hvp", "v"))
-        A = Damped(system.A, damp)
-        system = replace(system, A=A)
-        if M is not None and not isinstance(M, str):
-            M = operators.preconditioner(k, M, system, check=check)
-        result, lowest = _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, comm)
-    message = result.message.replace(Status.INDEFINITE_OPERATOR.advice, _indefinite(damp, lowest))
-    result = IHVPResult(**{**result, "message": message}, products=A.products)
+    with join(comm).together() as ranks:
+        damp = validate.nonnegative("damp", damp)
+        rank, keep = validate.count("rank", rank, least=1), validate.count("keep", keep)
+        rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
+        method = validate.choice("method", method, METHODS)
+        options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
+                                  verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+        if M is not None and method in ("minres", "neumann"):
+            raise ValueError(f"M is for the methods 'cg' and 'nystrom', not for {method!r}")
+        if comm is not None and method in ("minres", "neumann"):
+            raise ValueError(f"comm is for the methods 'cg' and 'nystrom', not for {method!r}")
+        if getattr(hvp, "ndim", 2) > 2:
+            raise ValueError(f"hvp must be one Hessian (d, d), not a stack {tuple(hvp.shape)}")
+        if callable(hvp) and home(v) is None and hasattr(v, "__dlpack__"):
+            hvp = _of_kind(hvp, v)
+        v, own = validate.own_kind("v", v)
+        x0 = None if x0 is None else validate.own_kind("x0", x0)[0]
+        hvp, M = operators.take("hvp", hvp), _inverse(M)
+        # a Ctrl-C that comes before the first stage, or between two, ends the next one
+        with Monitor("ihvp", maxiter=0, start=np.zeros(1)), kernels_for(hvp=hvp, v=v, x0=x0, M=M) as k:
+            system = _system(k, hvp, v, x0, ranks, own, check)
+            ranks.alike(damp=damp, method=method, rank=rank, keep=keep, rtol=rtol, atol=atol, maxiter=maxiter,
+                        M=None if M is None else "given", dtype=str(system.dtype), batch=system.shape)  # fmt: skip
+            A = Damped(system.A, damp)
+            system = replace(system, A=A)
+            if M is not None and not isinstance(M, str):
+                M = operators.preconditioner(k, M, system, check=check)
+            result, lowest = _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, ranks)
+        message = result.message.replace(Status.INDEFINITE_OPERATOR.advice, _indefinite(damp, lowest))
+        result = IHVPResult(**{**result, "message": message}, products=A.products)
     report("ihvp", result, on_failure)
     return result
 
 
-def _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, comm):
+def _system(k, hvp, v, x0, ranks, own, check):
+    """What this rank has of H x = v: H a matrix, rows of one, or whatever maps a part of x to that of H x."""
+    if ranks.size > 1 and (operators.is_sparse(hvp) or home(hvp) is not None):
+        hvp = RowPartition(hvp, ranks, check=check)
+    if isinstance(hvp, RowPartition):
+        return hvp.system(k, v, x0, own=own, check=check)
+    return operators.linear_system(k, hvp, v, x0, own=own, check=check, names=("hvp", "v"))
+
+
+def _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, ranks):
     """(result, the smallest eigenvalue estimate of H that was seen, or None)"""
     if options.callback is None:
         options = replace(options, callback=_look)
     if maxiter is None:
-        maxiter = SERIES if method == "neumann" else 10 * system.A.n
+        maxiter = SERIES if method == "neumann" else 10 * int(ranks.gather(np.array([system.A.n])).sum())
     if method == "minres":
         return Minres(k, system, rtol, atol).solve("ihvp", maxiter, options), None
     if method == "neumann":
         return Neumann(k, system, rtol, atol, rng).solve("ihvp", maxiter, options), None
     lowest = status = None
-    if method == "nystrom" and M is None and maxiter and k.to_host(operators.norms(k, system.b)).any():
-        sketch = Sketch(k, system.A, rank, rng, options)
+    if method == "nystrom" and M is None and maxiter and ranks.any(k.to_host(operators.norms(k, system.b)).any()):
+        sketch = Sketch(k, system.A, rank, rng, options, ranks)
         status = sketch.status
         lowest = sketch.lowest if status == Status.INDEFINITE_OPERATOR else None
         M = None if status else sketch.preconditioner()
     if status is None:
-        if keep and comm is None and not isinstance(M, str):
-            M = Orthogonal(k, M, min(keep, maxiter), system.b.shape, system.b.dtype)
-        return iterate("ihvp", k, system, M, rtol, atol, maxiter, options, comm or SERIAL), lowest
-    start = iterate("ihvp", k, system, None, rtol, atol, 0, replace(options, callback=None))
+        if keep and not isinstance(M, str):
+            M = Orthogonal(k, M, min(keep, maxiter), system.b.shape, system.b.dtype, ranks)
+        return iterate("ihvp", k, system, M, rtol, atol, maxiter, options, ranks), lowest
+    start = iterate("ihvp", k, system, None, rtol, atol, 0, replace(options, callback=None), ranks)
     return _ended(start, status), lowest
 
 

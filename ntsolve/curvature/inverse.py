@@ -16,6 +16,7 @@ import numpy as np
 
 from ..kernels.contracts.factors import shift_workspace
 from ..kernels.contracts.fisher import gram_columns_workspace, gram_workspace, leverage_workspace, row_dots_workspace
+from ..reductions import SERIAL
 from .gradients import PIECE
 
 AT_ONCE = 16  # right-hand sides in one pass over G
@@ -57,11 +58,14 @@ class Empty:
 
 
 class Blocks:
-    """A_k = s I + gram_k = L_k L_k' for all blocks of columns. `gram` is taken over from another damp, if given."""
+    """A_k = s I + gram_k = L_k L_k' for all blocks of columns. `gram` is taken over from another damp, if given.
 
-    def __init__(self, k, rows, width, damp, gram=None):
-        self.k, self.rows, self.width, self.damp = k, rows, width, damp
-        self.count = -(-rows.d // width)
+    `ranks` have other columns of the one block that there then is; `d` are the columns of all.
+    """
+
+    def __init__(self, k, rows, width, damp, gram=None, ranks=SERIAL, d=None):
+        self.k, self.rows, self.width, self.damp, self.ranks = k, rows, width, damp, ranks
+        self.d, self.count = rows.d if d is None else d, max(1, -(-rows.d // width))
         self.gram = self._gram() if gram is None else gram.copy()
         self._L: Any = None
 
@@ -117,6 +121,7 @@ class Blocks:
             part = xp.ascontiguousarray(X[:, piece.first : piece.last])
             work = xp.empty(row_dots_workspace(*piece.G.shape, self.width, X.shape[0]))
             self.k.row_dots(piece.G, self.width, part, out[piece.blocks], work)
+        self.ranks.add(out)
         return out
 
     def combine(self, C, alpha, X, beta):
@@ -226,6 +231,7 @@ class Dual(Blocks):
         for piece in self.rows.pieces(self.width):
             work = xp.empty(gram_workspace(*piece.G.shape, self.width))
             self.k.gram(piece.G, self.width, A[piece.blocks], work)
+        self.ranks.add(A)
         return A
 
     def solve(self, X):
@@ -274,7 +280,7 @@ class Dual(Blocks):
 
     def log_det(self):
         """log det F"""
-        return self.rows.d * np.log(self.damp) + self._log_det_A() - self.count * self.rows.m * np.log(self.shift)
+        return self.d * np.log(self.damp) + self._log_det_A() - self.count * self.rows.m * np.log(self.shift)
 
 
 class Primal(Blocks):

@@ -13,6 +13,7 @@ for this, and O(m^2) for the factor of A, where the paper has O(m^3).
 
 from .. import validate
 from ..dispatch import home, kernels_for
+from ..parallel.comm import join
 from .fisher import EmpiricalFisher
 
 _SETTINGS = ("lr", "m", "damp", "momentum", "weight_decay")
@@ -38,6 +39,9 @@ class MFAC:
         Times the weights, added to the gradient.
     dtype : {"float16", "float32", "float64"}
         In which the window keeps its gradients.
+    comm : communicator, optional
+        Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: the weights are shared among its ranks, each
+        of which passes the d, the w and the g of its own, and steps when all do.
 
     Attributes
     ----------
@@ -71,14 +75,19 @@ class MFAC:
     (200, True)
     """
 
-    def __init__(self, d, *, lr=1e-3, m=1024, damp=1e-5, momentum=0.9, weight_decay=0.0, dtype="float32"):
+    def __init__(self, d, *, lr=1e-3, m=1024, damp=1e-5, momentum=0.9, weight_decay=0.0, dtype="float32", comm=None):
+        with join(comm).together():
+            self._setup(d, lr, m, damp, momentum, weight_decay, dtype, comm)
+
+    def _setup(self, d, lr, m, damp, momentum, weight_decay, dtype, comm):
         self.lr = lr
         self.weight_decay = validate.nonnegative("weight_decay", weight_decay)
         self.momentum = validate.nonnegative("momentum", momentum)
         if self.momentum >= 1:
             raise ValueError(f"momentum must be less than 1, not {momentum}")
-        self.d, self.m, self.steps = validate.count("d", d, least=1), validate.count("m", m, least=1), 0
-        self.fisher = EmpiricalFisher.window(self.m, self.d, damp, dtype=dtype)
+        self.m, self.steps = validate.count("m", m, least=1), 0
+        self.fisher = EmpiricalFisher.window(self.m, d, damp, dtype=dtype, comm=comm)
+        self.d = self.fisher.d
         self._mean = None  # v, once there is one
 
     @property
@@ -112,6 +121,14 @@ class MFAC:
         TypeError, ValueError
             Naming the argument that does not fit; then neither the weights nor the window have changed.
         """
+        with self.fisher._together():
+            w = self._target(w)
+            change, _ = self._change(w, g)
+        with kernels_for(w=w):
+            w += change.astype(w.dtype, copy=False)
+
+    def _target(self, w):
+        """The weights, if they can be changed in place."""
         if home(w) is None and not hasattr(w, "__dlpack__"):
             raise TypeError(f"w must be an array, to be changed in place, not {type(w).__name__}; see MFAC.update")
         w = self._weights(w)
@@ -119,9 +136,7 @@ class MFAC:
             raise TypeError(f"w has dtype {w.dtype}: a step needs floating point numbers")
         if getattr(getattr(w, "flags", None), "writeable", True) is False:
             raise ValueError("w is read-only; MFAC.update returns the change instead of making it")
-        change, _ = self._change(w, g)
-        with kernels_for(w=w):
-            w += change.astype(w.dtype, copy=False)
+        return w
 
     def update(self, g, w=None):
         """Take in a gradient and return the change to be made, for weights that cannot be changed in place.
@@ -138,9 +153,10 @@ class MFAC:
         array (d,)
             What to add to the weights, of g's kind.
         """
-        if w is None and self.weight_decay:
-            raise ValueError("w is needed for weight_decay")
-        change, own = self._change(None if w is None else self._weights(w), g)
+        with self.fisher._together():
+            if w is None and self.weight_decay:
+                raise ValueError("w is needed for weight_decay")
+            change, own = self._change(None if w is None else self._weights(w), g)
         return own(change)
 
     def _weights(self, w):
@@ -193,6 +209,10 @@ class MFAC:
         TypeError, ValueError
             Where something is missing or does not fit; then nothing has changed.
         """
+        with self.fisher._together() as ranks:
+            self._load(state, ranks if ranks.size > 1 else None)
+
+    def _load(self, state, comm):
         missing = {*_SETTINGS, "steps", "gradients", "mean"} - set(state)
         if missing:
             raise ValueError(f"state has no {', '.join(sorted(missing))}")
@@ -201,10 +221,10 @@ class MFAC:
         G, mean = (validate.numeric(name, validate.own_kind(name, state[name])[0]) for name in ("gradients", "mean"))
         if G.ndim != 2 or G.shape[1] != self.d or tuple(mean.shape) != (self.d,):
             raise ValueError(f"gradients {tuple(G.shape)}, mean {tuple(mean.shape)}: not those of {self.d} weights")
-        new = MFAC(self.d, **settings, dtype=dtype)
+        new = MFAC(self.d, **settings, dtype=dtype, comm=comm)
         if len(G) > new.m:
             raise ValueError(f"gradients: {len(G)} are more than a window of m = {new.m} holds")
         with kernels_for(gradients=G, mean=mean):
-            new.fisher = EmpiricalFisher.window(new.m, self.d, new.damp, start=G, dtype=dtype)
+            new.fisher = EmpiricalFisher.window(new.m, self.d, new.damp, start=G, dtype=dtype, comm=comm)
         new.steps, new._mean = validate.count("steps", int(state["steps"])), mean.copy()
         self.__dict__.update(new.__dict__)

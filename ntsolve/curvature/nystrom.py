@@ -18,13 +18,15 @@ a few per cent off the iterations.
 In (2) any C does. It is taken from the eigenvalues w and eigenvectors Q of Omega' Y, as diag(w + nu)^(1/2) Q': the w
 are Ritz values, so that one below -mu proves that H + mu I is not positive definite. Vectors are the rows of arrays
 here, and what is as small as (l, l) is computed on the host. Everything is in float64 whatever the dtype of H: an entry
-of (4) spans as many digits as the condition number of P has.
+of (4) spans as many digits as the condition number of P has. Where each of `ranks` has a part of every vector, what is
+(l, l) is summed over them.
 """
 
 import numpy as np
 
 from .. import operators
 from ..monitor import Monitor
+from ..reductions import SERIAL
 from ..result import Status
 
 COLUMNS = 2**16  # of the tall matrices that are worked on at a time
@@ -36,9 +38,9 @@ class Preconditioner(operators.Operator):
 
     capturable = False
 
-    def __init__(self, k, U, eigenvalues, damp, dtype):
+    def __init__(self, k, U, eigenvalues, damp, dtype, ranks=SERIAL):
         super().__init__(k, U.shape[1], dtype)
-        self.U, self.eigenvalues = U, eigenvalues
+        self.U, self.eigenvalues, self.ranks = U, eigenvalues, ranks
         theta = max(damp, (eigenvalues[-1] + damp) / 4)
         self._less = k.xp.asarray(1 - theta / (eigenvalues + damp))
 
@@ -46,6 +48,7 @@ class Preconditioner(operators.Operator):
         xp = self.k.xp
         with np.errstate(all="ignore"):  # seen by the iteration
             share = xp.matmul(x.astype("float64"), self.U.T)
+            self.ranks.add(share)
             share *= self._less
             y[...] = x - xp.matmul(share, self.U)
 
@@ -61,11 +64,14 @@ class Sketch:
         The smallest Ritz value that was seen.
     """
 
-    def __init__(self, k, A, rank, rng, options):
+    def __init__(self, k, A, rank, rng, options, ranks=SERIAL):
         self.k, self.damp, self.dtype, self.status, self.lowest = k, A.damp, A.dtype, None, None
-        rank = min(rank, A.n)
-        omega = k.xp.asarray(np.random.default_rng(rng).standard_normal((rank, A.n)))
-        omega = orthonormal(k, omega).astype(A.dtype)  # as the products will see it
+        self.ranks, random = ranks, np.random.default_rng(rng)
+        rank = min(rank, int(ranks.gather(np.array([A.n])).sum()))
+        if ranks is not SERIAL:  # of one seed on all, but not the same numbers
+            random = np.random.default_rng([random.integers(2**62), ranks.rank])
+        omega = k.xp.asarray(random.standard_normal((rank, A.n)))
+        omega = orthonormal(k, omega, ranks).astype(A.dtype)  # as the products will see it
         Y = self._products(A, omega, options)
         if self.status is None:
             with np.errstate(all="ignore"):  # what matters of it is seen in the sizes
@@ -76,7 +82,7 @@ class Sketch:
         Y = self.k.xp.empty(omega.shape)
         row = self.k.xp.empty((1, A.n), A.dtype)
         idle = {"start": np.zeros(1), "began": options.began, "time_limit": options.time_limit}
-        with Monitor("ihvp, sketch", maxiter=len(omega) + 1, **idle) as watch:
+        with Monitor("ihvp, sketch", maxiter=len(omega) + 1, comm=self.ranks, **idle) as watch:
             for i in range(len(omega)):
                 if not watch.going():
                     self.status = watch.status
@@ -89,14 +95,14 @@ class Sketch:
     def _approximate(self, omega, Y, eps):
         """(1) - (3), everything divided by a power of two near the size of Y."""
         k, xp = self.k, self.k.xp
-        sizes = k.to_host(operators.norms(k, Y))
+        sizes = self.ranks.norm(k.to_host(operators.norms(k, Y)))
         if not np.isfinite(sizes).all():
             self.status = Status.NAN_OR_INF
             return
         exponent = int(np.frexp(sizes.max())[1])
         Y = xp.ldexp(Y, -exponent)
         rounding = eps * np.linalg.norm(np.ldexp(sizes, -exponent))
-        core = k.to_host(xp.matmul(omega.astype("float64"), Y.T))
+        core = products(k, omega.astype("float64"), Y, self.ranks)
         w, Q = np.linalg.eigh((core + core.T) / 2)
         self.lowest = float(np.ldexp(w[0], exponent))
         if w[0] + np.ldexp(self.damp, -exponent) < -10 * rounding:
@@ -106,7 +112,7 @@ class Sketch:
         nu = max(rounding, -2 * w[0], np.finfo(float).tiny)
         Y += nu * omega
         B = transformed(k, Q.T / np.sqrt(w + nu)[:, None], Y)  # (2)
-        squares, V = np.linalg.eigh(k.to_host(xp.matmul(B, B.T)))  # (3)
+        squares, V = np.linalg.eigh(products(k, B, B, self.ranks))  # (3)
         squares, V = squares[::-1], V[:, ::-1]
         eigenvalues = np.maximum(0, squares - nu)
         # an eigenvector beside which rounding is not small is none
@@ -114,7 +120,7 @@ class Sketch:
         keep = len(eigenvalues)
         if keep:
             B = transformed(k, V[:, :keep].T / np.sqrt(squares[:keep, None]), B)
-            self.U, self.eigenvalues = orthonormal(k, B), np.ldexp(eigenvalues, exponent)
+            self.U, self.eigenvalues = orthonormal(k, B, self.ranks), np.ldexp(eigenvalues, exponent)
         else:
             self.U, self.eigenvalues = B[:0], eigenvalues
 
@@ -122,13 +128,20 @@ class Sketch:
         """The operator (4); None, the identity, where H has no eigenvalue that stands out from rounding."""
         if not len(self.eigenvalues):
             return None
-        return Preconditioner(self.k, self.U, self.eigenvalues, self.damp, self.dtype)
+        return Preconditioner(self.k, self.U, self.eigenvalues, self.damp, self.dtype, self.ranks)
 
 
-def orthonormal(k, X):
+def products(k, X, Y, ranks):
+    """X Y', over the parts that all ranks have, on the host."""
+    found = k.to_host(k.xp.matmul(X, Y.T))
+    ranks.add(found)
+    return found
+
+
+def orthonormal(k, X, ranks=SERIAL):
     """Rows that span what the rows of X span, by Cholesky: X is L^-1 X, L L' = X X', until it is orthonormal."""
     for _ in range(4):
-        gram = k.to_host(k.xp.matmul(X, X.T))
+        gram = products(k, X, X, ranks)
         if abs(gram - np.eye(len(gram))).max(initial=0) < 100 * EPS:
             break
         X = transformed(k, np.linalg.inv(np.linalg.cholesky(gram)), X)

@@ -17,20 +17,24 @@ method is the usual one.
 import numpy as np
 
 from ..operators import Operator
+from ..reductions import SERIAL
 
 FIRST = 16  # residuals that there is room for at the start
 LOOK = 16  # applications from one look at whether there is anything left to do to the next
 
 
 class Orthogonal(Operator):
-    """The preconditioner M, None for the identity, on residuals that it first makes orthogonal to those before."""
+    """The preconditioner M, None for the identity, on residuals that it first makes orthogonal to those before.
+
+    Where each of `ranks` has a part of every vector, dots are summed over them.
+    """
 
     capturable = False
 
-    def __init__(self, k, M, keep, shape, dtype):
+    def __init__(self, k, M, keep, shape, dtype, ranks=SERIAL):
         batch, n = shape
         super().__init__(k, n, dtype)
-        self.M, self.most = M, keep
+        self.M, self.most, self.ranks = M, keep, ranks
         self.Z = k.xp.zeros((batch, min(keep, FIRST), n), dtype)
         self.R = self.Z if M is None else k.xp.zeros_like(self.Z)
         self.restart()
@@ -56,6 +60,7 @@ class Orthogonal(Operator):
     def _clean(self, r):
         xp, count = self.k.xp, self.count
         share = xp.matmul(self.Z[:, :count], r[:, :, None])
+        self.ranks.add(share)
         taken = (share.astype("float64") ** 2).sum(axis=(1, 2))
         # a system that rests comes with the residual that it has left here before: that is no rounding either
         self.live &= taken < np.finfo(self.dtype).eps * self.size
@@ -65,6 +70,7 @@ class Orthogonal(Operator):
     def _keep(self, r, z):
         xp = self.k.xp
         size = (r.astype("float64") * z).sum(axis=1)
+        self.ranks.add(size)
         self.live &= size > 0
         self.size = size
         if self.count < self.most:

@@ -28,6 +28,7 @@ import numpy as np
 
 from .. import validate
 from ..dispatch import kernels_for
+from ..reductions import SERIAL
 from ..result import Result
 from .fisher import EmpiricalFisher
 from .gradients import PIECE, Piece, cuts, gradients
@@ -241,6 +242,8 @@ class _Source:
         if isinstance(found, EmpiricalFisher):
             if self.damp is not None or self.block_size is not None:
                 raise ValueError("damp and block_size belong to the EmpiricalFisher that fisher is, or returns")
+            if found._ranks is not SERIAL:
+                raise ValueError("fisher is shared among ranks (comm); prune is for all weights in one process")
             rows, made = found._rows, found._inverse
             taken = rows, found.damp, found.block_size, made if isinstance(made, (Dual, Primal)) else None
         else:
