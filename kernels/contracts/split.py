@@ -106,6 +106,7 @@ SHAPES = (  # shape, factor, wrap
     ((4, 1, 16), (1, 1, 2), (1, 0, 0)),
     ((2, 4, 16), (2, 2, 2), (1, 1, 1)),
     ((6, 6, 16), (1, 2, 1), (0, 1, 1)),
+    ((34, 2, 3), (2, 2, 2), NEVER),  # of so many planes that slabs begin anywhere
 )
 
 

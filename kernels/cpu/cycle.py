@@ -218,7 +218,7 @@ def _up(first, last, r, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, 
     rim = edges(h)
     scale = 1.0 / CODES if fx is None else 1.0
     w_red, rest_red, w_black, rest_black = fill(red * scale), fill(1.0 - red), fill(black * scale), fill(1.0 - black)
-    there = low - 9
+    there = -9  # no plane
     for i in range(low - 2, high + 3):
         g = plane_of(i, nx, w0)
         if g:
