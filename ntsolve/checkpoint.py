@@ -310,6 +310,7 @@ class Saved(Mapping):
 
     def _found(self, value, path):
         if isinstance(value, dict) and value.keys() == {"array"}:
+            self._want(isinstance(value["array"], str) and value["array"] in self._arrays, path)
             return self._arrays[value["array"]]
         return Saved(value, self._arrays, path, self.k) if isinstance(value, dict) else value
 
@@ -326,9 +327,20 @@ class Saved(Mapping):
         """A value of the kind of `current`; an array of its dtype and shape, which `grows` leaves free along axis 0."""
         return self._like(self[name], current, f"{self._path}/{name}", grows)
 
-    def vector(self, name, current):
-        """The same, or None."""
-        return None if self[name] is None else self.like(name, current)
+    def part(self, name):
+        """What has a state of its own."""
+        found = self[name]
+        self._want(isinstance(found, Saved), f"{self._path}/{name}")
+        return found
+
+    def rows(self, name, width=None):
+        """A list of tuples of numbers and texts, all of one length."""
+        found = self[name]
+        self._want(isinstance(found, list), f"{self._path}/{name}")
+        for row in found:
+            fits = isinstance(row, list) and len(row) == (len(found[0]) if width is None else width)
+            self._want(fits and all(_kind(each) in (int, float, str) for each in row), f"{self._path}/{name}")
+        return [tuple(row) for row in found]
 
     def _like(self, value, current, path, grows=False):
         if _can_be_kept(current):
@@ -351,8 +363,8 @@ class Saved(Mapping):
             return value if home(current)[0] == "cpu" else self.k.xp.asarray(value)
         kind, found = _kind(current), _kind(value)
         if kind is None:
-            self._want(value is None or found is not None, path)
-            return value
+            self._want(value is None, path)
+            return None
         self._want(found is kind or (kind is float and found is int), path)
         return float(value) if kind is float else value
 

@@ -6,7 +6,7 @@ with Monitor("cg", maxiter=..., solution=..., keeper=...) as watch:
         steps = watch.block()             # how many iterations to do before looking again
         ...
         watch.did(residuals)              # one row an iteration
-    watch.finish(state)                   # once it is solved
+    watch.finish(state, solved)
 watch.status                              # None, or why the loop had to stop
 """
 
@@ -173,7 +173,7 @@ class Monitor:
         self._agree()
         stop = self.status is not None
         if state is not None and self.keeper is not None and not self._ended and (stop or self.keeper.due()):
-            self.finish(state)
+            self._keep(state)
             self._ended = stop
         return not stop
 
@@ -197,11 +197,14 @@ class Monitor:
         self._began = self._looked - elapsed
         return True
 
-    def finish(self, state):
-        """Keep where the solve is."""
-        if self.keeper is not None:
-            self.keeper.save(self._progress(), state)
-            self._looked = time.perf_counter()
+    def finish(self, state, solved):
+        """Keep the end of a solve: a solution, or where it was stopped if that was not kept by `going`."""
+        if self.keeper is not None and (solved or (self.status is not None and not self._ended)):
+            self._keep(state)
+
+    def _keep(self, state):
+        self.keeper.save(self._progress(), state)
+        self._looked = time.perf_counter()
 
     def _progress(self):
         return {"nit": self.nit, "elapsed": self.elapsed, "history": np.concatenate(self._rows)}

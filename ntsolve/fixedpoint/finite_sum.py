@@ -193,8 +193,12 @@ class _FiniteSum(Iteration):
         return x if self.prox is None else self.prox(x, step)
 
     def look_again(self):
-        self.F.count += self.F.n
-        self._measure(self.F.evaluate(self.x, None))
+        x = self.x
+        for self.x in (self.least_x, x):
+            self.F.count += self.F.n
+            self._measure(self.F.evaluate(self.x, None))
+            if self.x is self.least_x:
+                self.least, self.least_G = self.residual, self.G
 
     def _measure(self, G):
         self.G = G

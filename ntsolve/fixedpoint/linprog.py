@@ -35,7 +35,6 @@ from .result import ADVICE, LinprogResult, Marginals
 from .scaled import scale
 
 MAXITER = 10_000_000
-SECONDS_A_BLOCK = 0.02  # aimed at, so that a stop of any kind comes at once
 SECONDS_AN_ENTRY = 4e-9  # of A, guessed for the first block
 STALLED_BELOW, PATIENCE = 1e-8, 50_000  # an error that does not halve in so many iterations, and as many as before
 FAR_OFF, HUGE = 100.0, 1e10  # times the errors of x = 0, y = 0, and scaled: beyond them a start is left out
@@ -186,6 +185,8 @@ class Solve:
     What is done differently where each of several `ranks` has rows of the only program is in rowsolve.py.
     """
 
+    seconds_a_block = 0.02  # aimed at, so that a stop of any kind comes at once
+
     def __init__(self, k, taken, batch, ranks=SERIAL):
         self.k, self.taken, self.batch, self.ranks = k, taken, batch, ranks
         self.program = self.reduced = taken.program
@@ -211,7 +212,7 @@ class Solve:
 
     def unpack(self, saved):
         saved.into(self, "iteration", "status", "best", "since", "goal", "again", "tries")
-        rays = saved["rays"]
+        rays = saved.part("rays")
         self.rays = [rays[str(i)] if str(i) in rays else None for i in range(self.batch)]
 
     def contradictions(self):
@@ -296,8 +297,7 @@ class Solve:
                 self.verify(tol)
         else:
             self.verify(tol)
-        if self.met.all():
-            watch.finish(self)
+        watch.finish(self, self.met.all())
 
     def give_up(self):
         """Let programs rest whose error is near rounding and has long not halved."""
@@ -325,7 +325,7 @@ class Solve:
         done, left = self.iteration.done, watch.maxiter - watch.nit
         if watch.callback is not None:
             return 1
-        seconds = SECONDS_A_BLOCK
+        seconds = self.seconds_a_block
         if watch.time_limit is not None:
             seconds = min(seconds, max(watch.time_limit - watch.elapsed, 0.0))
         steps = int(min(seconds / max(self.pace, 1e-9), EVERY * (MOST_LOOKS - 2), max(milestone, 1)))

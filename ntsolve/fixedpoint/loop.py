@@ -137,8 +137,7 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None, keeper=
                 watch.did(np.array([[before]] * (state.spent - 1) + [[state.residual]]), state.spent)
                 status = state.verdict(tol)
             status = status or watch.status
-            if status == Status.CONVERGED:
-                watch.finish(state)
+            watch.finish(state, status == Status.CONVERGED)
     return FixedPointResult(
         x=tree.restore(state.x),
         success=status == Status.CONVERGED,

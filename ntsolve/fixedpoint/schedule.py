@@ -56,12 +56,11 @@ class Adaptive:
         self._before = math.inf
 
     def pack(self):
-        return {**vars(self), "_rates": [self._rates.get(plain) for plain in (False, True)]}
+        return {**vars(self), "_rates": [(int(plain), rate) for plain, rate in self._rates.items()]}
 
     def unpack(self, saved):
-        rates = [rate if rate is None else float(rate) for rate in saved["_rates"]]
         saved.into(self, *(name for name in vars(self) if name != "_rates"))
-        self._rates = {plain: rate for plain, rate in zip((False, True), rates, strict=True) if rate is not None}
+        self._rates = {bool(plain): float(rate) for plain, rate in saved.rows("_rates", 2)}
 
     def next(self, residual):
         """The step after an evaluation that found this residual, in the norm in which T is nonexpansive."""

@@ -46,8 +46,7 @@ def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL, *, re
         # undecided: stopped by the watch, or solved, which linear_result sees
         status = np.where(shown.status, shown.status, watch.status or Status.STALLED)
         success = np.isfinite(shown.residual) & (shown.residual <= state.goal)
-        if success.all():
-            watch.finish(shown)
+        watch.finish(shown, success.all())
         result = linear_result(
             system,
             shown.solution(),
@@ -149,13 +148,13 @@ class State:
 
     def unpack(self, saved):
         if hasattr(self.M, "pack"):
-            saved["M"].into(self.M)
+            saved.part("M").into(self.M)
         saved.into(self, *self.kept)
         self.size = saved["size"]
         if self.size is not None and self.size is not False:
             self.size = saved.like("size", self.k.xp.zeros((len(self.nit), 1), "int32"))
         if hasattr(self, "log"):
-            saved["log"].into(self.log)
+            saved.part("log").into(self.log)
         self._resumed()
 
     def _resumed(self):

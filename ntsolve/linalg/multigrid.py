@@ -331,7 +331,7 @@ class Applied(operators.Operator):
         while [self.M.coarsening, self.M.weights.name] != saved["choice"]:
             if not self.M._change(self.M._choice, "an earlier part of the solve had found it better"):
                 raise ValueError(f"resume: the checkpoint is of another M, {saved['choice']}")
-        self._norms = [np.asarray(norms, dtype=float) for norms in saved["norms"]]
+        self._norms = [np.array(row, dtype=float) for row in saved.rows("norms")]
 
     def matvec(self, x, y):
         if len(self._norms) <= self.M.watch_until:

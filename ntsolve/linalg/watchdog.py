@@ -85,7 +85,7 @@ class Watchdog:
     def unpack(self, saved):
         saved.into(self, "state", "reason", "after", "next", "finishing")
         if saved["rival"] is not None:
-            saved["rival"].into(self._call())
+            saved.part("rival").into(self._call())
             self.rival.watched = not self.finishing
 
     # ---- during the rounds with M ----

@@ -104,7 +104,7 @@ class Filter:
 
     def unpack(self, saved):
         saved.into(self, "largest", "small")
-        self._pairs = [(float(theta), float(f)) for theta, f in saved["pairs"]]
+        self._pairs = saved.rows("pairs", 2)
 
     def blocks(self, theta, f):
         return any(theta >= a and f >= b for a, b in self._pairs)

@@ -226,8 +226,7 @@ def _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, pre
         watch.begin(outer)
         status = outer.run(watch)
         result = _result(problem, outer, status, x0, tol, watch, inner, own, backend)
-        if result.success:
-            watch.finish(outer)
+        watch.finish(outer, result.success)
         return result
 
 

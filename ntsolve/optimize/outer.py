@@ -72,8 +72,11 @@ class Newton:
         """Take up a checkpoint, and evaluate the functions at its x."""
         saved.into(self, *self.kept)
         self._mark, self.start = saved.like("mark", self._mark), self.start if saved["begun"] else None
-        self._rows = [tuple(row) for row in saved["rows"]]
-        self._place(self.problem.at(saved.like("x", self.point.x)))
+        self._rows = saved.rows("rows", len(TRACE))
+        x = saved.like("x", self.point.x)
+        if not (np.isfinite(x).all() and np.isfinite(self.lam).all()):
+            raise ValueError("resume: the checkpoint contains NaN or infinity")
+        self._place(self.problem.at(x))
         self.residual = self.problem.residual(self.point, self.lam)
 
     def trace(self):

@@ -27,7 +27,8 @@ from .problem import equal_weights, real
 MAXITER = 200_000
 COARSEST = 16  # pixels of the shorter side of the first grid
 EASIER = 12.0  # tolerance of a coarser grid, of that of the next one
-OFTEN = 1.08  # iterations between two certificates: so many times as many as before the last
+OFTEN, SELDOM, HOPE = 1.06, 1.25, 0.1  # times the iterations until the next certificate: (gap / tol)^HOPE, within these
+ALL = 4  # certificates, of which one looks at all that may lead to a bound, the others at what led to the last one
 EPS = float(np.finfo(np.float64).eps)
 SAME = 8 * EPS  # images of mass 1 that differ by less in all differ by rounding
 SINGLE, CACHED = 1e-5, 2_000_000  # a state with more entries is float32, for tolerances from here on
@@ -168,6 +169,7 @@ class _Solve:
             costs = (_line_costs(size, each, power) for size, each in zip(a.shape, steps, strict=True))
             self.levels.insert(0, GridProblem(k, a, _told_apart(a, b), *costs))
         self.nit, self.restarts = 0, 0
+        self.which_middle = self.which_potential = self.certificates = 0
         self.level = 0  # the grid at work
         self.hot: Any = None  # and the iteration there
         self.due, self.stuck, self.best = 2 * LOOK, 0, np.inf  # of that grid, see `_level`
@@ -175,23 +177,25 @@ class _Solve:
     # ---- checkpoints ----
 
     def pack(self):
-        names = ("level", "hot", "restarts", "due", "stuck", "best", "u", "middle")
+        names = ("level", "hot", "restarts", "due", "stuck", "best", "u", "middle", "which_middle",
+                 "which_potential", "certificates")  # fmt: skip
         double = self.hot is not None and self.hot.dtype == np.float64
         return {name: getattr(self, name) for name in names} | {"double": double}
 
     def unpack(self, saved):
         # bounds are computed anew, from what they were found by
-        saved.into(self, "level", "restarts", "due", "stuck", "best")
+        saved.into(self, "level", "restarts", "due", "stuck", "best", "certificates")
         if not 0 <= self.level < len(self.levels):
             raise ValueError("resume: the checkpoint is of another grid")
         problem = self.levels[self.level]
         self._begin(problem)
         self._improve(problem, [saved.like("u", self.u)], [saved.like("middle", self.middle)])
+        saved.into(self, "which_middle", "which_potential")
         if saved["hot"] is not None:
             self.hot = self._hot()
             if saved["double"] is True and self.hot.dtype != np.float64:
                 self.hot.double()
-            saved["hot"].into(self.hot)
+            saved.part("hot").into(self.hot)
 
     # ---- bounds ----
 
@@ -201,16 +205,20 @@ class _Solve:
         self.upper, self.middle = np.inf, problem.a
         self._improve(problem, (), (problem.a, problem.b, np.outer(problem.b.sum(1), problem.a.sum(0))))
 
-    def _improve(self, problem, potentials, middles):
-        """Better bounds, if these lead to them."""
-        for middle in middles:
-            upper, fitted = gridbounds.upper_bound(problem, middle)
-            if upper < self.upper:
-                self.upper, self.middle = upper, fitted
-        for of_second, potential in enumerate(potentials):
-            lower, u, v = gridbounds.lower_bound(problem, potential, of_second=bool(of_second))
-            if lower > self.lower:
-                self.lower, self.u, self.v = lower, u, v
+    def _improve(self, problem, potentials, middles, number=0):
+        """Better bounds, if these lead to them; of a `number` not divisible by ALL, only those that did last time."""
+        some, found = number % ALL != 0, {}
+        for which in [self.which_middle] if some else range(len(middles)):
+            found[which], fitted = gridbounds.upper_bound(problem, middles[which])
+            if found[which] < self.upper:
+                self.upper, self.middle = found[which], fitted
+        self.which_middle = min(found, key=found.__getitem__, default=0)
+        found = {}
+        for which in [self.which_potential] if some else range(len(potentials)):
+            found[which], u, v = gridbounds.lower_bound(problem, potentials[which], of_second=which == 1)
+            if found[which] > self.lower:
+                self.lower, self.u, self.v = found[which], u, v
+        self.which_potential = max(found, key=found.__getitem__, default=0)
 
     @property
     def gap(self):
@@ -232,8 +240,7 @@ class _Solve:
             resumed = watch.begin(self) and self.hot is not None
             if resumed or not self.gap <= self.tol:
                 self._all_levels(watch, resumed)
-            if self.gap <= self.tol:
-                watch.finish(self)
+            watch.finish(self, self.gap <= self.tol)
         if not np.isfinite(self.gap):
             status = Status.NAN_OR_INF
         else:
@@ -286,8 +293,10 @@ class _Solve:
             for _ in range(steps):
                 hot.iterate()
             if hot.total >= self.due:
-                self.due = max(hot.total + 2 * LOOK, int(OFTEN * hot.total))
-                self._improve(problem, *hot.candidates())
+                self._improve(problem, *hot.candidates(), self.certificates)
+                self.certificates += 1
+                times = (self.gap / tol) ** HOPE if tol > 0 else OFTEN
+                self.due = max(hot.total + 2 * LOOK, int(min(max(times, OFTEN), SELDOM) * hot.total))
                 apart = self.upper - self.lower
                 self.stuck = self.stuck + 1 if apart > 0.95 * self.best else 0
                 self.best = min(self.best, apart)

@@ -17,6 +17,9 @@ from .result import OTResult
 from .solution import Solution
 
 
+MOST_LEVELS = 100  # that there may ever be
+
+
 class _Current:
     """The iterate, made from the current potentials when it is asked for."""
 
@@ -62,6 +65,8 @@ class _Watch(Monitor):
 
     def unpack(self, saved):
         self.level, self.depth = (saved.like(name, 0) for name in ("level", "depth"))
+        if not (0 <= self.level <= MOST_LEVELS and 0 <= self.depth <= MOST_LEVELS):
+            raise ValueError("resume: the checkpoint is of no level of this problem")
         begin = self.inner()
         self.found = tuple(
             saved.like(name, like, grows=self.depth > 0) for name, like in zip("fg", begin, strict=True)
@@ -133,8 +138,7 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped, 
         answer = newton.Outcome(f, g, error, counts, columns)
         status = watch.status or Status.STALLED
         result = conclude(k, problem, reg, tol, answer, status, watch.nit, watch.history, watch.elapsed, own)
-        if result.success:
-            watch.finish(watch)
+        watch.finish(watch, result.success)
         return result
 
 
