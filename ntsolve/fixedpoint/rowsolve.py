@@ -52,6 +52,8 @@ def agree(taken, ranks, tol, finisher, maxiter):
 class RowSolve(Solve):
     """The only program of a call, of which this rank has rows."""
 
+    seconds_a_block = 0.2  # each begins and ends with messages
+
     def __init__(self, k, taken, batch, ranks):
         super().__init__(k, taken, batch, ranks)
         self.measure = Measure(self.program, ranks)
