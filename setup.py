@@ -19,6 +19,8 @@ TEST = [
     "POT>=0.9.5",  # what compat.pot is compared with
     "matplotlib>=3.8",  # the demo's picture; brings Pillow, which scikit-learn needs to read its photos
     "array-api-strict>=2.3",
+    "distributed>=2024.8",  # farms on dask, and on loky
+    "loky>=3.4",
     "setuptools>=77",
     "wheel>=0.43",
     f"nvidia-cuda-nvrtc==13.0.88; {LINUX}",
@@ -33,7 +35,7 @@ EXTRAS = {
     "train": ["cma>=4"],
     "dcd": ["torch>=2.4"],
     "mpi": ["mpi4py>=4"],
-    "dask": ["dask[array]>=2024.8"],
+    "dask": ["distributed>=2024.8"],
     "plot": ["matplotlib>=3.8"],
     "demo": ["scikit-learn>=1.5", "POT>=0.9.5", "matplotlib>=3.8"],
     # to work on it

@@ -39,6 +39,10 @@ class _Item:
     def made(self):
         return self.parts[self.place]
 
+    @property
+    def x(self):
+        return self.parts.x(self.place)
+
 
 @dataclass(frozen=True, eq=False)
 class BatchResult:
@@ -82,7 +86,7 @@ class BatchResult:
     @property
     def x(self):
         """The answers, a list; None where there is no result."""
-        return [None if result is None else result.x for result in self.results]
+        return [None if each is None else each.x for each in self._made]
 
     def __repr__(self):
         names, counts = np.unique(self.status, return_counts=True)
@@ -148,6 +152,9 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
     """
     began = time.perf_counter()
     on_failure = validate.choice("on_failure", on_failure, ON_FAILURE)
+    for option in ("checkpoint", "resume"):
+        if settings.get(option) is not None:
+            raise ValueError(f"{option} is a file for one solve: give each problem, as a dict, its own")
     threads = settings.pop("threads", THREADS.get() if executor is None else 1)
     if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         raise TypeError(f"executor must have the interface of concurrent.futures.Executor, not {executor!r}")
@@ -205,6 +212,7 @@ class _Farm:
     def _solve(self, group):
         """As one call; each by itself if that is refused, so that the one to blame is found."""
         if len(group) == 1:
+            outcome: tuple[Any, Any]
             try:
                 outcome = call(self.function, self.calls[group[0]], self.shared), None
             except Exception as error:  # it is kept for the caller to see

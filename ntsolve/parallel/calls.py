@@ -29,7 +29,8 @@ def bind(function, problems, settings):
     """
     if isinstance(problems, (str, bytes, Mapping)) or not hasattr(problems, "__iter__"):
         raise TypeError(f"problems must be a list of tuples or dicts, not {type(problems).__name__}")
-    signature = _signature(function)
+    own = getattr(function, "__module__", None) or ""
+    signature = _signature(function) if own.startswith("ntsolve.") else inspect.signature(function)
     by_place = any(parameter.kind in _BY_PLACE for parameter in signature.parameters.values())
     silent = {"on_failure": "ignore"} if "on_failure" in signature.parameters else {}
     shared = settings | silent
@@ -62,9 +63,7 @@ def bind(function, problems, settings):
     return calls, shared, errors
 
 
-@functools.lru_cache(maxsize=32)
-def _signature(function):
-    return inspect.signature(function)
+_signature = functools.lru_cache(inspect.signature)  # of functions that stay
 
 
 def call(function, given, shared):

@@ -81,12 +81,15 @@ class Crew:
         """Numbers of the problems of the next order."""
         numbers: list[int] = []
         length = -(-len(self.waiting) // (2 * self.workers))  # shorter and shorter, so that all end together
-        weight = 0.0
+        weight, most = 0, BUDGET.get() // (2 * self.workers)
         while self.waiting and len(numbers) < length:
             number, stacked = self.waiting[0]
             weight += self.bytes[number] + BASE
-            if numbers and (weight * self.pace > SECONDS_AN_ORDER if self.pace is not None
-                            else not stacked or weight > BYTES_AT_FIRST):  # fmt: skip
+            if self.pace is None:
+                enough = not stacked or weight > BYTES_AT_FIRST
+            else:
+                enough = weight * self.pace > SECONDS_AN_ORDER
+            if numbers and (enough or weight > most):
                 break
             self.waiting.popleft()
             numbers.append(number)
@@ -138,7 +141,7 @@ def _workers(executor):
         count = getattr(executor, name, None)
         if isinstance(count, int):
             return count
-    client = getattr(executor, "_client", None)  # of dask
+    client: Any = getattr(executor, "_client", None)  # of dask
     if callable(getattr(client, "nthreads", None)):
         return sum(client.nthreads().values())
     return os.cpu_count() or 1

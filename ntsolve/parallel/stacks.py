@@ -45,6 +45,8 @@ def groups(solver, calls, shared):
     stack = STACKS.get(solver)
     if stack is None or not all(name in stack.axes or _plain(value) for name, value in shared.items()):
         return [[number] for number in range(len(calls))]
+    if _alike(stack, calls):
+        return [list(range(len(calls)))]
     found: dict[Any, list[int]] = {}
     for number, given in enumerate(calls):
         key = _key(stack, given)
@@ -56,7 +58,8 @@ def together(solver, calls, shared):
     """The arguments of one call for all `calls`, which `groups` has found to fit."""
     stack, joined = STACKS[solver], dict(shared)
     names = [name for name in shared | calls[0] if name in stack.axes]
-    columns = {name: [given.get(name, shared.get(name)) for given in calls] for name in names}
+    columns = {name: [given[name] for given in calls] if name in calls[0] else [shared[name]] * len(calls)
+               for name in names}  # fmt: skip
     joined |= {name: value for name, value in calls[0].items() if name not in stack.axes}
     same = {name for name, values in columns.items() if len({id(value) for value in values}) == 1}
     for name, values in columns.items():
@@ -66,14 +69,32 @@ def together(solver, calls, shared):
             joined[name] = values
         else:
             with kernels_for(**{name: values[0]}) as k:
-                joined[name] = k.xp.stack(values)
+                joined[name] = k.xp.concatenate(values).reshape(len(values), *values[0].shape)
     return joined
+
+
+def _alike(stack, calls):
+    """Whether all are one batch, where that is easily seen."""
+    if not calls or (key := _key(stack, calls[0])) is None or any(given.keys() != calls[0].keys() for given in calls):
+        return False
+    for (name, *_), value in zip(key, calls[0].values(), strict=True):
+        if type(value) is np.ndarray and not stack.ragged:
+            shape, dtype = value.shape, value.dtype
+            for given in calls:
+                other = given[name]
+                if type(other) is not np.ndarray or other.shape != shape or other.dtype != dtype:
+                    return False
+        elif any(given[name] is not value for given in calls):
+            return False
+    return True
 
 
 def _key(stack, given):
     """Equal for calls that can be one; None for a call that stays alone."""
     parts: list[Any] = []
     numbers = 0
+    if "checkpoint" in given or "resume" in given:  # a file for each
+        return None
     for name, value in given.items():
         axes = stack.axes.get(name)
         if axes is None or value is None or type(value) is tuple:
@@ -105,16 +126,22 @@ class _Items:
     @functools.cached_property
     def columns(self):
         """{field: the values of all items, or the value that they share}"""
-        shared, own = {}, {}
+        shared: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         for name in self.result:
             value = getattr(self.result, name)
             if isinstance(value, Marginals):
                 own[name] = [Marginals(*each) for each in zip(value.residual, value.marginals, strict=True)]
-            elif isinstance(value, list) or (getattr(value, "ndim", 0) and name != "history"):
-                own[name] = value if isinstance(value, list) or value.ndim > 1 else value.tolist()
+            elif isinstance(value, list):
+                own[name] = value
+            elif hasattr(value, "ndim") and value.ndim and name != "history":
+                own[name] = value if value.ndim > 1 else value.tolist()
             else:
                 shared[name] = value
         return shared, own
+
+    def x(self, i):
+        return self.result.x[i]
 
     def __getitem__(self, i):
         shared, own = self.columns
@@ -125,6 +152,13 @@ class _Items:
         return type(self.result)(**item)
 
 
+class _Results(tuple):
+    """The items of a result that is made of results."""
+
+    def x(self, i):
+        return self[i].x
+
+
 STACKS = {
     "cg": Stack({"A": 2, "b": 1, "x0": 1}, lambda result: _Items(result, {})),
     "linprog": Stack(
@@ -132,6 +166,6 @@ STACKS = {
         lambda result: _Items(result, ADVICE),
         most=5000,
     ),
-    "solve_ot": Stack({"C": 2, "a": 1, "b": 1}, lambda result: result.results, ragged=True),
-    "solve_ot_sample": Stack({"X": 2, "Y": 2, "a": 1, "b": 1}, lambda result: result.results, ragged=True),
+    "solve_ot": Stack({"C": 2, "a": 1, "b": 1}, lambda result: _Results(result.results), ragged=True),
+    "solve_ot_sample": Stack({"X": 2, "Y": 2, "a": 1, "b": 1}, lambda result: _Results(result.results), ragged=True),
 }
