@@ -159,7 +159,7 @@ class _Annealing:
         """g in the order of the columns."""
         if self.order is None:
             return self.g.copy()
-        g = self.k.xp.empty_like(self.g)
+        g = self.k.xp.zeros_like(self.g)
         g[self.order] = self.g
         return g
 

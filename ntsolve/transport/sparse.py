@@ -191,7 +191,7 @@ class _Rounds:
         level.aim(target / float(target.sum()))
 
     def _unsorted(self, g):
-        out = self.k.xp.empty_like(g)
+        out = self.k.xp.zeros_like(g)
         out[self.order] = g
         return out
 

@@ -10,6 +10,7 @@ from ntsolve import EmpiricalFisher
 from ntsolve.errors import RankError
 from ntsolve.parallel.comm import join
 
+from ..backends import BACKENDS, to_device, to_host
 from .team import bounds, ends, together
 
 DAMP = 1e-2
@@ -93,6 +94,17 @@ def test_a_window_moves_with_all_its_parts(cuts, capacity, block_size):
 
     found = joined(on_parts(cuts, parts))
     np.testing.assert_allclose(found, moved(serial, slice(None)), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.skipif("cuda" not in BACKENDS, reason="neither a GPU nor the emulator")
+@pytest.mark.parametrize(("m", "block_size"), [(3, None), (3, 6), (16, None)])
+def test_gradients_on_a_gpu_are_shared(m, block_size):
+    G, X = problem(m, 12, "float64")
+    F = EmpiricalFisher(G, damp=DAMP, block_size=block_size)
+    parts = shared(to_device(G, "cuda"), (0, 0, 6, 12), damp=DAMP, block_size=block_size,
+                   ask=lambda part, own: (to_host(part.solve(to_device(X[:2, own], "cuda"))), to_host(part.diag())))
+    np.testing.assert_allclose(joined([part[0] for part in parts]), F.solve(X[:2, :12]), rtol=1e-8)
+    np.testing.assert_allclose(joined([part[1] for part in parts]), F.diag(), rtol=1e-8)
 
 
 def test_a_window_begins_with_nothing():

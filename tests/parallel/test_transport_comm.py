@@ -11,6 +11,7 @@ from ntsolve import Status
 from ntsolve.errors import RankError
 from ntsolve.transport import sparse
 
+from ..backends import BACKENDS, to_device, to_host
 from .team import bounds, ends, together
 
 
@@ -108,6 +109,20 @@ def test_float32_is_shared(size):
     parts = shared(size, X, Y, **options)
     assert_same(parts, ntsolve.solve_ot_sample(X, Y, **options), tol=1e-5)
     assert {part.potentials[0].dtype for part in parts} == {np.dtype("float32")}
+
+
+@pytest.mark.skipif("cuda" not in BACKENDS, reason="neither a GPU nor the emulator")
+@pytest.mark.parametrize("dense", [True, False])
+def test_arrays_on_a_gpu_are_shared(monkeypatch, dense):
+    monkeypatch.setattr(sparse, "DENSE", 1e9 if dense else 60)
+    X, Y = (to_device(points, "cuda") for points in clouds(12, 9))
+    serial = ntsolve.solve_ot_sample(X, Y, reg=0.03)
+    parts = shared(3, X, Y, cuts=(0, 5, 5, 12), reg=0.03, then=lambda r: (r, to_host(r.gradient("Y"))))
+    for part, gradient in parts:
+        assert part.backend == "cuda"
+        assert part.value == pytest.approx(serial.value, rel=1e-9)
+        assert abs(part.nit - serial.nit) <= 2
+        np.testing.assert_allclose(gradient, to_host(serial.gradient("Y")), atol=1e-8)
 
 
 @pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cosine"])
