@@ -20,12 +20,12 @@ from ..monitor import Monitor
 from ..outcome import report
 from ..result import Status
 from . import gridbounds
+from .gridbox import COARSEST, Box
 from .gridresult import OTGridResult
 from .hot import LOOK, GridProblem, Hot
 from .problem import equal_weights, real
 
 MAXITER = 200_000
-COARSEST = 16  # pixels of the shorter side of the first grid
 EASIER = 12.0  # tolerance of a coarser grid, of that of the next one
 OFTEN, SELDOM, HOPE = 1.06, 1.25, 0.1  # times the iterations until the next certificate: (gap / tol)^HOPE, within these
 ALL = 4  # certificates, of which one looks at all that may lead to a bound, the others at what led to the last one
@@ -108,9 +108,12 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
     with kernels_for(mu=mu, nu=nu) as k:
         single = np.result_type(*(np.dtype(each.dtype) for each in (mu, nu))) == np.float32
         a, b, mass = images(k, mu, nu, options.check)
-        unit = max(down * a.shape[0], across * a.shape[1])  # costs inside are in units of its power
-        costs = [_line_costs(size, step / unit, power) for size, step in zip(a.shape, (down, across), strict=True)]
-        solve = _Solve(k, GridProblem(k, a, _told_apart(a, b), *costs), tol, (down / unit, across / unit), power)
+        b, box = _told_apart(a, b), Box(a, b)
+        unit = max(down * box.shape[0], across * box.shape[1])  # costs inside are in units of its power
+        steps = down / unit, across / unit
+        whole = GridProblem(k, a, b, *_line_costs(a.shape, steps, power))
+        problem = GridProblem(k, box.cut(a), box.cut(b), *_line_costs(box.shape, steps, power))
+        solve = _Solve(k, whole if box.whole else problem, tol, steps, power, box, whole)
         keeper = options.saving.of("solve_ot_grid", k, mu=mu, nu=nu, power=power, spacing=(down, across), tol=tol)
         result = solve.run(options, own, np.float32 if single else np.float64, mass, unit**power, keeper)
     report("solve_ot_grid", result, options.on_failure)
@@ -152,22 +155,22 @@ def images(k, mu, nu, check=True):
     return (a / a.sum()).reshape(mu.shape), (b / b.sum()).reshape(mu.shape), mass
 
 
-def _line_costs(size, step, power):
-    at = np.arange(size)
-    return (abs(at[:, None] - at) * step) ** power
+def _line_costs(shape, steps, power):
+    """(C, D)"""
+    lines = (np.arange(size) * step for size, step in zip(shape, steps, strict=True))
+    return [abs(at[:, None] - at) ** power for at in lines]
 
 
 class _Solve:
     """A problem on its own grid and on coarser ones, and the best bounds so far."""
 
-    def __init__(self, k, problem, tol, steps, power):
-        self.k, self.tol = k, tol
+    def __init__(self, k, problem, tol, steps, power, box, whole):
+        self.k, self.tol, self.box, self.whole = k, tol, box, whole
         self.levels = [problem]
         while min(self.levels[0].a.shape) >= 2 * COARSEST and not any(size % 2 for size in self.levels[0].a.shape):
             a, b = (_halved(each) for each in (self.levels[0].a, self.levels[0].b))
             steps = tuple(2 * each for each in steps)
-            costs = (_line_costs(size, each, power) for size, each in zip(a.shape, steps, strict=True))
-            self.levels.insert(0, GridProblem(k, a, _told_apart(a, b), *costs))
+            self.levels.insert(0, GridProblem(k, a, _told_apart(a, b), *_line_costs(a.shape, steps, power)))
         self.nit, self.restarts = 0, 0
         self.which_middle = self.which_potential = self.certificates = 0
         self.level = 0  # the grid at work
@@ -231,12 +234,13 @@ class _Solve:
         scale = mass * unit
         self._begin(self.levels[-1])
 
-        def answer():
-            return own(self.k.xp.asarray(_rounded_down(np.stack([self.u, self.v]) * unit, dtype)))
+        def answer(potentials):
+            return own(self.k.xp.asarray(_rounded_down(np.stack(potentials) * unit, dtype)))
 
         with np.errstate(all="ignore"), Monitor("solve_ot_grid", maxiter=options.maxiter, time_limit=options.time_limit,
                      callback=options.callback, began=options.began, verbose=options.verbose, start=[self.gap],
-                     target=[self.tol], solution=answer, keeper=keeper) as watch:  # fmt: skip
+                     target=[self.tol], solution=lambda: answer(self.everywhere()[1:]),
+                     keeper=keeper) as watch:  # fmt: skip
             resumed = watch.begin(self) and self.hot is not None
             if resumed or not self.gap <= self.tol:
                 self._all_levels(watch, resumed)
@@ -245,8 +249,10 @@ class _Solve:
             status = Status.NAN_OR_INF
         else:
             status = Status.CONVERGED if self.gap <= self.tol else watch.status or Status.STALLED
+        lower, *potentials = self.everywhere()
+        middle = self.middle if self.box.whole else self.box.put(self.middle)
         return OTGridResult(
-            x=answer(),
+            x=answer(potentials),
             success=status == Status.CONVERGED,
             status=status,
             message=status.advice,
@@ -256,14 +262,21 @@ class _Solve:
             elapsed=watch.elapsed,
             backend=self.k.NAME,
             tolerance=self.tol,
-            lower_bound=self.lower * scale,
+            lower_bound=lower * scale,
             upper_bound=self.upper * scale,
             restarts=self.restarts,
-            middle=own(self.k.xp.asarray((self.middle * mass).astype(dtype))),
-            _problem=replace(self.levels[-1], k=None),  # which could not be pickled
-            _middle=self.middle,
+            middle=own(self.k.xp.asarray((middle * mass).astype(dtype))),
+            _problem=replace(self.whole, k=None),  # which could not be pickled
+            _middle=middle,
             _mass=mass,
         )
+
+    def everywhere(self):
+        """(lower bound, u, v) on the whole grid."""
+        if self.box.whole or self.u.shape != self.box.shape:  # or on a coarser grid yet
+            return self.lower, self.u, self.v
+        value, u, v = self.box.potentials(self.whole, self.v)
+        return max(self.lower, min(value, self.upper)), u, v
 
     def _hot(self):
         problem = self.levels[self.level]
@@ -293,7 +306,8 @@ class _Solve:
             for _ in range(steps):
                 hot.iterate()
             if hot.total >= self.due:
-                self._improve(problem, *hot.candidates(), self.certificates)
+                potentials, middles = hot.candidates()
+                self._improve(problem, potentials, middles, self.certificates)
                 self.certificates += 1
                 times = (self.gap / tol) ** HOPE if tol > 0 else OFTEN
                 self.due = max(hot.total + 2 * LOOK, int(min(max(times, OFTEN), SELDOM) * hot.total))

@@ -72,8 +72,13 @@ def lower_bound(problem, potential, *, of_second=False):
     else:
         v = transform(problem.k, potential, *there)
         u = transform(problem.k, v, *back)
-    value = (u * (problem.a - problem.b)).sum() + ((u + v) * problem.b).sum()  # the sum of u a + v b, more exactly
-    return float(value - ROUNDING * max(abs(u).max(), abs(v).max())), u, v
+    return value(problem, u, v), u, v
+
+
+def value(problem, u, v):
+    """Of a dual point, rounded down."""
+    total = (u * (problem.a - problem.b)).sum() + ((u + v) * problem.b).sum()  # the sum of u a + v b, more exactly
+    return float(total - ROUNDING * max(abs(u).max(), abs(v).max()))
 
 
 def transform(k, u, C, D):

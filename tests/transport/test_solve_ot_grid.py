@@ -9,6 +9,7 @@ import pytest
 import ntsolve
 from ntsolve import Status
 from ntsolve.transport import gridbounds
+from ntsolve.transport.gridbox import COARSEST, Box
 from tests.backends import BACKENDS, to_device, to_host
 
 
@@ -205,3 +206,72 @@ def test_a_matrix_is_fitted_to_sums_it_can_have(rng):
         assert fitted.min() >= 0
         np.testing.assert_allclose(fitted.sum(1), rows, atol=1e-14)
         np.testing.assert_allclose(fitted.sum(0), columns, atol=1e-14)
+
+
+def framed(image, shape, at):
+    """The image in a larger one, empty but for it."""
+    out = np.zeros(shape)
+    out[at[0] : at[0] + image.shape[0], at[1] : at[1] + image.shape[1]] = image
+    return out
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "at"),
+    [((9, 7), (14, 20), (2, 11)), ((5, 12), (30, 12), (25, 0)), ((20, 21), (21, 33), (0, 12))],
+)
+def test_empty_lines_around_the_masses_change_nothing_but_the_time(inner, outer, at):
+    mu, nu = images(*inner, zeros=0.3)
+    framed_pair = [framed(image, outer, at) for image in (mu, nu)]
+    small, large = ntsolve.solve_ot_grid(mu, nu, tol=1e-3), ntsolve.solve_ot_grid(*framed_pair, tol=1e-3)
+    assert large.success
+    assert large.nit == small.nit
+    assert large.upper_bound == pytest.approx(small.upper_bound, rel=1e-9)
+    assert large.middle.shape == outer
+    u, v = large.potentials
+    C = pair_costs(*outer, 2.0)
+    assert (u.ravel()[:, None] + v.ravel() <= C + 1e-9 * C.max()).all()
+    assert (u * framed_pair[0]).sum() + (v * framed_pair[1]).sum() == pytest.approx(large.lower_bound, rel=1e-9)
+    plan = large.sparse_plan()
+    np.testing.assert_allclose(plan.sum(1), framed_pair[0].ravel(), atol=1e-13)
+    np.testing.assert_allclose(plan.sum(0), framed_pair[1].ravel(), atol=1e-13)
+
+
+@pytest.mark.parametrize("to", [(3, 4), (3, 9), (12, 17), (0, 0)])
+def test_all_mass_in_one_pixel(to):
+    mu, nu = np.zeros((2, 13, 18))
+    mu[3, 4], nu[to] = 2.0, 2.0
+    result = ntsolve.solve_ot_grid(mu, nu)
+    assert result.success
+    cost = 2.0 * ((to[0] - 3) ** 2 + (to[1] - 4) ** 2)
+    assert result.upper_bound == pytest.approx(cost, rel=1e-9, abs=1e-12)
+    assert result.lower_bound == pytest.approx(cost, rel=1e-3, abs=1e-12)
+    plan = result.sparse_plan()
+    assert plan.nnz == 1
+    assert plan[3 * 18 + 4, to[0] * 18 + to[1]] == pytest.approx(2.0)
+
+
+def test_masses_that_nowhere_overlap(rng):
+    mu, nu = np.zeros((2, 24, 31))
+    mu[2:7, 3], nu[20, 10:18] = rng.random(5) + 0.1, rng.random(8) + 0.1
+    mu, nu = mu / mu.sum(), nu / nu.sum()
+    result = ntsolve.solve_ot_grid(mu, nu, tol=1e-5)
+    want = ot.emd2(mu.ravel(), nu.ravel(), pair_costs(24, 31, 2.0))
+    assert result.success
+    assert result.lower_bound * (1 - 1e-9) <= want <= result.upper_bound * (1 + 1e-9)
+
+
+def test_a_box_can_be_halved_and_holds_all_mass(rng):
+    for _ in range(200):
+        shape = rng.integers(1, 140, 2)
+        a, b = np.zeros((2, *shape))
+        for image in (a, b):
+            for _ in range(rng.integers(1, 4)):
+                image[rng.integers(shape[0]), rng.integers(shape[1])] = 1 + rng.random()
+        box = Box(a, b)
+        assert np.array_equal(box.put(box.cut(a)), a)
+        assert np.array_equal(box.put(box.cut(b)), b)
+        rows, columns = (np.ptp(index) + 1 for index in np.nonzero(a + b))
+        few = 2 ** max(0, int(np.floor(np.log2(min(rows, columns) / COARSEST))))
+        assert all(size % few == 0 for size in box.shape)
+        assert rows <= box.shape[0] < rows + few
+        assert columns <= box.shape[1] < columns + few
