@@ -13,6 +13,8 @@ Linear programs
     finisher, proximal, newtonsystem    the last digits: proximal point steps by a semismooth Newton method
     infeasible, certificates            proofs that there is no feasible point, or no lower bound
     kkt                             the errors that decide on success
+    rowsolve                        one program over ranks that have rows of it:
+    rowblocks, rowpdhg                  its errors, units and proofs; its iteration
 
 Files
     mps, mpsformat                  linear programs from MPS files; the lines of such a file

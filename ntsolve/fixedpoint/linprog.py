@@ -88,9 +88,9 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
         Of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: each process passes its own rows, in A_ub,
         A_eq and `constraints`, with their sides and their part of y0; it may have none. c, bounds, x0, tol, finisher
         and maxiter are the same on all, and so is the `x` of the result, bit for bit; `y`, slacks, marginals of rows
-        and a `ray` of multipliers are those of the process's own rows. One program, no batch; presolve is left out;
-        the finisher works on the first process, which for that is given all rows once, if these have at most
-        20,000,000 entries.
+        and a `ray` of multipliers are those of the process's own rows. One program, no batch. Presolve is left out;
+        the finisher works on the first process, which is given all rows for that, once, if rows, columns and entries
+        are 20,000,000 at most.
     checkpoint, checkpoint_every, resume
         As for `cg`: keep the state of the solve in a file, and go on from there.
 
@@ -104,6 +104,8 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
         Naming the argument that does not fit.
     ConvergenceError
         With ``on_failure="raise"``.
+    RankError
+        With `comm`, where another process has failed: what it raised is in the message.
 
     Warns
     -----

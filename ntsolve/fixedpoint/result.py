@@ -86,14 +86,16 @@ class LinprogResult(Result):
     ray: Any
     tolerance: float
 
-    def verify(self, c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None):
-        """Recompute `residual` from a problem, given as to `linprog`.
+    def verify(self, c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None, comm=None):
+        """Recompute `residual` from a problem, given as to `linprog`; with `comm`, each process from its own rows.
 
         Returns
         -------
         float, or array (batch)
         """
         from ..kernels import cpu
+        from ..parallel.comm import join
+        from ..reductions import SERIAL
         from .arguments import take
         from .kkt import error_rows
 
@@ -101,7 +103,13 @@ class LinprogResult(Result):
             v = np.asarray(v.get() if hasattr(v, "get") else v, dtype=float)
             return np.ascontiguousarray(v).reshape(-1, v.shape[-1]) if v.shape[-1] else v.reshape(batch, 0)
 
-        program = take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, None, None, True).program
+        with join(comm).together() as ranks:
+            program = take(c, A_ub, b_ub, A_eq, b_eq, bounds, constraints, None, None, True).program
+            if ranks is not SERIAL:
+                from .rowblocks import Measure
+
+                batch = 1
+                return float(Measure(program, ranks).errors(rows(self.x)[0], rows(self.y)[0])[:3].max())
         batch = int(np.prod(program.shape))
         errors = error_rows(cpu, program, rows(self.x), rows(self.y))
         kkt = errors[:, :3].max(axis=1).reshape(program.shape)

@@ -7,6 +7,7 @@ import ntsolve
 from ntsolve import Status
 from ntsolve.errors import RankError
 
+from ..backends import BACKENDS, to_device, to_host
 from .team import ends, part, together
 
 SIZES = [2, 3]
@@ -200,3 +201,14 @@ def test_a_callback_on_one_rank_stops_all(problem):
     found = together(2, run)
     assert {each.nit for each in found} == {7}
     assert found[1].status == Status.CALLBACK_STOP
+
+
+@pytest.mark.skipif("cuda" not in BACKENDS, reason="CuPy, or the stand-in for it, is needed")
+def test_parts_may_lie_on_gpus():
+    def run(comm):
+        return ntsolve.halpern(lambda x: 0.5 * x + 1, to_device(np.ones(2 + comm.rank), "cuda"), tol=1e-3, comm=comm)
+
+    for each in together(2, run):
+        assert each.success
+        assert each.backend == "cuda"
+        np.testing.assert_allclose(to_host(each.x), 2, atol=2e-3)

@@ -11,6 +11,8 @@ from ntsolve.errors import RankError
 from ntsolve.fixedpoint import rowsolve
 from ntsolve.fixedpoint.program import Program
 
+from ..backends import BACKENDS, to_device, to_host
+from ..contract.linprog import program
 from ..fixedpoint.programs import highs, random_program
 from .team import ends, together
 
@@ -89,12 +91,22 @@ def test_rows_of_all_kinds_with_their_marginals_are_local():
     low, high = R @ x - 0.1, R @ x + 0.1
     reference = scipy_linprog(c, np.vstack([A, R, -R]), np.concatenate([b, high, -low]), E, e, bounds=(0, 1))
 
+    cuts = (slice(0, 5), slice(0, 0), slice(3, 5)), (slice(5, 7), slice(0, 4), slice(0, 3))
+
     def run(comm):
-        ub, eq, two = ((slice(0, 5), slice(0, 0), slice(3, 5)), (slice(5, 7), slice(0, 4), slice(0, 3)))[comm.rank]
+        ub, eq, two = cuts[comm.rank]
         return ntsolve.linprog(c, A[ub], b[ub], E[eq] if comm.rank else None, e[eq] if comm.rank else None, (0, 1),
                                constraints=(R[two], low[two], high[two]), tol=1e-9, comm=comm)  # fmt: skip
 
-    first, second = together(2, run)
+    def run_and_verify(comm):
+        result = run(comm)
+        ub, eq, two = cuts[comm.rank]
+        rows = R[two], low[two], high[two]
+        again = result.verify(c, A[ub], b[ub], E[eq], e[eq], (0, 1), constraints=rows, comm=comm)
+        assert again == result.residual
+        return result
+
+    first, second = together(2, run_and_verify)
     assert first.fun == pytest.approx(reference.fun, rel=1e-7)
     marginals = np.concatenate([first.ineqlin.marginals, second.ineqlin.marginals])
     np.testing.assert_allclose(marginals, reference.ineqlin.marginals[:7], atol=1e-6)
@@ -253,3 +265,22 @@ def test_float32_is_answered_in_float32_where_all_rows_are():
         for each in together(2, lambda comm, dtype=dtype: run(comm, dtype)):
             assert each.success
             assert each.x.dtype == each.y.dtype == np.dtype(dtype)
+
+
+@pytest.mark.skipif("cuda" not in BACKENDS, reason="CuPy, or the stand-in for it, is needed")
+def test_rows_may_lie_on_gpus():
+    given = program(2, 3, seed=23)
+    serial = ntsolve.linprog(**given, tol=1e-3, presolve=False, finisher=False)
+
+    def run(comm):
+        mine = slice(comm.rank, comm.rank + 1)
+        c, A, b = (to_device(v, "cuda") for v in (given["c"], given["A_ub"][mine], given["b_ub"][mine]))
+        return ntsolve.linprog(c, A, b, tol=1e-3, finisher=False, comm=comm)
+
+    found = together(2, run)
+    for each in found:
+        assert each.success
+        assert each.backend == "cuda"
+        assert each.nit == serial.nit
+        np.testing.assert_allclose(to_host(each.x), serial.x, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([to_host(each.y) for each in found]), serial.y, atol=1e-6)
