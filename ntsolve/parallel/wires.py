@@ -25,6 +25,7 @@ _LONGEST_WORD = 4000  # bytes of a message about a failure
 _SPINS, _LISTEN = 50, 64  # looks before others may compute; looks between two ears for failures
 _PATIENCE, _NAP = 0.05, 2e-4  # seconds of waiting after which it sleeps between looks, and how long
 _FAREWELL = 15.0  # seconds that one who has failed waits for the others to have heard of it
+_DRAIN = 0.5  # seconds for a last message to get out
 _ALIVE = 1.0  # seconds between two looks whether the processes of this machine still run
 
 
@@ -104,25 +105,28 @@ class Watched:
             return
         self.broken = True
         self._last_words = np.frombuffer(word.encode()[:_LONGEST_WORD], dtype=np.uint8)
-        missing = set(range(self._size)) - {self._rank} - self._gone()
-        self._sent = [self._comm.Isend(self._last_words, dest=rank, tag=_FAILED) for rank in missing]
-        missing -= self._heard
+        gone = self._gone()
+        others = set(range(self._size)) - {self._rank} - gone
+        self._sent = {rank: self._comm.Isend(self._last_words, dest=rank, tag=_FAILED) for rank in others}
         began = looked = time.monotonic()
-        while missing:
-            rank, _ = self._word()
-            if rank is not None:
-                missing.discard(rank)
-                continue
-            time.sleep(_NAP)
+        while missing := {rank for rank in others - gone if rank not in self._heard or not self._sent[rank].Test()}:
+            if self._word()[0] is None:
+                time.sleep(_NAP)
             now = time.monotonic()
             if now - looked > _ALIVE:
-                looked = now
-                missing -= self._gone()
-            if missing and now - began > _FAREWELL:
+                looked, gone = now, self._gone()
+            if now - began > _FAREWELL:
                 who = ", ".join(map(str, sorted(missing)))
                 sys.stderr.write(f"ntsolve: {word}\nntsolve: rank {who} cannot be told, all processes are ended\n")
-                sys.stderr.flush()
-                self._comm.Abort(1)
+                self._end_all()
+        if gone:  # MPI's own end would wait for them
+            atexit.register(self._end_all)
+
+    def _end_all(self):
+        """All processes end, once what they have said is out: the launcher may drop what comes with the end."""
+        sys.stderr.flush()
+        time.sleep(_DRAIN)
+        self._comm.Abort(1)
 
     def close(self):
         """Give the duplicate back, with the communicator that it is of."""
@@ -168,7 +172,6 @@ class Watched:
         if now - self._looked > _ALIVE:
             self._looked = now
             for rank in sorted(self._gone()):
-                atexit.register(self._comm.Abort, 1)  # MPI's own end would wait for that rank
                 word = f"rank {rank} is gone"
                 self.fail(word)
                 raise RankError(word)

@@ -46,9 +46,14 @@ def missing():
     return None
 
 
-def run(size, *arguments, timeout=120.0):
-    """``python *arguments`` on `size` ranks, one thread each; those that take longer are ended with a TimeoutError."""
-    command = [mpiexec(), "-n", str(size), sys.executable, "-W", "error", *map(str, arguments)]
+def run(size, *arguments, timeout=120.0, unseen=False):
+    """``python *arguments`` on `size` ranks, one thread each; a TimeoutError ends all.
+
+    `unseen`: the launcher, which ends all where it sees that one is gone, does not see it of rank 1 for a minute.
+    """
+    python = [sys.executable, "-W", "error", *map(str, arguments)]
+    hidden = ["sh", "-c", '"$@" || { code=$?; [ "$PMI_RANK" = 1 ] && sleep 60; exit $code; }', "sh"] if unseen else []
+    command = [mpiexec(), "-n", str(size), *hidden, *python]
     environment = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OMP", "OPENBLAS", "MKL", "NTSOLVE")}
     environment["PYTHONUNBUFFERED"] = "1"
     began = time.perf_counter()
