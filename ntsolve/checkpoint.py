@@ -196,8 +196,9 @@ class Keeper:
         common = set(everyone[0].tolist()).intersection(*(row.tolist() for row in everyone)) - {-1}
         if common:
             return paths[mine[0].tolist().index(max(common))]
-        if damage is not None:
-            raise ValueError(str(damage)) from damage
+        if self.comm.any(damage is not None):
+            found = damage or f"resume: of {self.saving.resume}, the file of another rank is damaged"
+            raise ValueError(str(found)) from damage
         return None
 
     def _suits(self, path, header):

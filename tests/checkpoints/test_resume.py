@@ -9,7 +9,10 @@ from ntsolve import Status
 from .solves import SOLVES, flat
 
 
-@pytest.fixture(params=SOLVES)
+PLAIN = ("cg", "cg with a function", "cg multigrid", "finite sum", "linprog", "solve_ot", "solve_ot_grid", "minimize")
+
+
+@pytest.fixture(params=[name if name in PLAIN else pytest.param(name, marks=pytest.mark.slow) for name in SOLVES])
 def solve(request):
     return SOLVES[request.param]()
 
