@@ -24,6 +24,7 @@ from ..dispatch import kernels_for
 from ..kernels.contracts import workspace_shape
 from ..monitor import Monitor
 from ..outcome import linear_result, report
+from ..reductions import SERIAL
 from ..result import Status
 from .dcd_network import Network, take
 from .grid import GridOperator
@@ -96,6 +97,8 @@ class DeepConjugateDirection:
     def __init__(self, A, *, weights="auto"):
         if not isinstance(A, GridOperator):
             A = GridOperator.poisson(A)
+        if A.comm is not SERIAL:
+            raise ValueError("A is a GridOperator of several processes, which ntsolve.cg solves with")
         if A.kind != "mask":
             raise ValueError("A must be a Laplacian with equal spacings: the network knows no coefficients")
         if any(A.periodic):

@@ -83,7 +83,7 @@ class Spread:
             for number, one in enumerate(ranges if near else ()):
                 for owner, plane, many, place in slabs.pieces(*one):
                     if owner == me == rank:
-                        self.kept.append((plane - first, many, number, place))
+                        self.kept.append((plane - first, many, number, place, one[0] + place != plane))
                     elif owner == me:
                         self.sent.setdefault(rank, []).append((plane - first, many))
                     elif rank == me:
@@ -93,7 +93,7 @@ class Spread:
     def _touches(slabs, first, end, low, high):
         return slabs.wrap or (low < end and high > first)
 
-    def start(self, ranks, source, targets, *, keep=True):
+    def start(self, ranks, source, targets, *, inside=False):
         """Begin to fill `targets`, one array for each range of this rank, with planes of everyone's `source`.
 
         `source` holds the planes that a rank owns. All ranks do this at the same time.
@@ -101,10 +101,10 @@ class Spread:
         Returns
         -------
         wait : callable
-            The targets are full when it returns. What is this rank's own is copied at once, if it is to `keep` it.
+            The targets are full when it returns. If the source is `inside` of a target, it stays where it is.
         """
-        if keep:
-            for place, many, number, to in self.kept:
+        for place, many, number, to, round_the_axis in self.kept:
+            if round_the_axis or not inside:
                 targets[number][to : to + many] = source[place : place + many]
         empty = lambda planes: self.k.xp.empty((sum(planes), *source.shape[1:]), source.dtype)
         incoming = {rank: empty(many for many, *_ in parts) for rank, parts in self.taken.items()}
@@ -126,9 +126,9 @@ class Spread:
 
         return wait
 
-    def run(self, ranks, source, *targets, keep=True):
+    def run(self, ranks, source, *targets, inside=False):
         """Fill `targets`."""
-        self.start(ranks, source, targets, keep=keep)()
+        self.start(ranks, source, targets, inside=inside)()
 
 
 def in_colours(xp, v, low, start, end):

@@ -15,6 +15,7 @@ What is chosen from the operator is chosen from sums and maxima over the ranks.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ class SlabLevels:
         """A cycle on `batch` vectors in extended slabs, with memory of its own."""
         if self.depth:
             return SlabHierarchy(self, batch)
-        return _OfWhole(self.k, self.A, hierarchy.Hierarchy(self.rest, batch), batch)
+        return _OfWhole(self.k, self.A, lambda like: hierarchy.Hierarchy(self.rest, batch), batch)
 
     def relaxation(self, level):
         """(w of red, w of black)"""
@@ -150,8 +151,8 @@ class SlabHierarchy:
         self._rz = xp.zeros(batch)
         spread = lambda n, ranges: Spread(k, me, levels.levels[n].slabs, [[one] for one in ranges])
         self._down = [spread(n, levels.levels[n].held) for n in range(depth)]
-        self._up = [None, *(spread(n, levels.levels[n].passed) for n in range(1, depth))]
-        rest = hierarchy.Hierarchy(levels.rest, batch)
+        self._up: list[Any] = [None, *(spread(n, levels.levels[n].passed) for n in range(1, depth))]
+        rest = lambda like: hierarchy.Hierarchy(levels.rest, batch)
         self._gathered = Gathered(k, levels.levels[-1].slabs, rest, batch, plan.sizes[depth])
 
     def apply(self, r, z, rz):
@@ -162,7 +163,7 @@ class SlabHierarchy:
         for n in range(depth):
             low, high = levels.levels[n].held[me]
             target = in_colours(k.xp, vectors[n][0], low, low, high)
-            self._down[n].run(ranks, self._own(n, None if n else r), target, keep=n > 0)
+            self._down[n].run(ranks, self._own(n, None if n else r), target, inside=n == 0)
             k.cycle_down(vectors[n][0], *levels.stencils[n], *levels.relaxation(n), plan.factors[n], levels.wrap,
                          self._black[n], self._passed[n + 1])  # fmt: skip
         low, high = levels.levels[depth].passed[me]
@@ -185,11 +186,12 @@ class SlabHierarchy:
 
 
 class Gathered:
-    """A cycle that every rank does for the whole grid."""
+    """A cycle that every rank does for the whole grid: make(r), r like the vectors that it will be applied to."""
 
-    def __init__(self, k, slabs, inner, batch, sizes):
-        self.k, self.slabs, self.inner = k, slabs, inner
+    def __init__(self, k, slabs, make, batch, sizes):
+        self.k, self.slabs = k, slabs
         self.r, self.z = (k.xp.zeros((batch, *layout.split_shape(*sizes)), "float32") for _ in range(2))
+        self.inner = make(self.r)
 
     def apply(self, ranks, own, target, wanted, rz):
         """From this rank's planes of r to the wanted ones of z; rz = r.z, of which each rank has its share."""
@@ -205,8 +207,8 @@ class Gathered:
 class _OfWhole:
     """A cycle on the finest level that every rank does for the whole grid."""
 
-    def __init__(self, k, A, inner, batch):
-        self.k, self.A, self.gathered = k, A, Gathered(k, A.slabs, inner, batch, three(A.whole_shape))
+    def __init__(self, k, A, make, batch):
+        self.k, self.A, self.gathered = k, A, Gathered(k, A.slabs, make, batch, three(A.whole_shape))
 
     def apply(self, r, z, rz):
         xp, (low, high), ranks = self.k.xp, self.A.held, self.A.comm
@@ -223,9 +225,8 @@ class _Aggregated:
 
     def cycle(self, batch):
         """A cycle on `batch` vectors in extended slabs."""
-        like = self.k.xp.empty((batch, 0))
-        inner = gridcg.ThroughRows(self.k, self.whole, like, three(self.A.whole_shape))
-        return _OfWhole(self.k, self.A, inner, batch)
+        sizes = three(self.A.whole_shape)
+        return _OfWhole(self.k, self.A, lambda like: gridcg.ThroughRows(self.k, self.whole, like, sizes), batch)
 
 
 class SlabMultigrid(LearnedMultigrid):

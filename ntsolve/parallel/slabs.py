@@ -88,7 +88,7 @@ class SlabOperator(GridOperator):
     @functools.cached_property
     def sink(self):
         if self.kind == "mask":
-            return GridOperator.sink.func(self)
+            return super().sink
         total, inside = self.own_sink().copy(), self.inside
         along, planes = self.extended.faces[0], self.held[1] - self.held[0]
         if inside.start > 0:
