@@ -99,7 +99,9 @@ class Ranks:
 
     def add(self, array):
         """Replace one large array by its sum over the ranks."""
-        _assign(array, self._wire.allreduce(np.ascontiguousarray(_host(array))))
+        host = np.ascontiguousarray(_host(array))
+        if self._wire.allreduce(host) is not array:
+            _assign(array, host)
 
     def gather(self, rows):
         """Everyone's rows, one after the other along axis 0, on every rank; there may be none of some ranks."""

@@ -70,6 +70,7 @@ class Watched:
         self._mpi, self._comm = MPI, comm.Dup()
         self._rank, self._size = self._comm.Get_rank(), self._comm.Get_size()
         self.broken, self._heard = False, set()
+        self._bad_news = self._last_chance = ""
         here = np.array([os.getpid(), _birth(os.getpid()), _machine()], dtype=np.int64)
         everyone = np.empty((self._size, 3), dtype=np.int64)
         self._comm.Allgather(here, everyone)
@@ -87,9 +88,9 @@ class Watched:
         return taken
 
     def allreduce(self, array):
-        summed = np.empty_like(array)
-        self._wait([self._comm.Iallreduce(array, summed)])
-        return summed
+        """The sum, in the same array."""
+        self._wait([self._comm.Iallreduce(self._mpi.IN_PLACE, array)])
+        return array
 
     def exchange(self, outgoing, incoming):
         requests = [self._comm.Irecv(buffer, source=rank, tag=_DATA) for rank, buffer in incoming.items()]
@@ -151,23 +152,42 @@ class Watched:
         began, looks, done = None, 0, self._mpi.Request.Testall
         if self.broken:
             raise RankError("a rank has failed in this solve")
-        while not done(requests):
+        while self._bad_news or not done(requests):
             looks += 1
-            if looks < _SPINS:
+            if looks < _SPINS and not self._bad_news:
                 continue
             os.sched_yield()
-            if looks % _LISTEN == 0:
+            if looks % _LISTEN == 0 or self._bad_news:
                 self._listen()
+                if self._bad_news and self._ends(requests):
+                    return
                 now = time.monotonic()
                 began = began or now
                 if now - began > _PATIENCE:
                     time.sleep(_NAP)
 
+    def _ends(self, requests):
+        """After bad news: whether this message comes all the same, which may be one that all ranks object to.
+
+        Each is to raise its own error then, if it has one; if not, the next message is the end of it.
+        """
+        word, self._bad_news = self._bad_news, ""
+        began = time.monotonic()
+        while not self._last_chance and time.monotonic() - began < _DRAIN:
+            if self._mpi.Request.Testall(requests):
+                self._bad_news = self._last_chance = word
+                return True
+            time.sleep(_NAP)
+        self.fail(word)
+        raise RankError(word)
+
     def _listen(self):
+        if self._bad_news:
+            return
         rank, word = self._word()
         if rank is not None:
-            self.fail(word)
-            raise RankError(word)
+            self._bad_news = word
+            return
         now = time.monotonic()
         if now - self._looked > _ALIVE:
             self._looked = now
@@ -191,7 +211,8 @@ class Blocking:
         self._well()
         summed = np.empty_like(array)
         self._comm.Allreduce(array, summed)
-        return summed
+        array[...] = summed
+        return array
 
     def exchange(self, outgoing, incoming):
         """Everything goes to everyone, who picks out what is for it."""
