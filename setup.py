@@ -11,6 +11,7 @@ VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "ntsolve/_version.py").rea
 # The CUDA twins are compiled by the very NVRTC whose register counts are recorded in tests/, and the stand-in for CuPy
 # is checked against the names of a real one. Neither needs a driver; both wheels exist for Linux only where g++ does.
 LINUX = "sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')"
+MPI = ["mpi4py>=4.1", f"mpich>=4.3; {LINUX}"]  # mpi4py runs on whatever MPI there is, and mpich brings one
 TEST = [
     "pytest>=8.2",
     "pytest-xdist>=3.6",
@@ -24,6 +25,8 @@ TEST = [
     "setuptools>=77",
     "wheel>=0.43",
     f"nvidia-cuda-nvrtc==13.0.88; {LINUX}",
+    *(f"{need}; {LINUX}" for need in MPI if ";" not in need),
+    *(need for need in MPI if ";" in need),
 ]
 CUPY_13 = f"cupy-cuda13x==14.2.0; {LINUX}"
 DOCS = ["sphinx>=8", "myst-parser>=4", "furo>=2024.8.6"]
@@ -34,7 +37,7 @@ EXTRAS = {
     "cuda13x": ["cupy-cuda13x>=14"],
     "train": ["cma>=4"],
     "dcd": ["torch>=2.4"],
-    "mpi": ["mpi4py>=4"],
+    "mpi": MPI,
     "dask": ["distributed>=2024.8"],
     "plot": ["matplotlib>=3.8"],
     "demo": ["scikit-learn>=1.5", "POT>=0.9.5", "matplotlib>=3.8"],

@@ -180,6 +180,9 @@ def test_the_metadata_are_complete(wheel):
     to_use = {"cuda12x", "cuda13x", "train", "dcd", "mpi", "dask", "plot", "demo"}
     to_work_on_it = {"bench", "test", "test-cuda12x", "docs", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == to_use | to_work_on_it
+    for extra in ("mpi", "test", "dev"):  # whoever runs the tests runs them under MPI, too
+        brought = {r.partition(">")[0] for r in metadata.get_all("Requires-Dist") if f'extra == "{extra}"' in r}
+        assert {"mpi4py", "mpich"} <= brought
 
 
 def test_the_version_is_the_same_everywhere():
