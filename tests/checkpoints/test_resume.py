@@ -8,7 +8,6 @@ from ntsolve import Status
 
 from .solves import SOLVES, flat
 
-
 PLAIN = ("cg", "cg with a function", "cg multigrid", "finite sum", "linprog", "solve_ot", "solve_ot_grid", "minimize")
 
 
