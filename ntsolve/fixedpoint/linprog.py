@@ -38,6 +38,7 @@ MAXITER = 10_000_000
 SECONDS_AN_ENTRY = 4e-9  # of A, guessed for the first block
 STALLED_BELOW, PATIENCE = 1e-8, 50_000  # an error that does not halve in so many iterations, and as many as before
 FAR_OFF, HUGE = 100.0, 1e10  # times the errors of x = 0, y = 0, and scaled: beyond them a start is left out
+NO_ANSWER = 100.0  # times the tolerance: an error at the start beyond which there is nothing to put back
 TIGHTER, ROUNDS = 0.3, 12  # times the tolerance, where the answer falls short when put back; how often
 AGAIN = 1.125  # times the iterations so far: when it is put back again, smaller tolerance or not
 
@@ -273,7 +274,8 @@ class Solve:
         attempts = self.tries = self.attempts(finisher)
         self.goal = tol
         watch.begin(self)
-        self.verify(tol)
+        if not (self.kkt() > NO_ANSWER * tol).all():  # the start may be an answer
+            self.verify(tol)
         while watch.going(self):
             if not iteration.running.any():
                 if self.met.all():
