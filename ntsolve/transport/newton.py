@@ -85,7 +85,7 @@ class _Annealing:
             self.levels += 1
         self.order = None
         if self.levels and m >= SORTED:
-            self.order = xp.asarray(kd_order(cost.features(), LANES)[0], dtype="int32")
+            self.order = xp.asarray(kd_order(cost.features(), LANES, cost.ranks)[0], dtype="int32")
             b = b[self.order]
         self.store = Store(k, cost)
         self.level = Level(k, self.store, a, b, watch, mass, counts)

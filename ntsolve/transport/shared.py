@@ -65,7 +65,7 @@ def columns_log_sums(ranks, xp, log_sums):
 
 def as_first(ranks, array):
     """What rank 0 has, on all: where ranks compute the same on different machines, the last bit may differ."""
-    array = array * ranks.carry
+    array = array * array.dtype.type(ranks.carry)
     ranks.add(array)
     return array
 

@@ -108,7 +108,7 @@ class _Rounds:
         xp, n = k.xp, a.size
         self.k, self.cost, self.a, self.b, self.reg, self.tol = k, cost, a, b, reg, tol
         self.watch, self.mass, self.counts = watch, mass, counts
-        self.order = xp.asarray(kd_order(cost.features(), LANES)[0], dtype="int32")
+        self.order = xp.asarray(kd_order(cost.features(), LANES, cost.ranks)[0], dtype="int32")
         self.store = PackedStore(k, cost)
         self.level = Level(k, self.store, a, b[self.order], watch, mass, counts)
         self.level.single = SINGLE
@@ -208,7 +208,7 @@ def _from_cells(k, cost, a, b, reg, watch, mass, counts, g, levels, depth):
     X, Y = cost.points
     whole = ranks.gather(X), ranks.gather(k.to_host(a))
     (X_cells, a_cells), (Y_cells, b_cells) = (
-        merged(points, weights, -(-len(points) // 2)) for points, weights in (whole, (Y, k.to_host(b)))
+        merged(points, weights, -(-len(points) // 2), ranks) for points, weights in (whole, (Y, k.to_host(b)))
     )
     mine = slice(*shared.bounds(ranks, len(X_cells)))
     a_cells, b_cells = a_cells[mine] / a_cells.sum(), b_cells / b_cells.sum()

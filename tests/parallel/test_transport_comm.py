@@ -9,7 +9,9 @@ from scipy.spatial.distance import cdist
 import ntsolve
 from ntsolve import Status
 from ntsolve.errors import RankError
+from ntsolve.parallel.comm import join
 from ntsolve.transport import sparse
+from ntsolve.transport.cells import kd_order
 
 from ..backends import BACKENDS, to_device, to_host
 from .team import bounds, ends, together
@@ -310,3 +312,15 @@ def test_forbidden_pairs_that_leave_no_plan_are_named_by_all():
 def test_comm_has_to_be_a_communicator():
     with pytest.raises(TypeError, match="comm"):
         ntsolve.solve_ot_sample(*clouds(5, 4), reg=0.1, comm=object())
+
+
+# ---- cells ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+@pytest.mark.parametrize("count", [1, 5, 40, 1000])
+def test_ranks_share_the_work_of_putting_points_in_order(size, count):
+    features = np.random.default_rng(0).random((2, count))
+    wanted = kd_order(features, 8)
+    for found in together(size, lambda comm: kd_order(features, 8, join(comm))):
+        assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
