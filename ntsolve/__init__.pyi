@@ -11,9 +11,9 @@ from .errors import CheckpointWarning as CheckpointWarning
 from .errors import ConvergenceError as ConvergenceError
 from .errors import ConvergenceWarning as ConvergenceWarning
 from .errors import MPSError as MPSError
-from .errors import RankError as RankError
 from .errors import PerformanceWarning as PerformanceWarning
 from .errors import PrecisionWarning as PrecisionWarning
+from .errors import RankError as RankError
 from .fixedpoint.finite_sum import halpern_finite_sum as halpern_finite_sum
 from .fixedpoint.halpern import halpern as halpern
 from .fixedpoint.linprog import linprog as linprog

@@ -72,8 +72,11 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
         Look for NaN and infinity in the arrays passed in.
     on_failure : {"warn", "raise", "ignore"}
         What to do when a system ends without success.
-    comm : Reductions, optional
-        Adds up the parts of dots in a distributed run, see `ntsolve.reductions`; A, b and x are then the local parts.
+    comm : communicator, optional
+        One of mpi4py, or with its `Get_rank, Get_size, Allreduce, Allgatherv`: solve one system on all its processes.
+        Each passes its rows of A, (n_local, n) with all columns (or a `RowPartition` of them), and its part of b and
+        x0, and gets its part of x; a callable maps local parts to local parts. M is of the local part, and "ic0" that
+        of the diagonal block. Residuals, status and counts are those of the whole, the same on all processes.
     checkpoint : path, optional
         Keep the state of the solve in this file, also at its end. Not with `recycle`.
     checkpoint_every : float
@@ -93,6 +96,8 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
         Naming the argument that does not fit.
     ConvergenceError
         With ``on_failure="raise"``.
+    RankError
+        With `comm`, where another process has failed: what it raised is in the message.
 
     Warns
     -----

@@ -33,7 +33,8 @@ class RowPartition:
     A : sparse matrix or array (n_local, n)
         This rank's rows, which follow those of the ranks before it; all columns. There may be none: (0, n).
     comm : communicator
-        With the methods of mpi4py's `Get_rank, Get_size, Allreduce, Allgatherv`. Making a RowPartition is collective.
+        With the methods of mpi4py's `Get_rank, Get_size, Allreduce, Allgatherv`; None for this process alone. Making a
+        RowPartition is collective.
     check : bool
         Look for NaN and infinity.
 
@@ -56,12 +57,11 @@ class RowPartition:
 
     Examples
     --------
-    On one rank; on more, each has its own rows and its own part of b:
+    With one process; of more, each passes its rows, ``mpi4py.MPI.COMM_WORLD``, and its part of b:
 
-    >>> import types, numpy as np, scipy.sparse as sp, ntsolve
-    >>> comm = types.SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 1, Allreduce=None, Allgatherv=None)
+    >>> import numpy as np, scipy.sparse as sp, ntsolve
     >>> rows = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(50, 50), format="csr")
-    >>> A = ntsolve.RowPartition(rows, comm)
+    >>> A = ntsolve.RowPartition(rows, comm=None)
     >>> A
     RowPartition(rows 0 to 50 of 50, halo of 0)
     >>> ntsolve.cg(A, np.ones(50), rtol=1e-8).status.name
