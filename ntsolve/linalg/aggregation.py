@@ -8,14 +8,15 @@ least of the strongest coupling of both), or else joins its strongest neighbour'
     M = S'(2 D/w - D) S + (I - S'A) P T P' (I - A S),   S = (D/w + L)^-1                                 (1)
     T = (2/theta) M_c - M_c A_c M_c / theta^2                                                            (2)
 
-S is a red-black sweep on the grid (w of each colour), and one of Gauss-Seidel by colours (w = 1) on the sparse levels.
+S is a red-black sweep on the grid (w of each colour; two of them, see aggregationcycle.py), and one of Gauss-Seidel by
+colours (w = 1) on the sparse levels.
 Aggregates without overlap approximate smooth errors too stiffly, level by level; (2) is the next level's cycle M_c
 applied twice, as a polynomial of it: 1 - (1 - l/theta)^2 lies in (0, 1] for every eigenvalue l in (0, 2 theta) of
 M_c A_c. With theta > 1/2 this holds level by level, l being at most 1, so that M is symmetric positive definite for any
 w in (0, 2). The last level is solved.
 """
 
-import functools
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +25,15 @@ import numpy as np
 
 from .. import validate
 from ..dispatch import kernels_for
+from ..kernels.contracts import split as layout
 from ..kernels.contracts.aggregation import program_of
 from ..kernels.cpu import pairing
 from . import bottom, grid_rows
+from .aggregationcycle import Colours, Rows
 from .grid import GridOperator
+from .hierarchy import PERIODIC, coefficient_scale, finest, split_stencil, three
 from .linear_operator import linear_operator
 
-THETA = 0.6
-ONCE, TWICE = 2 / THETA - 1 / THETA**2, 1 / THETA**2  # (2), as a sum of what one and another cycle find
 BOTTOM = 256  # unknowns that are solved for directly
 SMALL = 4096  # unknowns of a level from which on one call does all the rest
 
@@ -84,15 +86,35 @@ class Aggregation:
         self.levels = [sum(A.counts), *self._hierarchy.sizes]
         self._spare: deque = deque()  # of cycles that nobody runs
 
+    def cycle(self, batch):
+        """On `batch` vectors in the layout of the kernels, with memory of its own; None where that does not do."""
+        if self._hierarchy.split is None:
+            return None
+        with kernels_for(mask=self.grid.mask) as k:
+            return Colours(k, self._hierarchy, self.weights, batch)
+
     def matvec_rows(self, k, r, z):
         """z = M r for rows of cells (batch, cells)."""
+        A = self.grid
         try:
-            cycle = self._spare.pop()
+            cycle, rs, zs = self._spare.pop()
         except IndexError:
-            cycle = _Cycle(k, self._hierarchy, self.weights)
-        for row, out in zip(r.reshape(-1, self.grid.mask.size), z.reshape(-1, self.grid.mask.size), strict=True):
-            cycle.run(row, out)
-        self._spare.append(cycle)
+            cycle = None
+        if self._hierarchy.split is None:
+            cycle = cycle or Rows(k, self._hierarchy, self.weights)
+            for row, out in zip(r.reshape(-1, A.mask.size), z.reshape(-1, A.mask.size), strict=True):
+                cycle.run(row, out)
+            self._spare.append((cycle, None, None))
+            return
+        batch, sizes = r.size // A.size, three(A.grid_shape)
+        if cycle is None or cycle.batch != batch:
+            cycle = Colours(k, self._hierarchy, self.weights, batch)
+            rs, zs = (k.xp.zeros((batch, *layout.split_shape(*sizes)), "float32") for _ in range(2))
+        k.grid_split(r.reshape(batch, *sizes), rs)
+        cycle.apply(rs, zs, k.xp.zeros(batch))
+        k.grid_join(zs, z.reshape(batch, *sizes))
+        z *= z.dtype.type(1 / self._hierarchy.scale)
+        self._spare.append((cycle, rs, zs))
 
     def matvec(self, x):
         """M x, in x's form: ``(..., N)`` or ``(..., *grid_shape)``."""
@@ -164,7 +186,8 @@ class _Sparse:
 class _Hierarchy:
     """What the cycles of an `Aggregation` have in common."""
 
-    grid: tuple | None  # cz, cy, cx (stack, nz, ny, nx); None where colours do not fit the periods of the grid
+    split: tuple | None  # the stencil and `wrap` as contracts/cycle.py has them; None where that does not do
+    grid: tuple | None  # else cz, cy, cx (stack, nz, ny, nx); None where colours do not fit the periods of the grid
     diag: Any
     dinv: Any
     join: tuple | None
@@ -218,13 +241,15 @@ class _Graph:
 
 def _hierarchy(k, A, dtype):
     xp = k.xp
-    size = float(A.diag.max())
-    scale = float(np.ldexp(1.0, np.clip(np.frexp(size)[1], -1000, 1000))) if size > 0 else 1.0
+    scale = 1 / coefficient_scale(k, A)
     dims = (-1, *(1,) * (3 - A.ndim), *A.grid_shape)
     parts = [(part / scale).reshape(dims) for part in (*A.faces, A.diag)]
     if A.ndim == 2:
         parts.insert(0, xp.zeros((1, 1, 1, 1)))
     coloured = all(extent % 2 == 0 for extent, wrap in zip(A.grid_shape, A.periodic, strict=True) if wrap)
+    sizes, wrap = three(A.grid_shape), three(tuple(map(int, A.periodic)), 0)
+    fits = not any(w and n % multiple for n, w, multiple in zip(sizes, wrap, PERIODIC, strict=True))
+    colours = (split_stencil(k, finest(k, A, sizes), wrap), wrap) if coloured and fits and dtype == "float32" else None
     cells = k.to_host(A.cells)
     number = np.full(A.mask.size, -1, dtype="int32")
     number[cells] = np.arange(cells.size, dtype="int32")
@@ -250,7 +275,7 @@ def _hierarchy(k, A, dtype):
         joins.append(down)
         levels.append((coarse, bounds))
         place = new_place
-    sizes = [level.size for level, _ in levels]
+    counts = [level.size for level, _ in levels]
 
     send = lambda array: xp.asarray(np.ascontiguousarray(array))
 
@@ -258,34 +283,47 @@ def _hierarchy(k, A, dtype):
         """(starts, members, aggregate), with `rows` the place of each node where that is not its number."""
         starts, members = pairing.members_of(aggregate, count)
         if rows is not None:
-            spread = np.full(A.mask.size, -1, dtype="int32")
+            spread = np.full(size, -1, dtype="int32")
             spread[rows] = aggregate
             members, aggregate = rows[members], spread
         return send(starts), send(members), send(aggregate)
 
     # levels[0] is the grid, or (where its colours do not fit its periods) a sparse level with an identity above it
     if coloured:
-        top = None if joins[0] is None else join(joins[0], sizes[1], cells)
+        size, rows = A.mask.size, cells
+        if colours is not None:
+            shape = colours[0][0].shape
+            size, rows = math.prod(shape), _split_places(cells, sizes, shape)
+        top = None if joins[0] is None else join(joins[0], counts[1], rows)
     else:
-        top = join(order_of_first, sizes[0], cells)
+        size = A.mask.size
+        top = join(order_of_first, counts[0], cells)
     begin = 1 if coloured else 0
     split = len(levels)
     if len(joins) < len(levels) > 1:  # the last one is to be solved
-        split = next((at for at in range(1, split) if sizes[at] <= SMALL), split - 1)
+        split = next((at for at in range(1, split) if counts[at] <= SMALL), split - 1)
     large = []
     for at in range(begin, split):
         level, cuts = levels[at]
-        link = None if at >= len(joins) or joins[at] is None else join(joins[at], sizes[at + 1])
+        link = None if at >= len(joins) or joins[at] is None else join(joins[at], counts[at + 1])
         matrix = (send(level.indptr), send(level.indices), send(level.weights.astype(dtype)))
         diagonals = (send(level.diag.astype(dtype)), send(_inverses(level.diag, dtype)))
         large.append(_Sparse(matrix, send(level.middle), *diagonals, cuts, link))
     small = None
     if split < len(levels):
         small = tuple(send(part) for part in _pack(levels[split:], joins[split:], dtype))
+    if colours is not None:
+        return _Hierarchy(colours, None, None, None, top, scale, large, small, counts[begin:], np.dtype(dtype))
     device = [xp.ascontiguousarray(part.astype(dtype)) for part in parts]
     dinv = xp.where(device[-1] > 0, 1 / xp.where(device[-1] > 0, device[-1], 1), 0).astype(dtype)
-    return _Hierarchy(tuple(device[:3]) if coloured else None, device[-1], dinv, top, scale, large, small,
-                      sizes[begin:], np.dtype(dtype))  # fmt: skip
+    return _Hierarchy(None, tuple(device[:3]) if coloured else None, device[-1], dinv, top, scale, large, small,
+                      counts[begin:], np.dtype(dtype))  # fmt: skip
+
+
+def _split_places(cells, sizes, shape):
+    """Where cells, flat places in the natural order, lie in an array of this shape (stack, 2, X, Y, H)."""
+    s, i, j, k = np.unravel_index(cells, (shape[0], *sizes))
+    return np.ravel_multi_index((s, (i + 1 + j + k) & 1, i + 1, j, k >> 1), shape)
 
 
 def _inverses(diag, dtype):
@@ -324,74 +362,3 @@ def _inverse(graph):
 
     return bottom.inverse(csr_array((graph.weights, graph.indices, graph.indptr), shape=(graph.size,) * 2).toarray(),
                           graph.slack)  # fmt: skip
-
-
-# ---- the cycle ------------------------------------------------------------------------------------------------------
-
-
-class _Cycle:
-    """The vectors of one cycle at a time."""
-
-    def __init__(self, k, hierarchy, weights):
-        self.k, self.h, self.weights = k, hierarchy, weights
-        empty = functools.partial(k.xp.zeros, dtype=hierarchy.dtype)
-        self.r, self.x, self.t = (empty(hierarchy.diag.shape) for _ in range(3))
-        self.work = [tuple(empty(level.diag.size) for _ in range(4)) for level in hierarchy.large]  # r, x, t, y
-        self.small = () if hierarchy.small is None else tuple(empty(hierarchy.small[6].size) for _ in range(4))
-
-    def run(self, row, out):
-        """out = M row, for the cells of one grid, or of a batch."""
-        k, h, r, x, t = self.k, self.h, self.r, self.x, self.t
-        r[...] = row.reshape(r.shape)
-        x.fill(0)
-        if h.grid is None:
-            k.sum_members(*h.join[:2], r.reshape(-1), self.inner(0))
-            self.once(0)
-            k.add_aggregates(h.join[2], self.work[0][1], x.reshape(-1))
-        else:
-            red, black = self.weights
-            k.colour_sweep(*h.grid, h.dinv, 0, red, r, x)
-            k.colour_sweep(*h.grid, h.dinv, 1, black, r, x)
-            if h.join is not None:
-                k.stencil_residual(*h.grid, h.diag, x, r, t)
-                k.sum_members(*h.join[:2], t.reshape(-1), self.inner(0))
-                k.add_aggregates(h.join[2], self.visit(0), x.reshape(-1))
-            k.colour_sweep(*h.grid, h.dinv, 1, black, r, x)
-            k.colour_sweep(*h.grid, h.dinv, 0, red, r, x)
-        out[...] = x.reshape(-1)
-        out *= 1 / h.scale
-
-    def inner(self, level):
-        """Where the right-hand side of a sparse level goes."""
-        if level < len(self.work):
-            return self.work[level][0]
-        return self.small[1][: int(self.h.sizes[level])]
-
-    def visit(self, level):
-        """(2) on a sparse level; returns the correction."""
-        k, h = self.k, self.h
-        if level == len(self.work):
-            x, r, y, t = self.small[0], *self.small[1:]
-            k.coarse_cycle(*h.small, ONCE, TWICE, x, r, y, t)
-            return x[: int(h.sizes[level])]
-        r, x, t, y = self.work[level]
-        here = h.large[level]
-        self.once(level)
-        y[...] = x
-        k.sparse_residual(*here.matrix, here.diag, x, r, r)
-        self.once(level)
-        x *= TWICE
-        y *= ONCE
-        x += y
-        return x
-
-    def once(self, level):
-        """(1) on a sparse level."""
-        k, here = self.k, self.h.large[level]
-        r, x, t, _ = self.work[level]
-        indptr, *entries = here.matrix
-        k.sparse_down(indptr, here.middle, *entries, here.dinv, here.bounds, r, x, t)
-        if here.join is not None:
-            k.sum_members(*here.join[:2], t, self.inner(level + 1))
-            k.add_aggregates(here.join[2], self.visit(level + 1), x)
-        k.sparse_up(*here.matrix, here.dinv, here.bounds, r, x)

@@ -230,9 +230,9 @@ class LearnedMultigrid:
         return np.dtype(self.grid.dtype)
 
     def hierarchy(self, batch):
-        """A cycle on `batch` vectors in the layout of the kernels, with memory of its own; None for aggregation."""
-        blocks = self._choice.blocks
-        return None if blocks is None else hierarchy.Hierarchy(blocks, batch)
+        """A cycle on `batch` vectors in the layout of the kernels, with memory of its own; None if there is none."""
+        choice = self._choice
+        return choice.aggregation.cycle(batch) if choice.blocks is None else hierarchy.Hierarchy(choice.blocks, batch)
 
     def matvec_rows(self, k, r, z):
         """z = M r for rows (batch, cells) of whole grids, zero outside the mask."""

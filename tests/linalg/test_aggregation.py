@@ -116,6 +116,22 @@ def test_is_symmetric_positive_definite_for_any_weights(name, monkeypatch):
         assert ((x @ matrix) * x).sum(axis=1).min() > 0
 
 
+@pytest.mark.parametrize("name", [*OPERATORS, "period of 16", "period of 10"])
+def test_both_layouts_of_vectors_make_the_same_operator(name, monkeypatch):
+    monkeypatch.setattr(aggregation, "BOTTOM", 9)
+    operators = OPERATORS | {
+        "period of 16": lambda: GridOperator.diffusion(inclusions((4, 6, 16)), periodic=True),
+        "period of 10": lambda: GridOperator.diffusion(general((12, 10)), periodic=(False, True)),
+    }
+    A = operators[name]()
+    single, double = (Aggregation(A, weights=(1.1, 0.9), dtype=dtype) for dtype in ("float32", "float64"))
+    assert double.cycle(1) is None  # rows of cells in their natural order
+    assert (single.cycle(1) is None) == (name in ("odd period", "period of 10"))
+    r = rng().standard_normal((2, A.shape[0])) * (A.diagonal() > 0)
+    want = double @ r
+    np.testing.assert_allclose(single @ r, want, atol=1e-4 * abs(want).max())
+
+
 @pytest.mark.parametrize("small", [1, 40, 10**6])
 def test_levels_in_one_call_and_one_by_one_are_the_same(small, monkeypatch):
     monkeypatch.setattr(aggregation, "BOTTOM", 9)

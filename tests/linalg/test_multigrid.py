@@ -165,7 +165,6 @@ def test_what_the_first_iterations_do_not_confirm_is_given_up():
     assert not M.confirm([0.0] * 4)
     assert M.confirm(0.9 ** np.arange(7))
     assert M.coarsening == "aggregation"
-    assert M.hierarchy(1) is None
     assert not M.confirm(0.9 ** np.arange(10))  # nothing is left to try
     M = ntsolve.LearnedMultigrid(A, coarsening="blocks")
     assert M.confirm(0.9 ** np.arange(7))
