@@ -10,7 +10,9 @@ Linear programs
     pdhg                            the iteration, for all programs of a batch
     attempts                        what is tried besides, now and then:
     polish                              feasibility polishing
-    finisher, proximal, newtonsystem    the last digits: proximal point steps by a semismooth Newton method
+    interior                            the rest of the way, where factors are cheap: an interior point method
+    finisher, proximal                  the last digits: proximal point steps by a semismooth Newton method
+    newtonsystem                        the factors of both
     infeasible, certificates            proofs that there is no feasible point, or no lower bound
     kkt                             the errors that decide on success
     rowsolve                        one program over ranks that have rows of it:

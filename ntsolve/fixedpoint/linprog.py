@@ -1,4 +1,4 @@
-"""Linear programs by restarted, reflected Halpern PDHG, with a semismooth-Newton finisher.
+"""Linear programs by restarted, reflected Halpern PDHG, and Newton's method to finish.
 
 min c'x  subject to  A_ub x <= b_ub,  A_eq x = b_eq,  lb <= A x <= ub,  lower <= x <= upper              (1)
 
@@ -9,8 +9,9 @@ linear programming", 2024): from an anchor z0,
     z_{k+1} = (k + 1)/(k + 2) (2 T(z_k) - z_k) + 1/(k + 2) z0,                                           (2)
 
 and T(z) becomes the next anchor when |z - T(z)| has fallen enough. It needs nothing but products with A and A', and
-gets near soon; from there `Finisher` takes proximal-point steps by Newton's method, now and then, and what it gains is
-kept. Answers are measured, in the problem as it was passed in, by the errors of kkt.py, all of which have to be small.
+gets near soon. From there, where factors of A A' are cheap, `Interior` takes the rest of the way by an interior point
+method; where that ends early, `Finisher` takes proximal-point steps by Newton's method, now and then, and what it gains
+is kept. Answers are measured, in the problem as it was passed in, by the errors of kkt.py: all have to be small.
 """
 
 import dataclasses
@@ -66,7 +67,8 @@ def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, 
     tol : float
         Relative: see Notes.
     finisher : bool
-        Whether Newton's method may help; without it the iteration does nothing but multiply by A and A'.
+        Whether Newton's methods, from interior points and of proximal point steps, may help; without them the
+        iteration does nothing but multiply by A and A'.
     presolve : bool
         Whether to take out beforehand what is decided by itself: rows without or with one entry, fixed variables.
         A batch goes without.
@@ -274,7 +276,7 @@ class Solve:
         attempts = self.tries = self.attempts(finisher)
         self.goal = tol
         watch.begin(self)
-        if not (self.kkt() > NO_ANSWER * tol).all():  # the start may be an answer
+        if not self.batch or not (self.kkt() > NO_ANSWER * tol).all():  # the start may be an answer
             self.verify(tol)
         while watch.going(self):
             if not iteration.running.any():

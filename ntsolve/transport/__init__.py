@@ -13,6 +13,7 @@ Entropic
 
 Between images
     grid, gridresult            the public function, from coarse grids to finer ones; what it returns
+    gridbox                     the part of a grid where the masses are
     hot                         the iteration on one grid
     gridbounds                  the bounds of the cost
 """
