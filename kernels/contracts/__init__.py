@@ -98,6 +98,7 @@ def load_all() -> dict[str, "Contract"]:
         kkt,
         linalg,
         lp,
+        lprows,
         manyot,
         proximal,
         scaling,

@@ -63,6 +63,7 @@ from .loop import (  # noqa: F401
     column_parts,
 )
 from .lp import lp_equilibrate, lp_errors, lp_power, lp_scale, lp_steps  # noqa: F401
+from .lprows import lp_columns, lp_rows  # noqa: F401
 from .manyot import transport_items  # noqa: F401
 from .proximal import (  # noqa: F401
     proximal_columns,

@@ -86,7 +86,7 @@ class RowIteration:
             due, end = step % EVERY == 0, step == last
             if state[OUTCOME] == RUNNING:
                 fresh = state[INNER] == 0
-                self._step(state)
+                self._step(state, due or end or fresh)
                 if fresh:
                     state[FIRST] = self._distances(state)[0]
             if due or end:
@@ -95,27 +95,18 @@ class RowIteration:
         before, self.done = self.done, last
         return np.diff([before, *ends]), np.array(trace)[:, None]
 
-    def _step(self, state):
-        """(1), (2), (3)"""
-        s, xp = self.scaled, self.k.xp
+    def _step(self, state, keep):
+        """(1), (2), (3); p, q, dx and dy only to `keep` them."""
+        s = self.scaled
         state[INNER] += 1
         state[TOTAL] += 1
         share = float(state[INNER] / (state[INNER] + 1))
         tau, sigma = float(state[ETA] / state[WEIGHT]), float(state[ETA] * state[WEIGHT])
-        slope = self._blocks.turned(self.y, self._turned)
-        xp.subtract(s.c, slope, out=slope)
-        slope *= -tau
-        slope += self.x
-        xp.maximum(slope, s.lower, out=self.p)
-        xp.minimum(self.p, s.upper, out=self.p)
-        _reflect(xp, self.x, self.x0, self.p, self.dx, self._reflected, share)
-        t = self._blocks.times(self._reflected, self._activity)
-        t *= -sigma
-        t += self.y
-        xp.maximum(t, s.row_upper * -sigma, out=self.q)
-        xp.minimum(self.q, s.row_lower * -sigma, out=self.q)
-        xp.subtract(t, self.q, out=self.q)
-        _reflect(xp, self.y, self.y0, self.q, self.dy, t, share)
+        aty = self._blocks.turned(self.y, self._turned)
+        self.k.lp_columns(aty[0], s.c[0], s.lower[0], s.upper[0], tau, share, keep, self.x[0], self.x0[0], self.p[0],
+                          self.dx[0], self._reflected[0])  # fmt: skip
+        self.k.lp_rows(s.indptr, s.indices, s.data[0], s.row_lower[0], s.row_upper[0], sigma, share, keep,
+                       self._reflected[0], self.y[0], self.y0[0], self.q[0], self.dy[0])  # fmt: skip
 
     def _distances(self, state):
         """(4), and |p - x0| and |q - y0|"""
@@ -173,11 +164,3 @@ class RowIteration:
     def broken(self):
         """(1,): whether its numbers are no longer finite."""
         return self.outcome == NOT_FINITE
-
-
-def _reflect(xp, v, v0, image, moved, reflected, share):
-    """(3) for v, the point, with moved = image - v and reflected = 2 image - v."""
-    xp.subtract(image, v, out=moved)
-    xp.add(image, moved, out=reflected)
-    xp.multiply(reflected, share, out=v)
-    v += (1 - share) * v0
