@@ -24,13 +24,19 @@ def _add(beyond, weight, number, indices, weights, at):
     return at
 
 
-@njit(**JIT)
 def graph_of_faces(cells, number, cz, cy, cx, shape):
     """(indptr, indices, weights) of unknowns `cells` (N,) with faces (flat); number (cells,) is each cell's unknown."""
+    n = cells.size  # NumPy's own arrays are in large pages, which are there sooner
+    indptr, indices, weights = np.zeros(n + 1, np.int64), np.empty(6 * n, np.int32), np.empty(6 * n, np.float64)
+    size = _graph_of_faces(cells, number, cz, cy, cx, shape, indptr, indices, weights)
+    return indptr, indices[:size], weights[:size]
+
+
+@njit(**JIT)
+def _graph_of_faces(cells, number, cz, cy, cx, shape, indptr, indices, weights):
     _, nz, ny, nx = shape
     plane, grid = ny * nx, nz * ny * nx
     n = cells.size
-    indptr, indices, weights = np.zeros(n + 1, np.int64), np.empty(6 * n, np.int32), np.empty(6 * n, np.float64)
     at = uint64(0)
     x = y = z = last = 0
     for i in range(n):
@@ -53,7 +59,7 @@ def graph_of_faces(cells, number, cz, cy, cx, shape):
             at = _add(uint64(before), cz[uint64(before)], number, indices, weights, at)
             at = _add(uint64(after), cz[uint64(a)], number, indices, weights, at)
         indptr[i + 1] = at
-    return indptr, indices[:at], weights[:at]
+    return at
 
 
 @njit(**JIT)

@@ -34,7 +34,7 @@ from .grid import GridOperator
 from .hierarchy import PERIODIC, coefficient_scale, finest, split_stencil, three
 from .linear_operator import linear_operator
 
-BOTTOM = 256  # unknowns that are solved for directly
+BOTTOM = 192  # unknowns that are solved for directly, without threads in LAPACK
 SMALL = 4096  # unknowns of a level from which on one call does all the rest
 
 
@@ -322,8 +322,10 @@ def _hierarchy(k, A, dtype):
 
 def _split_places(cells, sizes, shape):
     """Where cells, flat places in the natural order, lie in an array of this shape (stack, 2, X, Y, H)."""
-    s, i, j, k = np.unravel_index(cells, (shape[0], *sizes))
-    return np.ravel_multi_index((s, (i + 1 + j + k) & 1, i + 1, j, k >> 1), shape)
+    stack, _, planes, ny, h = shape
+    s, i, j, k = np.ogrid[:stack, 1 : sizes[0] + 1, : sizes[1], : sizes[2]]
+    places = ((2 * s + ((i + j + k) & 1)) * planes + i) * (ny * h) + (j * h + (k >> 1))
+    return places.reshape(-1)[cells]
 
 
 def _inverses(diag, dtype):
