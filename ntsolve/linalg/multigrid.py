@@ -177,11 +177,13 @@ class LearnedMultigrid:
         norms = np.asarray(norms, dtype=float).reshape(len(norms), -1)
         if len(norms) <= LOOK or not any(self._free):
             return False
-        before, now, seen = norms[-1 - LOOK], norms[-1], self._choice
-        going = (before > 0) & np.isfinite(now) & (now != norms[-2])
+        before, now, seen = norms[-1 - LOOK : -1], norms[-1], self._choice
+        going = (before[0] > 0) & np.isfinite(now) & (now != norms[-2])
         if not going.any():
             return False
-        rate = float(np.max((now[going] / before[going]) ** (1 / LOOK)))
+        # from where it is highest: that of a smooth b rises at first, and falls as fast as any other then
+        steps = LOOK - np.argmax(before, axis=0)
+        rate = float(np.max(((now / before.max(axis=0))[going]) ** (1 / steps[going])))
         if rate <= SLOW or seen.aggregation is not None:
             return False
         return self._change(seen, f"the residual fell by {rate:.2f} an iteration with the weights {seen.weights.name}")

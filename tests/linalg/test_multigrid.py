@@ -306,3 +306,11 @@ def test_on_the_gpu_it_is_what_it_is_on_the_cpu(kind, monkeypatch):
     result = ntsolve.cg(there, cupy.asarray(b), M="multigrid", rtol=RTOL)
     assert result.success
     assert abs(result.nit - solve(here, b).nit) <= 1
+
+
+def test_a_residual_that_rises_once_and_falls_then_is_no_reason_to_change():
+    """That of a smooth b, for which the first correction is too large."""
+    A = ntsolve.GridOperator.poisson(np.ones((20, 20), dtype=bool))
+    for norms, changes in (([1, 16, 3, 0.95], False), ([1, 1.1, 1.0, 0.95], True), ([1, 0.9, 0.85, 0.8], True)):
+        M = ntsolve.LearnedMultigrid(A)
+        assert M.confirm(np.array(norms)) is changes
