@@ -224,10 +224,10 @@ class Monitor:
         stop = 0 if self.status is None else _NO_STATUS - self.status
         left = math.inf if self.time_limit is None else self.time_limit - self.elapsed
         said = (stop, self._pace, -left, self.callback is not None)
-        stop, self._pace, left, self._watched = (float(value) for value in self.comm.largest(said))
-        self._left = -left
-        if stop:
-            self.status = Status(round(_NO_STATUS - stop))
+        worst, pace, left, watched = self.comm.largest(said)
+        self._pace, self._left, self._watched = float(pace), -float(left), bool(watched)
+        if worst:
+            self.status = Status(round(_NO_STATUS - worst))
 
     def block(self, *, exact=False):
         """Iterations to do before the next look: one where they are slow or watched, more where they are quick.

@@ -157,7 +157,7 @@ def _system(k, hvp, v, x0, ranks, own, check):
     if ranks.size > 1 and (operators.is_sparse(hvp) or home(hvp) is not None):
         hvp = RowPartition(hvp, ranks, check=check)
     if isinstance(hvp, RowPartition):
-        return hvp.system(k, v, x0, own=own, check=check)
+        return hvp.system(k, v, x0, ranks=ranks, own=own, check=check)
     return operators.linear_system(k, hvp, v, x0, own=own, check=check, names=("hvp", "v"))
 
 

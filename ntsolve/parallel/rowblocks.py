@@ -98,8 +98,10 @@ class RowPartition:
         first, end = self._bounds
         return f"RowPartition(rows {first} to {end} of {self.shape[1]}, halo of {self.halo.size})"
 
-    def system(self, k, b, x0=None, *, own=None, check=True, start="x0"):
-        """The rank's part of A x = b, as `operators.linear_system` gives it."""
+    def system(self, k, b, x0=None, *, ranks, own=None, check=True, start="x0"):
+        """The rank's part of A x = b, as `operators.linear_system` gives it; `ranks` is what the solve reduces with."""
+        if ranks.size != self.offsets.size - 1:
+            raise ValueError("a RowPartition is of another number of processes than the solve: pass its comm")
         if self.backend != k.NAME:
             raise TypeError(f"arrays on different devices: A on {self.backend}, b on {k.NAME}")
         n = self.shape[0]
@@ -129,7 +131,7 @@ class RowPartition:
         """
         ranks = join(self.comm)
         with ranks.together(), kernels_for(b=b, x=x) as k:
-            system = self.system(k, operators.take("b", b), operators.take("x", x), start="x")
+            system = self.system(k, operators.take("b", b), operators.take("x", x), ranks=ranks, start="x")
             sizes = operators.true_residual(k, system, system.x0, k.xp.empty_like(system.b))
             return ranks.norm(k.to_host(sizes)).reshape(system.shape)[()]
 
@@ -150,7 +152,7 @@ def linear_system(k, A, b, x0, comm, *, own, check):
     if comm.size > 1 and (operators.is_sparse(A) or home(A) is not None):
         A = RowPartition(A, comm, check=check)
     if isinstance(A, RowPartition):
-        return A.system(k, b, x0, own=own, check=check)
+        return A.system(k, b, x0, ranks=comm, own=own, check=check)
     return operators.linear_system(k, A, b, x0, own=own, check=check)
 
 
@@ -250,7 +252,8 @@ class _Split:
 
     def operator(self, k, dtype, halo):
         def sparse(parts):
-            return operators.Sparse(k, *parts[:2], parts[2].astype(dtype, copy=False), lambda: self.diagonal)
+            indptr, indices, data = parts
+            return operators.Sparse(k, indptr, indices, data.astype(dtype, copy=False), lambda: self.diagonal)
 
         return SplitRows(sparse(self.own), sparse(self.tail), sparse(self.whole), self.edge, self.before, halo)
 
@@ -280,7 +283,8 @@ class _Whole:
     def __init__(self, k, A, first, end):
         self.A, self.before = A, first
         self.needed = np.append(np.arange(first), np.arange(end, A.shape[1]))
-        self.diagonal = A[:, first:end].diagonal()
+        n = end - first
+        self.diagonal = k.xp.ascontiguousarray(A[:, first:end]).reshape(n * n)[:: n + 1]
 
     def operator(self, k, dtype, halo):
         kind = operators.Stack if dtype.kind == "c" else operators.Dense

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 import ntsolve
 from ntsolve import RankError
 
+from ..backends import BACKENDS, to_device, to_host
 from ..linalg.problems import hermitian, laplacian, poisson, residual, rhs, spd
 from .team import ends, together
 
@@ -240,7 +241,37 @@ def test_another_communicator_than_the_one_of_the_rows_is_refused():
         assert "comm is not the communicator" in str(error)
 
 
-def test_other_solvers_do_not_take_a_partition_for_a_matrix():
-    rows = together(1, lambda comm: ntsolve.RowPartition(poisson(4), comm))[0]
-    with pytest.raises(TypeError, match="hvp must be"):
-        ntsolve.ihvp(rows, np.ones(16))
+@pytest.mark.parametrize("solver", [ntsolve.ihvp, lambda A, b: ntsolve.cg(np.eye(8), b, M=A)])
+def test_a_partition_is_no_matrix_of_one_process(solver):
+    def run(comm):
+        return solver(ntsolve.RowPartition(rows_of(poisson(4), comm), comm), np.ones(8))
+
+    for error in ends(2, run):
+        assert isinstance(error, (TypeError, ValueError))
+
+
+@pytest.mark.skipif("cuda" not in BACKENDS, reason="neither a GPU nor the emulator")
+@pytest.mark.parametrize("name", ["grid", "complex", "dense", "many"])
+def test_rows_on_a_gpu(name):
+    A = {"grid": lambda: poisson(6), "many": lambda: poisson(6), "dense": lambda: spd(20, 20)}.get(
+        name, lambda: by_rows(scattered(30, dtype="complex128")))()  # fmt: skip
+    M = "ic0" if name == "grid" else None if name in ("complex", "many") else "jacobi"
+    b = rhs(2, A.shape[0]) if name == "many" else rhs(A.shape[0], dtype=A.dtype)
+
+    def run(comm):
+        rows = rows_of(A, comm, "uneven")
+        rows = csr_on_gpu(rows) if sp.issparse(rows) else to_device(rows, "cuda")
+        return ntsolve.cg(rows, to_device(mine(b, comm, "uneven"), "cuda"), M=M, rtol=1e-8, comm=comm)
+
+    parts = together(2, run)
+    x = np.concatenate([to_host(part.x) for part in parts], axis=-1)
+    assert (residual(A, b, x) <= 1.01e-8 * np.linalg.norm(b, axis=-1)).all()
+    for part in parts:
+        assert np.all(part.success)
+        assert part.backend == "cuda"
+
+
+def csr_on_gpu(A):
+    from cupyx.scipy.sparse import csr_matrix
+
+    return csr_matrix(sp.csr_matrix(A))

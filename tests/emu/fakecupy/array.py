@@ -186,7 +186,7 @@ class ndarray:
             target = indexing.view(self._h, key)
             change("an assignment", lambda: np.copyto(target, value_h, casting="unsafe"), operands[1:], self, target)
             return
-        place = [host_of(k) for k in key]
+        place = [k if isinstance(k, slice) else host_of(k) for k in key]
         indexing.refuse_duplicates(self._h, tuple(place))
 
         def assign():
