@@ -60,25 +60,33 @@ def place(indptr, indices, data):
     one, other = row[forward], column[forward]  # by row, then by column
     if 2 * one.size != row.size:
         return None
-    order = np.argsort(one * n + other, kind="stable")
-    one, other = one[order], other[order]
+    place = one * n + other
+    if not (place[1:] > place[:-1]).all():
+        order = np.argsort(place, kind="stable")
+        one, other = one[order], other[order]
     axis = _axes(n, one, other)
     return None if axis is None else _layout(n, one, other, axis)
 
 
-def _rank(n, group, key):
-    """For each face, its place among those of the same cell, and how many these are; faces sorted by cell and key."""
-    order = np.lexsort((key, group))
-    count = np.bincount(group, minlength=n)
-    rank = np.empty(group.size, dtype="int64")
-    rank[order] = np.arange(group.size) - np.repeat(np.cumsum(count) - count, count)
-    return rank, count[group]
+def _ranks(n, one, other):
+    """For each face, its place among those ahead of its first cell and how many these are; and behind its second.
+
+    Faces are sorted by cells; those behind a cell are counted from the nearest one.
+    """
+    from scipy import sparse
+
+    faces = np.arange(one.size)
+    ahead, behind = np.bincount(one, minlength=n), np.bincount(other, minlength=n)
+    ends = np.concatenate([[0], np.cumsum(ahead)])
+    by_other = sparse.csr_array((faces, other, ends), shape=(n, n)).tocsc().data  # and by `one`
+    last = np.empty_like(faces)
+    last[by_other] = np.repeat(np.cumsum(behind), behind) - 1 - faces
+    return faces - ends[one], ahead[one], last, behind[other]
 
 
 def _axes(n, one, other):
     """0 (along x), 1, 2 for each face; None where that makes no sense."""
-    rank, count = _rank(n, one, other)
-    back, behind = _rank(n, other, -one)
+    rank, count, back, behind = _ranks(n, one, other)
     ndim = int(max(count.max(), behind.max()))
     if ndim > 3:
         return None
@@ -112,11 +120,39 @@ def _axes(n, one, other):
 
 
 def _layout(n, one, other, axis):
-    """Coordinates along a tree that spans each component, components one behind the other."""
+    """Places of the unknowns, components one behind the other; unknowns next to each other along x are a run."""
+    along = axis == 0
+    if not (other[along] == one[along] + 1).all():
+        return None
+    begins = np.ones(n, dtype=bool)
+    begins[other[along]] = False
+    run, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
+    inside = np.arange(n) - first[run]
+    one, other, axis = one[~along], other[~along], axis[~along]
+    shift = inside[one] - inside[other]
+    one, other = run[one], run[other]
+    order = np.argsort(axis, kind="stable")  # so that faces between the same runs follow each other
+    one, other, axis, shift = one[order], other[order], axis[order], shift[order]
+    new = np.ones(one.size, dtype=bool)
+    new[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
+    found = _laid_out(first.size, one[new], other[new], axis[new], shift[new])
+    if found is None:
+        return None
+    coordinates, label = found
+    coordinates, label = coordinates[run], label[run]
+    coordinates[:, -1] += inside
+    return _flat(n, coordinates, label)
+
+
+def _laid_out(n, one, other, axis, shift):
+    """(coordinates of runs, z first; the component of each) along a tree that spans each component, or None.
+
+    Face `number` leads from run one[number] to other[number]: a step along its axis, and `shift` along x.
+    """
     from scipy import sparse
     from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-    ndim = max(2, int(axis.max()) + 1)
+    ndim = max(2, int(axis.max(initial=0)) + 1)
     links = sparse.csr_array((np.ones(one.size, dtype="int8"), (one, other)), shape=(n, n))
     count, label = connected_components(links, directed=False)
     if count > MOST_COMPONENTS:
@@ -126,21 +162,27 @@ def _layout(n, one, other, axis):
     ends = np.concatenate([one, np.full(count, n)]), np.concatenate([other, roots])
     tree = sparse.csr_array((np.ones(ends[0].size, dtype="int8"), ends), shape=(n + 1, n + 1))
     _, parent = breadth_first_order(tree, n, directed=False)
-    parent[n] = n
-    step = sparse.csr_array((axis + 1, (one, other)), shape=(n + 1, n + 1))
-    child = np.arange(n)
-    taken = parent[:n].astype("int64")
-    low, high = np.minimum(child, taken), np.maximum(child, taken)
-    moved = np.asarray(step[low, high]).reshape(-1)
-    moved[taken == n] = 0
-    coordinates = np.zeros((n + 1, ndim), dtype="int64")  # x first
-    inner = moved > 0
-    coordinates[child[inner], moved[inner] - 1] = np.where(child[inner] > taken[inner], 1, -1)
-    above = np.concatenate([taken, [n]])
-    while (above != n).any():  # each cell adds what its ancestor has, and looks twice as far next
+    above = parent[:n].astype("int64")
+    child = np.flatnonzero(above != n)
+    low, high = np.minimum(child, above[child]), np.maximum(child, above[child])
+    keys = one * n + other
+    order = np.argsort(keys, kind="stable")
+    face = order[np.searchsorted(keys, low * n + high, sorter=order)]
+    step = np.zeros((one.size, ndim), dtype="int64")  # x first
+    step[np.arange(one.size), axis] = 1
+    step[:, 0] += shift
+    coordinates = np.zeros((n + 1, ndim), dtype="int64")
+    coordinates[child] = np.where(child > above[child], 1, -1)[:, None] * step[face]
+    above = np.concatenate([above, [n]])
+    while (above != n).any():  # each run adds what its ancestor has, and looks twice as far next
         coordinates += coordinates[above]
         above = above[above]
-    coordinates = coordinates[:n, ::-1]  # z first
+    return coordinates[:n, ::-1], label
+
+
+def _flat(n, coordinates, label):
+    """(grid_shape, flat place of each unknown), or None where two would have the same, or the grid is too large."""
+    count = int(label.max()) + 1
     parts = [coordinates[label == number] if count > 1 else coordinates for number in range(count)]
     least = np.array([part.min(axis=0) for part in parts])
     most = np.array([part.max(axis=0) for part in parts]) - least
