@@ -43,7 +43,7 @@ EXTRAS = {
     "demo": ["scikit-learn>=1.5", "POT>=0.9.5", "matplotlib>=3.8"],
     # to work on it
     "bench": ["scikit-learn>=1.5", "POT>=0.9.5", "regot>=0.0.3", "pyamg>=5.2", "threadpoolctl>=3.5", "casadi>=3.6",
-              "ortools>=9.10"],
+              "ortools>=9.10", *MPI],
     "test": [*TEST, CUPY_13],
     "test-cuda12x": [*TEST, "cupy-cuda12x>=14"],  # two CuPy wheels in one environment break each other
     "docs": DOCS,

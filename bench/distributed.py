@@ -1,0 +1,106 @@
+"""Solves over MPI: what `comm` costs with one process, and what a second one gains."""
+
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import ntsolve
+from ntsolve.demo._contest import Entry
+
+from ._harness import HERE, Method, Options, Report, Table, Target, contest
+from ._problems import poisson, relative_residual
+from ._ranks import RTOL
+
+CLAIM = (
+    "cg over MPI: with one process at most 3 % above the solve without a communicator; two processes, with one thread "
+    "each, against one."
+)
+LIMIT = 1.01 * RTOL
+TWO = (
+    ("rows", "2-D Poisson, {0} x {0}, rows of a CSR matrix, cg", 100, 1000),
+    ("rows-ic0", "2-D Poisson, {0} x {0}, rows of a CSR matrix, cg with IC(0) of each one's block", 100, 600),
+)
+
+
+def run(options: Options) -> Report:
+    """Both parts."""
+    report = Report()
+    if importlib.util.find_spec("mpi4py") is None or launcher() is None:
+        report.lines.append('This needs MPI: python -m pip install "ntsolve[mpi]"')
+        return report
+    overhead_part(report, options)
+    for problem in TWO[:1] if options.quick else TWO:
+        two_part(report, options, *problem)
+    return report
+
+
+def overhead_part(report, options):
+    """(a) One process."""
+    from mpi4py import MPI
+
+    sides = (30, 100) if options.quick else (30, 100, 600)
+    for side in sides:
+        A, b = poisson(side), np.random.default_rng(0).standard_normal(side * side)
+        calls = 1 if options.quick else max(1, 300_000 // side**2)  # in a row, so that a clock can tell
+
+        def solve(comm, A=A, b=b, calls=calls):
+            with ntsolve.config(threads=1):
+                for _ in range(calls):
+                    result = ntsolve.cg(A, b, rtol=RTOL, comm=comm)
+            return result.x, result.nit
+
+        methods = [Method(name, functools.partial(solve, comm), functools.partial(solve, comm), peer=comm is None)
+                   for name, comm in (("comm of one process", MPI.COMM_SELF), ("without comm", None))]  # fmt: skip
+        table = contest(
+            f"{calls} calls in a row, 2-D Poisson, {side} x {side}, CSR, 1 thread, rtol {RTOL:g}",
+            methods,
+            functools.partial(relative_residual, A, b),
+            limit=LIMIT,
+            repeats=1 if options.quick else 15,
+            error_name="||b - A x|| / ||b||",
+            say=options.say,
+        )
+        report.tables.append(table)
+        report.targets.append(Target(f"{side} x {side}: ratio with comm", table.ratio(methods[0].name), 1.03))
+
+
+def two_part(report, options, problem, title, small, large):
+    """(b) Two processes, in turn with one."""
+    size = small if options.quick else large
+    seconds, found = {1: (), 2: ()}, {}
+    for turn in range(1 if options.quick else 3):
+        for count in (1, 2):
+            options.say(f"{count} processes: run {turn + 1}")
+            found[count] = ranks(count, problem, size, 1)
+            seconds[count] += tuple(found[count]["seconds"])
+    names = {1: "1 process, 1 thread", 2: "2 processes, 1 thread each"}
+    entries = [Entry(names[count], count == 1, found[count]["iterations"], seconds[count], found[count]["error"])
+               for count in (1, 2)]  # fmt: skip
+    notes = ("Run by mpiexec; the time is that of the slower process, without the start and the plan of the halo.",)
+    table = Table(title.format(size) + f", rtol {RTOL:g}", tuple(entries), "||b - A x|| / ||b||", notes)
+    assert all(entry.error <= LIMIT for entry in entries)
+    report.tables.append(table)
+    report.lines.append(f"{table.title}: a second process makes it {1 / table.ratio(names[2]):.2f} times as fast.")
+
+
+def launcher():
+    """The path of mpiexec: this environment's, or one on the PATH; None where there is none."""
+    return shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
+
+
+def ranks(count, *arguments):
+    """What bench/_ranks.py prints."""
+    command = [launcher(), "-n", str(count), sys.executable, "-m", "bench._ranks", *map(str, arguments)]
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OMP", "OPENBLAS", "MKL", "NTSOLVE")}
+    done = subprocess.run(command, cwd=HERE.parent, env=os.environ | threads, text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
