@@ -1,1 +1,1 @@
-"""Many solves at once, on the engines that people already have."""
+"""Many solves at once, and one solve on many processes, on the engines that people already have."""
