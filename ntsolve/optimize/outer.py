@@ -72,7 +72,7 @@ class Newton:
         """Take up a checkpoint, and evaluate the functions at its x."""
         saved.into(self, *self.kept)
         self._mark, self.start = saved.like("mark", self._mark), self.start if saved["begun"] else None
-        self._rows = saved.rows("rows", len(TRACE))
+        self._rows = saved.rows("rows", len(TRACE.names or ()))
         x = saved.like("x", self.point.x)
         if not (np.isfinite(x).all() and np.isfinite(self.lam).all()):
             raise ValueError("resume: the checkpoint contains NaN or infinity")

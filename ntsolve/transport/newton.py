@@ -102,7 +102,7 @@ class _Annealing:
         self._build(r, 0.0 if g is None else KEEP)
         secant = None
         for k in range(levels, 0, -1):
-            self.watch.level = k
+            self.watch.above = k
             verdict = self._level(r, level_tol)
             if verdict is Verdict.HALTED:
                 return self._outcome()
@@ -110,7 +110,7 @@ class _Annealing:
             store.anneal(level.at.v, self.a / level.at.s, DROP)
             r = self.reg * 4.0 ** (k - 1)
             level.set(r, 0.0 if step is None else limited(xp, (step - xp.median(step)) / (4 * r), MOST_AHEAD))
-        self.watch.level = 0
+        self.watch.above = 0
         return self._last(whole=not levels and g is None)
 
     def _level(self, r, tol):

@@ -56,16 +56,16 @@ class _Watch(Monitor):
 
     # ---- checkpoints ----
 
-    level = depth = 0  # the potentials are for 4^level reg, and of the cells of the cells ... of the points
+    above = depth = 0  # the potentials are for 4^above reg, and of the cells of the cells ... of the points
     found: tuple[Any, ...] = (None, None)  # potentials of an earlier part of the solve
 
     def pack(self):
         f, g = self.inner()
-        return {"f": f, "g": g, "level": self.level, "depth": self.depth}
+        return {"f": f, "g": g, "above": self.above, "depth": self.depth}
 
     def unpack(self, saved):
-        self.level, self.depth = (saved.like(name, 0) for name in ("level", "depth"))
-        if not (0 <= self.level <= MOST_LEVELS and 0 <= self.depth <= MOST_LEVELS):
+        saved.into(self, "above", "depth")
+        if not (0 <= self.above <= MOST_LEVELS and 0 <= self.depth <= MOST_LEVELS):
             raise ValueError("resume: the checkpoint is of no level of this problem")
         begin = self.inner()
         self.found = tuple(
@@ -111,7 +111,7 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped, 
         watch.iterate = lambda: (k.xp.zeros_like(a), k.xp.zeros_like(b))
         more = {}
         if watch.begin(watch):
-            begin, more["levels"] = watch.found, watch.level
+            begin, more["levels"] = watch.found, watch.above
         goal = tol - problem.mismatch
         if method == "sns" and problem.balanced:
             way = sparse if sparse.takes(cost) else newton

@@ -55,14 +55,14 @@ class _Relaxed:
         self.g = xp.zeros(self.b.size) if g is None else xp.array(g)
         before = None
         for k in range(levels, 0, -1):
-            r, self.watch.level = self.reg * 4.0**k, k
+            r, self.watch.above = self.reg * 4.0**k, k
             if self._solve(r, newton.LEVEL_TOL) is Verdict.HALTED:
                 return self._outcome()
             found = self.g.copy()
             if before is not None:
                 self.g += limited(xp, (found - before) / 4, newton.MOST_AHEAD * r / 4)
             before = found
-        best, last, self.watch.level = None, math.inf, 0
+        best, last, self.watch.above = None, math.inf, 0
         for turn in range(newton.ROUNDS):
             verdict = self._solve(self.reg, 0.5 * self.tol / self.unit)
             outcome = self._outcome()
