@@ -3,13 +3,15 @@
 Blocks of 2 x 2 x 2 cells lump together what a wall or a jump of the coefficient keeps apart. Here coarse unknowns are
 made of cells that hang together (Notay, "An aggregation-based algebraic multigrid method", Electron. Trans. Numer.
 Anal. 37, 2010): two passes, in each of which an unknown forms a pair with its strongest free neighbour (a quarter at
-least of the strongest coupling of both), or else joins its strongest neighbour's. With P their indicator, A_c = P'AP,
+least of the strongest coupling of both), or else joins its strongest neighbour's. Where unknowns have fewer than three
+neighbours on average, as in a maze, it is one pass. With P their indicator, A_c = P'AP,
 
     M = S'(2 D/w - D) S + (I - S'A) P T P' (I - A S),   S = (D/w + L)^-1                                 (1)
     T = (2/theta) M_c - M_c A_c M_c / theta^2                                                            (2)
 
-S is a red-black sweep on the grid (w of each colour; two of them, see aggregationcycle.py), and one of Gauss-Seidel by
+S is a red-black sweep on the grid (w of each colour; three of them, see aggregationcycle.py), and one of Gauss-Seidel by
 colours (w = 1) on the sparse levels.
+
 Aggregates without overlap approximate smooth errors too stiffly, level by level; (2) is the next level's cycle M_c
 applied twice, as a polynomial of it: 1 - (1 - l/theta)^2 lies in (0, 1] for every eigenvalue l in (0, 2 theta) of
 M_c A_c. With theta > 1/2 this holds level by level, l being at most 1, so that M is symmetric positive definite for any
@@ -214,8 +216,10 @@ class _Graph:
         return self.diag.size
 
     def aggregated(self):
-        """(the graph two passes of pairs coarser, the aggregate there of each node)"""
+        """(the graph two passes of pairs coarser, in a maze one pass; the aggregate there of each node)"""
         first, one = self._paired()
+        if self.indices.size < pairing.NARROW * self.size:  # four in a row are too many to be treated as one
+            return first, one
         second, two = first._paired()
         inside = one >= 0
         aggregate = np.full(self.size, pairing.ALONE, dtype="int32")

@@ -221,7 +221,7 @@ def split_stencil(k, natural, wrap):
     if open_faces is not None:
         codes = np.array([0, *(round(layout.CODES / d) for d in range(1, 7))], dtype="uint8")
         d = k.xp.zeros((len(open_faces), *layout.split_shape(*open_faces.shape[1:])), "uint8")
-        k.grid_split(k.xp.asarray(codes[k.to_host(open_faces)]), d)
+        k.grid_split(k.xp.asarray(codes.take(k.to_host(open_faces))), d)
         return d, None, None, None
     shape = (len(parts[0]), *layout.split_shape(*parts[0].shape[1:]))
     d, *split = (k.xp.zeros(shape, "float32") for _ in range(5))

@@ -65,8 +65,8 @@ class LearnedMultigrid:
         path: a file as `train_multigrid(...).save` writes it. A dict: arrays "relaxation" (levels, 2), "faces" and
         "sink" (levels,).
     coarsening : {"auto", "blocks", "aggregation"}
-        How cells are joined: in blocks of a regular grid, or along strong faces, which costs three to five times as
-        much an iteration and holds up where coefficients jump or walls are thin. "auto" decides by contrast and walls.
+        How cells are joined: in blocks of a regular grid, or along strong faces, which costs about ten times as much
+        an iteration and holds up where coefficients jump or walls are thin. "auto" decides by contrast and walls.
 
     Attributes
     ----------

@@ -150,13 +150,13 @@ def test_five_decades_of_contrast_take_15_iterations(family):
         assert iterations(A) <= 15
 
 
-def test_thin_walls_and_mazes_take_25_iterations():
+def test_thin_walls_and_mazes_take_15_iterations():
     walls = GridOperator.poisson(serpentine(24), solid=True, outside=(("dirichlet", "neumann"), "neumann", "neumann"))
     assert iterations(walls) <= 15
-    assert iterations(GridOperator.poisson(maze(30), outside="neumann")) <= 25
+    assert iterations(GridOperator.poisson(maze(30), outside="neumann")) <= 15
     doors = maze(30)
     doors[0, 1] = doors[-1, -2] = True
-    assert iterations(GridOperator.poisson(doors, solid=True)) <= 25
+    assert iterations(GridOperator.poisson(doors, solid=True)) <= 15
 
 
 def test_closed_boxes_odd_sizes_and_periods_are_solved():
