@@ -9,8 +9,8 @@ neighbours on average, as in a maze, it is one pass. With P their indicator, A_c
     M = S'(2 D/w - D) S + (I - S'A) P T P' (I - A S),   S = (D/w + L)^-1                                 (1)
     T = (2/theta) M_c - M_c A_c M_c / theta^2                                                            (2)
 
-S is a red-black sweep on the grid (w of each colour; three of them, see aggregationcycle.py), and one of Gauss-Seidel by
-colours (w = 1) on the sparse levels.
+S is a red-black sweep on the grid (w of each colour; three sweeps, see aggregationcycle.py), and one of Gauss-Seidel
+by colours (w = 1) on the sparse levels.
 
 Aggregates without overlap approximate smooth errors too stiffly, level by level; (2) is the next level's cycle M_c
 applied twice, as a polynomial of it: 1 - (1 - l/theta)^2 lies in (0, 1] for every eigenvalue l in (0, 2 theta) of
