@@ -21,6 +21,7 @@ class Operator:
 
     capturable = True  # its matvec launches kernels and does nothing else
     fixed = False  # as a preconditioner: known to be one symmetric positive definite matrix
+    carry = 1.0  # 0 where another process counts what is known of the whole, see `Reductions`
 
     def __init__(self, k, n, dtype):
         self.k, self.n, self.dtype = k, n, np.dtype(dtype)
@@ -323,7 +324,9 @@ def true_residual(k, system, x, r):
     """r = b - A x, and its norms (batch,), which are those for the b of the caller."""
     system.A.residual(system.b, x, r)
     found = norms(k, r)
-    return found if system.removed is None else k.xp.asarray(np.hypot(k.to_host(found), system.removed))
+    if system.removed is None:
+        return found
+    return k.xp.asarray(np.hypot(k.to_host(found), system.removed * system.A.carry))
 
 
 def norms(k, x):

@@ -18,6 +18,7 @@ class SlabRows(grid_rows.Grid):
 
     def __init__(self, k, grid, dtype):
         super().__init__(k, grid, dtype)
+        self.carry = grid.comm.carry
         self.planes, *rest = grid.grid_shape
         self.plane = (int(np.prod(rest)),)
         self._sides = []  # (its own plane, the neighbour's in `extended`, what the faces between them conduct)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import operators
 from ..dispatch import kernels_for
 from ..linalg import grid_faces
 from ..linalg.grid import GridOperator
@@ -156,6 +157,13 @@ class SlabOperator(GridOperator):
         kinds = {f"the dtype of {name}": None if v is None else str(v.dtype) for name, v in kinds.items()}
         self.comm.alike(**kinds, **{f"the leading axes of {given}": str(form.lead)})
         return super().linear_system(k, b, x0, **options)
+
+    def residual_norm(self, b, x):
+        """||b - A x||_2 of the whole system, from the parts that the ranks have. All ranks call it."""
+        with self.comm.together() as ranks, kernels_for(A=self.mask, b=b, x=x) as k:
+            system = operators.linear_system(k, self, operators.take("b", b), operators.take("x", x), start="x")
+            sizes = operators.true_residual(k, system, system.x0, k.xp.empty_like(system.b))
+            return ranks.norm(k.to_host(sizes)).reshape(system.shape)[()]
 
     def tocsr(self):
         raise TypeError("a GridOperator that is divided among ranks is not given as a matrix")

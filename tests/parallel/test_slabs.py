@@ -231,6 +231,24 @@ def test_a_sum_that_is_not_0_is_refused_on_all_ranks(kind):
         assert "around cell (0, 0, 0)" in str(error)
 
 
+def test_what_is_taken_from_b_counts_once():
+    problem = Problem((10, 9, 8), outside="neumann")
+    A = problem.operator()
+    b = problem.b - problem.b.mean()
+    b = (b / abs(b).sum()).astype("float32")
+    b[0, 0, 0] += 1e-5
+    serial = ntsolve.cg(A, b, M="multigrid", rtol=1e-4)
+
+    def run(comm):
+        B = problem.operator(comm)
+        result = ntsolve.cg(B, mine(b, comm), M="multigrid", rtol=1e-4)
+        return result, result.verify(B, mine(b, comm))
+
+    for result, again in together(3, run):
+        assert (result.success, result.status) == (serial.success, serial.status)
+        np.testing.assert_allclose([result.residual, again], serial.verify(A, b), rtol=1e-3)
+
+
 # ---- arguments and ends ---------------------------------------------------------------------------------------------
 
 
