@@ -16,48 +16,49 @@ NARROW = 3  # couplings of a node of a corridor, at most; and of the mean node o
 FREE, ALONE = -2, -1
 
 
-@njit(**JIT)
-def _add(beyond, weight, number, indices, weights, at):
-    if weight > 0:
-        indices[at], weights[at] = number[beyond], weight
-        at += uint64(1)
-    return at
-
-
 def graph_of_faces(cells, number, cz, cy, cx, shape):
     """(indptr, indices, weights) of unknowns `cells` (N,) with faces (flat); number (cells,) is each cell's unknown."""
-    n = cells.size  # NumPy's own arrays are in large pages, which are there sooner
-    indptr, indices, weights = np.zeros(n + 1, np.int64), np.empty(6 * n, np.int32), np.empty(6 * n, np.float64)
+    indptr, indices, weights = _room(cells.size, 6 * cells.size + 1)
     size = _graph_of_faces(cells, number, cz, cy, cx, shape, indptr, indices, weights)
     return indptr, indices[:size], weights[:size]
+
+
+def _room(nodes, entries):
+    """Arrays of NumPy's own, which are in large pages and so are there sooner."""
+    return np.zeros(nodes + 1, np.int64), np.empty(entries, np.int32), np.empty(entries, np.float64)
+
+
+@njit(**JIT)
+def _enter(face, beyond, number, c, indices, weights, at):
+    """Write an entry, and move on if there is one: no branch, which would be taken at random."""
+    weight = c[face]
+    indices[at], weights[at] = number[beyond], weight
+    return at + uint64(weight > 0)
 
 
 @njit(**JIT)
 def _graph_of_faces(cells, number, cz, cy, cx, shape, indptr, indices, weights):
     _, nz, ny, nx = shape
-    plane, grid = ny * nx, nz * ny * nx
-    n = cells.size
+    one, row, plane, grid = uint64(1), uint64(nx), uint64(ny * nx), uint64(nz * ny * nx)
     at = uint64(0)
     x = y = z = last = 0
-    for i in range(n):
-        a = cells[i]
-        x += a - last  # mostly one step along x, which needs no division
-        last = a
+    for i in range(cells.size):
+        cell = cells[i]
+        x += cell - last  # mostly one step along x, which needs no division
+        last = cell
         if x < 0 or x >= nx:
-            x, y, z = a % nx, a // nx % ny, a // plane % nz
-        before = a - 1 if x > 0 else a + nx - 1
-        after = a + 1 if x < nx - 1 else a - nx + 1
-        at = _add(uint64(before), cx[uint64(before)], number, indices, weights, at)
-        at = _add(uint64(after), cx[uint64(a)], number, indices, weights, at)
-        before = a - nx if y > 0 else a + plane - nx
-        after = a + nx if y < ny - 1 else a - plane + nx
-        at = _add(uint64(before), cy[uint64(before)], number, indices, weights, at)
-        at = _add(uint64(after), cy[uint64(a)], number, indices, weights, at)
+            x, y, z = cell % nx, cell // nx % ny, cell // (ny * nx) % nz
+        a = uint64(cell)
+        before, after = a - one if x > 0 else a + row - one, a + one if x < nx - 1 else a - row + one
+        at = _enter(before, before, number, cx, indices, weights, at)
+        at = _enter(a, after, number, cx, indices, weights, at)
+        before, after = a - row if y > 0 else a + plane - row, a + row if y < ny - 1 else a - plane + row
+        at = _enter(before, before, number, cy, indices, weights, at)
+        at = _enter(a, after, number, cy, indices, weights, at)
         if nz > 1:
-            before = a - plane if z > 0 else a + grid - plane
-            after = a + plane if z < nz - 1 else a - grid + plane
-            at = _add(uint64(before), cz[uint64(before)], number, indices, weights, at)
-            at = _add(uint64(after), cz[uint64(a)], number, indices, weights, at)
+            before, after = a - plane if z > 0 else a + grid - plane, a + plane if z < nz - 1 else a - grid + plane
+            at = _enter(before, before, number, cz, indices, weights, at)
+            at = _enter(a, after, number, cz, indices, weights, at)
         indptr[i + 1] = at
     return at
 
@@ -136,7 +137,6 @@ def members_of(aggregate, count):
     return starts, members
 
 
-@njit(**JIT)
 def galerkin(indptr, indices, weights, slack, aggregate, starts, members):
     """The graph P'AP, P the indicator of the aggregates: (indptr, indices, weights, diag, slack).
 
@@ -144,8 +144,15 @@ def galerkin(indptr, indices, weights, slack, aggregate, starts, members):
     where P'AP is singular, it is exactly so.
     """
     count = starts.size - 1
-    coarse_ptr, coarse_diag, coarse_slack = np.zeros(count + 1, np.int64), np.zeros(count), np.zeros(count)
-    coarse_indices, coarse_weights = np.empty(indices.size, np.int32), np.empty(indices.size)
+    coarse, sums = _room(count, indices.size), (np.empty(count), np.empty(count))
+    size = _galerkin(indptr, indices, weights, slack, aggregate, starts, members, *coarse, *sums)
+    return coarse[0], coarse[1][:size], coarse[2][:size], *sums
+
+
+@njit(**JIT)
+def _galerkin(indptr, indices, weights, slack, aggregate, starts, members, coarse_ptr, coarse_indices, coarse_weights,
+              coarse_diag, coarse_slack):  # fmt: skip
+    count = starts.size - 1
     place = np.full(count, -1, np.int64)  # where the entry of this row for a column is
     at = 0
     for a in range(count):
@@ -168,7 +175,7 @@ def galerkin(indptr, indices, weights, slack, aggregate, starts, members):
                         coarse_weights[uint64(where)] += weights[k]
         coarse_slack[a], coarse_diag[a] = own, own + outward
         coarse_ptr[a + 1] = at
-    return coarse_ptr, coarse_indices[:at], coarse_weights[:at], coarse_diag, coarse_slack
+    return at
 
 
 @njit(**JIT)
