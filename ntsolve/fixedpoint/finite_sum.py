@@ -193,8 +193,8 @@ class _FiniteSum(Iteration):
         return x if self.prox is None else self.prox(x, step)
 
     def look_again(self):
-        x = self.x
-        for self.x in (self.least_x, x):
+        for x in (self.least_x, self.x):
+            self.x = x
             self.F.count += self.F.n
             self._measure(self.F.evaluate(self.x, None))
             if self.x is self.least_x:

@@ -217,8 +217,8 @@ class Solve:
 
     def unpack(self, saved):
         saved.into(self, "iteration", "status", "best", "since", "goal", "again", "tries")
-        rays = saved.part("rays")
-        self.rays = [rays[str(i)] if str(i) in rays else None for i in range(self.batch)]
+        rays = dict(saved.part("rays"))
+        self.rays = [rays.get(str(i)) for i in range(self.batch)]
 
     def contradictions(self):
         """Settle the programs whose bounds or sides contradict each other."""

@@ -16,7 +16,6 @@ from .problem import real
 from .result import OTResult
 from .solution import Solution
 
-
 MOST_LEVELS = 100  # that there may ever be
 
 
