@@ -14,6 +14,7 @@ import numpy as np
 import ntsolve
 from ntsolve.demo._contest import Entry
 
+from . import _distributed_grid
 from ._harness import HERE, Method, Options, Report, Table, Target, contest
 from ._problems import poisson, relative_residual
 from ._ranks import RTOL
@@ -38,6 +39,7 @@ def run(options: Options) -> Report:
     overhead_part(report, options)
     for problem in TWO[:1] if options.quick else TWO:
         two_part(report, options, *problem)
+    _distributed_grid.part(report, options, launcher(), _environment())
     return report
 
 
@@ -98,9 +100,13 @@ def launcher():
 def ranks(count, *arguments):
     """What bench/_ranks.py prints."""
     command = [launcher(), "-n", str(count), sys.executable, "-m", "bench._ranks", *map(str, arguments)]
-    threads = {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OMP", "OPENBLAS", "MKL", "NTSOLVE")}
-    done = subprocess.run(command, cwd=HERE.parent, env=os.environ | threads, text=True, capture_output=True,
+    done = subprocess.run(command, cwd=HERE.parent, env=_environment(), text=True, capture_output=True,
                           stdin=subprocess.DEVNULL)  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _environment():
+    """For one thread a process."""
+    return os.environ | {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OMP", "OPENBLAS", "MKL", "NTSOLVE")}
