@@ -5,7 +5,9 @@ import pytest
 
 import ntsolve
 from ntsolve import Status
+from ntsolve.linalg import multigrid
 
+from ..backends import BACKENDS, to_device, to_host
 from .solves import SOLVES, flat
 
 PLAIN = ("cg", "cg with a function", "cg multigrid", "finite sum", "linprog", "solve_ot", "solve_ot_grid", "minimize")
@@ -131,20 +133,20 @@ def test_a_preconditioner_that_was_given_up_stays_given_up(lost, path):
     assert not calls  # by then it is no longer asked
 
 
-def test_a_multigrid_that_had_become_another_is_that_other(path):
-    kappa = np.exp(3 * np.random.default_rng(0).standard_normal((48, 48)))
+def test_a_multigrid_that_had_become_another_is_that_other(path, monkeypatch):
+    monkeypatch.setattr(multigrid, "SLOW", 0.01)  # whatever it is, it is too slow
+    kappa = np.ones((48, 48))
     b = np.ones((48, 48))
 
     def solved(**options):
         A = ntsolve.GridOperator.diffusion(kappa)
         M = ntsolve.LearnedMultigrid(A)
-        M._free = (True, True)
-        M._choice = M._blocks(__import__("ntsolve").kernels.cpu, M.weights, "to begin with")
+        assert M.coarsening == "blocks"
         return ntsolve.cg(A, b, M=M, rtol=1e-9, on_failure="ignore", **options), M
 
     whole, M = solved()
     assert M.coarsening == "aggregation"
-    for cut in (2, whole.nit // 2):
+    for cut in (2, whole.nit // 2, whole.nit - 1):
         solved(maxiter=cut, checkpoint=path)
         result, M = solved(resume=path)
         assert np.array_equal(result.x, whole.x)
@@ -158,3 +160,20 @@ def test_systems_that_fail_do_not_keep_others_from_going_on(path):
     assert cut.status[1] == Status.MAXITER
     assert result.status.tolist() == [Status.INDEFINITE_OPERATOR, Status.CONVERGED]
     assert np.allclose(result.x[1], [1, 1 / 2, 1 / 3])
+
+
+@pytest.mark.skipif("cuda" not in BACKENDS, reason="no GPU backend, not even an emulated one")
+@pytest.mark.parametrize("name", ["cg", "halpern"])
+def test_arrays_of_a_gpu_go_on_there(name, path):
+    b = to_device(np.random.default_rng(0).standard_normal(24), "cuda")
+    if name == "cg":
+        A = to_device(2.5 * np.eye(24) - np.eye(24, k=1) - np.eye(24, k=-1), "cuda")
+        solve = lambda **options: ntsolve.cg(A, b, M="jacobi", rtol=1e-10, on_failure="ignore", **options)
+    else:
+        solve = lambda **options: ntsolve.halpern(lambda x: 0.5 * (x + b), 0 * b, on_failure="ignore", **options)
+    whole = solve()
+    solve(maxiter=whole.nit // 2, checkpoint=path)
+    result = solve(resume=path)
+    assert type(result.x) is type(b)
+    assert np.array_equal(to_host(result.x), to_host(whole.x))
+    assert result.nit == whole.nit
