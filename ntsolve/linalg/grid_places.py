@@ -50,22 +50,20 @@ def place(indptr, indices, data):
     cell leads to the later cell. So a face whose axis is known says something about those before and after it.
     """
     n = indptr.size - 1
-    row = np.repeat(np.arange(n), np.diff(indptr))
-    off = (row != indices) & (data != 0)
-    row, column = row[off].astype("int64"), indices[off].astype("int64")
-    degree = np.bincount(row, minlength=n)
-    if row.size == 0 or degree.max() > 6:
+    row = np.repeat(np.arange(n, dtype=indices.dtype), np.diff(indptr))
+    stored = data != 0
+    forward = (indices > row) & stored
+    one, other = row[forward].astype("int64"), indices[forward].astype("int64")  # by row, then by column
+    if one.size == 0 or one.size != np.count_nonzero((indices < row) & stored):
         return None
-    forward = column > row
-    one, other = row[forward], column[forward]  # by row, then by column
-    if 2 * one.size != row.size:
+    if (np.bincount(one, minlength=n) + np.bincount(other, minlength=n)).max() > 6:
         return None
     place = one * n + other
     if not (place[1:] > place[:-1]).all():
         order = np.argsort(place, kind="stable")
         one, other = one[order], other[order]
-    axis = _axes(n, one, other)
-    return None if axis is None else _layout(n, one, other, axis)
+    axis, sure = _axes(n, one, other)
+    return None if axis is None else _layout(n, one, other, axis, sure)
 
 
 def _ranks(n, one, other):
@@ -85,11 +83,11 @@ def _ranks(n, one, other):
 
 
 def _axes(n, one, other):
-    """0 (along x), 1, 2 for each face; None where that makes no sense."""
+    """0 (along x), 1, 2 for each face, and whether it can be no other; (None, None) where that makes no sense."""
     rank, count, back, behind = _ranks(n, one, other)
     ndim = int(max(count.max(), behind.max()))
     if ndim > 3:
-        return None
+        return None, None
     ndim = max(ndim, 2)
     axis = np.full(one.size, -1)
     axis[count == ndim] = rank[count == ndim]
@@ -99,7 +97,7 @@ def _axes(n, one, other):
     for _ in range(ROUNDS):
         unknown = np.flatnonzero(axis < 0)
         if unknown.size == 0:
-            return axis
+            return axis, axis >= 0
         fits = np.zeros((ndim, unknown.size), dtype=bool)
         for a in range(ndim):
             known = np.flatnonzero(axis == a)
@@ -114,43 +112,43 @@ def _axes(n, one, other):
         axis[unknown[sure]] = fits[:, sure].argmax(axis=0)
     unknown = np.flatnonzero(axis < 0)
     if (~fits.any(axis=0)).any():
-        return None
+        return None, None
+    sure = axis >= 0
     axis[unknown] = fits.argmax(axis=0)
-    return axis
+    return axis, sure
 
 
-def _layout(n, one, other, axis):
+def _layout(n, one, other, axis, sure):
     """Places of the unknowns, components one behind the other; unknowns next to each other along x are a run."""
-    along = axis == 0
-    if not (other[along] == one[along] + 1).all():
-        return None
+    along = (axis == 0) & sure & (other == one + 1)
     begins = np.ones(n, dtype=bool)
     begins[other[along]] = False
     run, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
     inside = np.arange(n) - first[run]
-    one, other, axis = one[~along], other[~along], axis[~along]
+    one, other, axis, sure = (part[~along] for part in (one, other, axis, sure))
     shift = inside[one] - inside[other]
     one, other = run[one], run[other]
     order = np.argsort(axis, kind="stable")  # so that faces between the same runs follow each other
-    one, other, axis, shift = one[order], other[order], axis[order], shift[order]
+    one, other, axis, shift, sure = (part[order] for part in (one, other, axis, shift, sure))
     new = np.ones(one.size, dtype=bool)
     new[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
-    found = _laid_out(first.size, one[new], other[new], axis[new], shift[new])
+    starts = np.flatnonzero(new)
+    doubt = 1 / np.diff(np.append(starts, one.size)) + 2 * ~np.logical_or.reduceat(sure, starts)
+    found = _laid_out(first.size, one[new], other[new], axis[new], shift[new], doubt)
     if found is None:
         return None
     coordinates, label = found
-    coordinates, label = coordinates[run], label[run]
-    coordinates[:, -1] += inside
-    return _flat(n, coordinates, label)
+    return _flat(coordinates, label, run, inside)
 
 
-def _laid_out(n, one, other, axis, shift):
+def _laid_out(n, one, other, axis, shift, doubt):
     """(coordinates of runs, z first; the component of each) along a tree that spans each component, or None.
 
-    Face `number` leads from run one[number] to other[number]: a step along its axis, and `shift` along x.
+    Link `number` leads from run one[number] to other[number]: a step along its axis, and `shift` along x. The tree is
+    that of the least doubt about axes.
     """
     from scipy import sparse
-    from scipy.sparse.csgraph import breadth_first_order, connected_components
+    from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
     ndim = max(2, int(axis.max(initial=0)) + 1)
     links = sparse.csr_array((np.ones(one.size, dtype="int8"), (one, other)), shape=(n, n))
@@ -160,7 +158,7 @@ def _laid_out(n, one, other, axis, shift):
     roots = np.empty(count, dtype="int64")
     roots[label[::-1]] = np.arange(n)[::-1]  # the first of each; np.unique takes as long as all of the rest
     ends = np.concatenate([one, np.full(count, n)]), np.concatenate([other, roots])
-    tree = sparse.csr_array((np.ones(ends[0].size, dtype="int8"), ends), shape=(n + 1, n + 1))
+    tree = minimum_spanning_tree(sparse.csr_array((np.append(doubt, np.ones(count)), ends), shape=(n + 1, n + 1)))
     _, parent = breadth_first_order(tree, n, directed=False)
     above = parent[:n].astype("int64")
     child = np.flatnonzero(above != n)
@@ -180,12 +178,17 @@ def _laid_out(n, one, other, axis, shift):
     return coordinates[:n, ::-1], label
 
 
-def _flat(n, coordinates, label):
-    """(grid_shape, flat place of each unknown), or None where two would have the same, or the grid is too large."""
-    count = int(label.max()) + 1
-    parts = [coordinates[label == number] if count > 1 else coordinates for number in range(count)]
-    least = np.array([part.min(axis=0) for part in parts])
-    most = np.array([part.max(axis=0) for part in parts]) - least
+def _flat(coordinates, label, run, inside):
+    """(grid_shape, flat place of each unknown), or None where two would have the same, or the grid is too large.
+
+    `coordinates` are those of the first unknown of each run, the unknowns being inside[i] further in run[i].
+    """
+    count, n = int(label.max()) + 1, run.size
+    ends = coordinates.copy()
+    ends[:, -1] += np.bincount(run) - 1
+    members = [label == number for number in range(count)] if count > 1 else [slice(None)]
+    least = np.array([coordinates[which].min(axis=0) for which in members])
+    most = np.array([ends[which].max(axis=0) for which in members]) - least
     coordinates = coordinates - least[label]
     height = most[:, 0] + 2  # a layer of walls between components
     first = np.cumsum(height) - height
@@ -193,7 +196,7 @@ def _flat(n, coordinates, label):
     shape = (int(height.sum()) - 1, *(int(extent) + 1 for extent in most[:, 1:].max(axis=0)))
     if float(np.prod(np.array(shape, dtype=float))) > MOST_CELLS * n + 1000:
         return None
-    cells = np.ravel_multi_index(tuple(coordinates.T), shape)
+    cells = np.ravel_multi_index(tuple(coordinates.T), shape).astype("int64")[run] + inside
     taken = np.zeros(int(np.prod(shape)), dtype=bool)
     taken[cells] = True
-    return None if np.count_nonzero(taken) < n else (shape, cells.astype("int64"))
+    return None if np.count_nonzero(taken) < n else (shape, cells)

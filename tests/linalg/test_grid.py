@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy import ndimage
 
 import ntsolve
 from ntsolve import GridOperator
@@ -641,3 +642,14 @@ def test_a_start_for_the_smallest_numbers():
         assert result.success
     large = ntsolve.cg(A, 1e300 * b, np.ones(400), M="multigrid", rtol=1e-8)
     assert large.success
+
+
+def test_masks_with_parts_one_cell_wide_are_recognised():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        mask = rng.random(tuple(rng.integers(5, 20, rng.integers(2, 4)))) < 0.85
+        label, _ = ndimage.label(mask)
+        mask = label == np.bincount(label[mask]).argmax()  # in one piece
+        A = GridOperator.diffusion(10 ** rng.uniform(0, 2, mask.shape), mask=mask).tocsr()
+        x = rng.standard_normal(A.shape[0])
+        np.testing.assert_allclose(GridOperator.from_csr(A) @ x, A @ x, rtol=1e-12, atol=1e-9)
