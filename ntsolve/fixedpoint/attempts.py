@@ -1,10 +1,10 @@
 """What is tried, now and then, besides the iteration: the interior point method, polishing, the finisher, and rays.
 
 The interior point method takes a few dozen factors, of a size that is known beforehand, and begins once PDHG has had a
-third of that time. The rest comes after 512 iterations and whenever their number has doubled. The finisher gets as much
-time as PDHG has had, in parts that grow with what it achieves; a ray is looked for once all have failed and PDHG does
-not get anywhere, with at most a third of all the time. Polishing keeps its own, shorter, intervals; a batch goes
-without.
+third of that time, unless PDHG's errors fall so quickly that it is soon done by itself. The rest comes after 512
+iterations and whenever their number has doubled. The finisher gets as much time as PDHG has had, in parts that grow
+with what it achieves; a ray is looked for once all have failed and PDHG does not get anywhere, with at most a third of
+all the time. Polishing keeps its own, shorter, intervals; a batch goes without.
 """
 
 import time
@@ -14,7 +14,8 @@ import numpy as np
 
 from ..dispatch import kernels_for
 from ..result import Status
-from .finisher import WIN
+from .finisher import SMALL, WIN
+from .pdhg import EVERY
 from .polish import Polish
 
 FIRST = 512  # iterations
@@ -61,6 +62,7 @@ class Attempts:
         self._rays: Any = None
         self._next, self._before, self._losses = FIRST, np.inf, 0
         self._inside = float(INSIDE) if finish else np.inf  # the iteration at which the interior point method is due
+        self._seen: tuple | None = None  # (iteration, error over tolerance) at the first look at PDHG's rate
         self._polish = Polish(k, scaled) if scaled.c.shape[0] == 1 else None
         self._finishing = self._searching = self._within = 0.0  # seconds so far; `_within` is a part of `_finishing`
 
@@ -131,6 +133,9 @@ class Attempts:
         if needed > max(INSIDE_LEAST, INSIDE_SHARE * ours):
             self._inside = int(nit * max(OFTEN, needed / (INSIDE_SHARE * ours)))
             return False
+        if interior is None and self._promising(iteration, nit, ours, needed):
+            self._inside = nit + max(EVERY, nit // 8 // EVERY * EVERY)
+            return False
         began, seconds = time.perf_counter(), INSIDE_MORE * max(INSIDE_LEAST, INSIDE_SHARE * ours) - self._within
         if interior is None:
             x, y = (k.to_host(v[i]) for v in (iteration.p, iteration.q))
@@ -144,6 +149,18 @@ class Attempts:
             iteration.put(i, point.x, point.y, point.errors, point.solved)
             return point.solved
         return False
+
+    def _promising(self, iteration, nit, ours, needed):
+        """Whether PDHG, by how its errors fall, is soon done by itself, in less than the time `needed` otherwise."""
+        level = iteration.errors(self._i).level / iteration.tol if iteration.tol > 0 else np.inf
+        small = self._item.row_lower.size**2 + self._item.data.size <= SMALL  # what is done then depends on no clock
+        if small or ours >= needed or not level < np.inf:
+            return False
+        if self._seen is None:  # wait for a second look
+            self._seen = nit, level
+            return True
+        fall = np.log(self._seen[1] / level) / max(1, nit - self._seen[0])
+        return bool(fall > 0 and np.log(max(level, 1.0)) / fall * ours / nit <= needed)
 
     def _improve(self, iteration, errors, stalled, elapsed, left, stop):
         """Whether the finisher has found a better point, which is then put in place."""

@@ -56,6 +56,12 @@ class Errors:
             self.kkt <= tol and self.objective_error <= OBJECTIVE_SLACK * tol and violation <= VIOLATION_SLACK * tol
         )
 
+    @property
+    def level(self):
+        """The smallest tolerance that these errors meet."""
+        violation = max(self.row_violation, self.column_violation)
+        return max(self.kkt, self.objective_error / OBJECTIVE_SLACK, violation / VIOLATION_SLACK)
+
     def with_units(self, row, column):
         """The same, where violations measured in other units, see `violations_in_units`, may be larger."""
         return replace(self, row_violation=max(self.row_violation, row),
