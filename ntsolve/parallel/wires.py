@@ -25,6 +25,7 @@ _LONGEST_WORD = 4000  # bytes of a message about a failure
 _SPINS, _LISTEN = 50, 64  # looks before others may compute; looks between two ears for failures
 _PATIENCE, _NAP = 0.05, 2e-4  # seconds of waiting after which it sleeps between looks, and how long
 _FAREWELL = 15.0  # seconds that one who has failed waits for the others to have heard of it
+_STRAGGLE = 0.2  # seconds for a message under way that may still come after bad news
 _DRAIN = 0.5  # seconds for a last message to get out
 _ALIVE = 1.0  # seconds between two looks whether the processes of this machine still run
 
@@ -173,7 +174,7 @@ class Watched:
         """
         word, self._bad_news = self._bad_news, ""
         began = time.monotonic()
-        while not self._last_chance and time.monotonic() - began < _DRAIN:
+        while not self._last_chance and time.monotonic() - began < _STRAGGLE:
             if self._mpi.Request.Testall(requests):
                 self._bad_news = self._last_chance = word
                 return True

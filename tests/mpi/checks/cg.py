@@ -30,7 +30,7 @@ def check_every_kind_of_rows_and_cut(comm):
         rtol = 1e-4 if name == "float32" else 1e-9
         b = rhs(A.shape[0], dtype=A.dtype)
         serial = ntsolve.cg(A, b, rtol=rtol)
-        for cut in ("even", "first", "last", "uneven"):
+        for cut in ("first", "uneven"):
             result = ntsolve.cg(rows_of(A, comm, cut), mine(b, comm, cut), rtol=rtol, comm=comm)
             _agrees(comm, A, b, result, serial, rtol)
 
