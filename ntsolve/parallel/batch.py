@@ -201,8 +201,8 @@ class _Farm:
 
     def _at_home(self, group):
         """Whether it is a batch for a GPU of this process, which workers have no better."""
-        given = self.calls[group[0]].values()
-        return len(group) > 1 and any((home(value) or ("cpu",))[0] == "cuda" for value in given)
+        given = self.shared | self.calls[group[0]]
+        return len(group) > 1 and any((home(value) or ("cpu",))[0] == "cuda" for value in given.values())
 
     def _pieces(self, group):
         """The group, in parts where a copy of all would take more than the budget."""

@@ -7,6 +7,7 @@ given would otherwise hold all problems, pickled, beside the problems.
 """
 
 import concurrent.futures
+import contextlib
 import os
 import pickle
 import queue
@@ -54,6 +55,7 @@ class Crew:
         self.carried = 0  # bytes of what is flying
         self.pace: float | None = None  # seconds a byte
         self.workers, self.counted = 1, -LOOKS
+        self.ending = False
 
     def work(self):
         """Until all have come back. Whatever ends it, what is done by then is taken, and the rest called off."""
@@ -63,6 +65,7 @@ class Crew:
                 if self.flying:
                     self._receive(self.landed.get())
         finally:
+            self.ending = True
             for future in list(self.flying):
                 if future.done() or (not future.cancel() and future.done()):
                     self._receive(future)
@@ -111,23 +114,26 @@ class Crew:
             return
         numbers, order = self.flying[future]
         try:
-            parcel = future.result()
-            outcomes = parcel.open(order)
-        except (Exception, concurrent.futures.CancelledError) as error:
-            self._failed(numbers, order, error)
-        else:
-            pace = parcel.seconds / sum(self.bytes[number] + BASE for number in numbers)
+            error = future.exception()
+            outcomes = [None] * len(numbers) if error else future.result().open(order)
+        except (Exception, concurrent.futures.CancelledError) as its_own:  # of the executor
+            error = its_own
+        if error is None:
+            pace = future.result().seconds / sum(self.bytes[number] + BASE for number in numbers)
             self.pace = pace if self.pace is None else (self.pace + pace) / 2
+        if error is None or isinstance(error, KeyboardInterrupt):  # in the worker, between two solves
             for number, outcome in zip(numbers, outcomes, strict=True):
                 self.take(number, outcome)
             self.told()
+        else:
+            self._failed(numbers, order, error)
         del self.flying[future]
         self.carried -= sum(self.bytes[number] for number in numbers)
 
     def _failed(self, numbers, order, error):
         """The order as a whole has failed: each problem by itself, so that the one to blame is found."""
         if len(numbers) > 1 and not isinstance(error, concurrent.futures.BrokenExecutor):
-            for number in numbers:
+            for number in () if self.ending else numbers:
                 self._submit([number])
             return
         for number, given in zip(numbers, order.calls, strict=True):
@@ -143,14 +149,14 @@ def _workers(executor):
             return count
     client: Any = getattr(executor, "_client", None)  # of dask
     if callable(getattr(client, "nthreads", None)):
-        return sum(client.nthreads().values())
+        with contextlib.suppress(Exception):
+            return sum(client.nthreads().values())
     return os.cpu_count() or 1
 
 
 def _explained(error, order, given):
     """The error, or where something cannot be pickled, what that is."""
     if isinstance(error, concurrent.futures.BrokenExecutor):
-        error.add_note("A worker is gone. Which of the problems under way is to blame cannot be told.")
         return error
     if not any(word in f"{type(error).__name__} {error}".lower() for word in ("pickle", "pickling", "serializ")):
         return error

@@ -58,7 +58,10 @@ EXECUTORS = {
 }
 
 
-@pytest.mark.parametrize("kind", EXECUTORS)
+SPAWNED = pytest.param("spawned processes", marks=pytest.mark.slow)  # loky's are as well
+
+
+@pytest.mark.parametrize("kind", [SPAWNED if kind == "spawned processes" else kind for kind in EXECUTORS])
 def test_it_keeps_its_promises_with(kind):
     make, pickles = EXECUTORS[kind]
     with make() as executor:

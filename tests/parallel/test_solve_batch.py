@@ -215,3 +215,53 @@ def test_an_interrupt_returns_what_is_done(kind):
             executor.shutdown()
     assert list(result.success) == [True, True, False, False]
     assert list(result.status[2:]) == [Status.INTERRUPTED] * 2
+
+
+def test_small_programs_and_samples_are_batches_with_the_answers_of_each_alone(rng):
+    programs = []
+    for _ in range(6):
+        A, x, y = rng.standard_normal((4, 7)), rng.random(7), rng.random(4)
+        programs.append((rng.random(7) - y @ A, A, A @ x + 0.5))
+    programs.append((np.ones(7), np.ones((4, 7)), -np.ones(4)))  # infeasible
+    programs.append((np.ones(3), np.ones((1, 3)), -np.ones(1)))  # of another shape
+    result = ntsolve.solve_batch("linprog", programs, on_failure="ignore")
+    for one, program in zip(result, programs, strict=True):
+        alone = ntsolve.linprog(*program, on_failure="ignore")
+        assert one.status is alone.status
+        assert one.message == alone.message
+        if alone.success:
+            assert abs(one.fun - alone.fun) < 1e-5
+            assert one.ineqlin.marginals.shape == alone.ineqlin.marginals.shape
+        assert (one.ray is None) is (alone.ray is None)
+        assert type(one.nit) is int
+    within = ntsolve.solve_batch("linprog", programs[:6], bounds=(0, 1))
+    assert all((x >= -1e-6).all() and (x <= 1 + 1e-6).all() for x in within.x)
+
+    points = [(rng.random((n, 2)), rng.random((20, 2))) for n in (20, 25, 20)]
+    result = ntsolve.solve_batch("solve_ot_sample", points, reg=0.1)
+    for one, pair in zip(result, points, strict=True):
+        np.testing.assert_allclose(one.plan, ntsolve.solve_ot_sample(*pair, reg=0.1).plan, atol=1e-8)
+
+
+def test_one_cost_and_many_weights(rng):
+    C = rng.random((6, 6))
+    weights = [(C, w / w.sum(), np.full(6, 1 / 6)) for w in rng.random((4, 6)) + 0.1]
+    result = ntsolve.solve_batch("solve_ot", weights, reg=0.1)
+    for one, (_, a, b) in zip(result, weights, strict=True):
+        np.testing.assert_allclose(one.plan.sum(axis=1), a, atol=1e-8)
+        np.testing.assert_allclose(one.plan.sum(axis=0), b, atol=1e-8)
+    same = ntsolve.solve_batch("solve_ot", [(C,)] * 3, reg=0.1)
+    assert same.success.all()
+
+
+def test_a_result_of_a_batch_is_made_when_it_is_asked_for_and_pickles():
+    result = ntsolve.solve_batch("cg", systems((5, 5, 5, 6)))
+    again = pickle.loads(pickle.dumps(result))
+    for one, other, x in zip(result, again, result.x, strict=True):
+        assert one.x.tobytes() == other.x.tobytes() == x.tobytes()
+    assert result[0] is result[0]
+
+
+def test_a_checkpoint_is_for_one_solve(tmp_path):
+    with pytest.raises(ValueError, match="checkpoint is a file for one solve"):
+        ntsolve.solve_batch("cg", systems((5, 5)), checkpoint=tmp_path / "all.npz")
