@@ -131,10 +131,10 @@ class Spread:
         self.start(ranks, source, targets, inside=inside)()
 
 
-def in_colours(xp, v, low, start, end):
+def in_colours(v, low, start, end):
     """Planes start, ..., end - 1 of a split array (batch, 2, X, Y, H) whose first plane is `low`, planes in front.
 
     Colours are those of the whole grid: an array that begins at an odd plane has its two halves the other way round.
     """
-    planes = xp.moveaxis(v, 2, 0)[1:-1]
+    planes = v.transpose(2, 0, 1, 3, 4)[1:-1]
     return (planes[:, :, ::-1] if low % 2 else planes)[start - low : end - low]

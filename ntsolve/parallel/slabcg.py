@@ -32,10 +32,8 @@ class State(gridcg.State):
 
     def _between(self, start, many, whole, piece):
         """The same planes of a vector and of a piece that begins with them."""
-        A, xp = self.A.grid, self.k.xp
-        first = A.offset + start
-        return (in_colours(xp, whole, A.held[0], first, first + many),
-                in_colours(xp, piece, first, first, first + many))  # fmt: skip
+        A, first = self.A.grid, self.A.grid.offset + start
+        return in_colours(whole, A.held[0], first, first + many), in_colours(piece, first, first, first + many)
 
     def _take(self, rows, factor, into):
         xp, batch = self.k.xp, len(rows)

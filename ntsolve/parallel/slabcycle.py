@@ -162,18 +162,18 @@ class SlabHierarchy:
         vectors = [(r, z), *self._vectors[1:]]
         for n in range(depth):
             low, high = levels.levels[n].held[me]
-            target = in_colours(k.xp, vectors[n][0], low, low, high)
+            target = in_colours(vectors[n][0], low, low, high)
             self._down[n].run(ranks, self._own(n, None if n else r), target, inside=n == 0)
             k.cycle_down(vectors[n][0], *levels.stencils[n], *levels.relaxation(n), plan.factors[n], levels.wrap,
                          self._black[n], self._passed[n + 1])  # fmt: skip
         low, high = levels.levels[depth].passed[me]
-        target = in_colours(k.xp, self._passed[depth], low, low, high)
+        target = in_colours(self._passed[depth], low, low, high)
         self._gathered.apply(ranks, self._own(depth), target, (low, high), self._rz)
         for n in reversed(range(depth)):
             if n + 1 < depth:
                 held, passed = levels.levels[n + 1].held[me], levels.levels[n + 1].passed[me]
-                source = in_colours(k.xp, vectors[n + 1][1], held[0], *levels.levels[n + 1].slabs.own(me))
-                self._up[n + 1].run(ranks, source, in_colours(k.xp, self._passed[n + 1], passed[0], *passed))
+                source = in_colours(vectors[n + 1][1], held[0], *levels.levels[n + 1].slabs.own(me))
+                self._up[n + 1].run(ranks, source, in_colours(self._passed[n + 1], passed[0], *passed))
             k.cycle_up(vectors[n][0], *levels.stencils[n], *levels.relaxation(n), plan.factors[n], levels.wrap,
                        self._black[n], self._passed[n + 1], vectors[n][1], self._rz, self._work[n])  # fmt: skip
         rz[...] = self._work[0][:, :, self.own].sum(axis=(1, 2))
@@ -182,7 +182,7 @@ class SlabHierarchy:
         """This rank's planes of a residual: the caller's, or what was passed down to a level."""
         level, me = self.levels.levels[number], self.levels.A.comm.rank
         v, low = (self._passed[number], level.passed[me][0]) if r is None else (r, level.held[me][0])
-        return in_colours(self.k.xp, v, low, *level.slabs.own(me))
+        return in_colours(v, low, *level.slabs.own(me))
 
 
 class Gathered:
@@ -196,10 +196,10 @@ class Gathered:
     def apply(self, ranks, own, target, wanted, rz):
         """From this rank's planes of r to the wanted ones of z; rz = r.z, of which each rank has its share."""
         xp, count = self.k.xp, self.slabs.count
-        in_colours(xp, self.r, 0, 0, count)[...] = ranks.gather(xp.ascontiguousarray(own))
+        in_colours(self.r, 0, 0, count)[...] = ranks.gather(xp.ascontiguousarray(own))
         self.inner.apply(self.r, self.z, rz)
         rz *= ranks.carry
-        z = in_colours(xp, self.z, 0, 0, count)
+        z = in_colours(self.z, 0, 0, count)
         for _, plane, many, place in Slabs((0, count), self.slabs.wrap).pieces(*wanted):
             target[place : place + many] = z[plane : plane + many]
 
@@ -211,9 +211,9 @@ class _OfWhole:
         self.k, self.A, self.gathered = k, A, Gathered(k, A.slabs, make, batch, three(A.whole_shape))
 
     def apply(self, r, z, rz):
-        xp, (low, high), ranks = self.k.xp, self.A.held, self.A.comm
-        own = in_colours(xp, r, low, *self.A.slabs.own(ranks.rank))
-        self.gathered.apply(ranks, own, in_colours(xp, z, low, low, high), (low, high), rz)
+        (low, high), ranks = self.A.held, self.A.comm
+        own = in_colours(r, low, *self.A.slabs.own(ranks.rank))
+        self.gathered.apply(ranks, own, in_colours(z, low, low, high), (low, high), rz)
 
 
 class _Aggregated:
@@ -261,7 +261,7 @@ class SlabMultigrid(LearnedMultigrid):
         first, end = A.slabs.own(A.comm.rank)
         whole = [xp.zeros((batch, *layout.split_shape(*three(A.extended.grid_shape))), "float32") for _ in range(2)]
         rows = xp.zeros((batch, *layout.split_shape(*sizes)), "float32")
-        inner, mine = ([in_colours(xp, v, low, first, end) for v in vectors]
+        inner, mine = ([in_colours(v, low, first, end) for v in vectors]
                        for vectors, low in ((whole, A.held[0]), ([rows], first)))  # fmt: skip
         k.grid_split(r.reshape(batch, *sizes), rows)
         inner[0][...] = mine[0]

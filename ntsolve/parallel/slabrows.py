@@ -39,7 +39,7 @@ class SlabRows(grid_rows.Grid):
     def _fetch(self, v):
         """Begin to get the neighbours' planes; what waits for them returns (batch, cells) of each."""
         batch, xp = len(v), self.k.xp
-        planes = xp.moveaxis(v.reshape(batch, self.planes, *self.plane), 1, 0)
+        planes = v.reshape(batch, self.planes, *self.plane).transpose(1, 0, 2)
         ghosts = [xp.empty((1, batch, *self.plane), v.dtype) for _ in self._sides]
         arrived = self._spread.start(self.grid.comm, planes, ghosts)
 
