@@ -162,6 +162,8 @@ def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     if system.removed is not None and (system.removed > np.ravel(result.tolerance)).any():
         note = (f"b does not add up to 0 where walls close the unknowns in, by more than the tolerance: a part of it "
                 f"of norm {system.removed.max():.3g} is no A x. {note}").strip()  # fmt: skip
+    if k.NAME != "cpu" and comm.transfer == "host":
+        note = f"{note} Between processes, arrays passed through the memory of the host.".strip()
     return replace(result, message=f"{result.message} {note}") if note else result
 
 

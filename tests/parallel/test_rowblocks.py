@@ -269,6 +269,7 @@ def test_rows_on_a_gpu(name):
     for part in parts:
         assert np.all(part.success)
         assert part.backend == "cuda"
+        assert "through the memory of the host" in part.message
 
 
 def csr_on_gpu(A):
