@@ -23,8 +23,7 @@ def killed(name, kills, folder, seed=0):
     return json.loads(done.stdout)
 
 
-LONG = ["cg", "cg multigrid contrast", "cg with a function", "halpern", "monotone", "linprog", "solve_ot sinkhorn",
-        "solve_ot_grid", "finite sum"]  # fmt: skip
+LONG = ["cg", "cg with a function", "halpern", "monotone", "linprog", "solve_ot", "solve_ot sinkhorn", "solve_ot_grid"]
 
 
 @pytest.mark.parametrize(
