@@ -6,6 +6,7 @@ Entropic
     one, batch, many            one problem by any method; batches; batches of small ones, each whole in one kernel
     newton, level, store        the default method: annealing; one regularisation; the stored kernel
     sparse, cells               the same for many points: only what matters is stored, found by cells of points
+    shared                      points of which each process of a run has some
     unbalanced                  marginals that may be missed at a price
     sinkhorn, paper             what the default is compared with
     anderson                    Anderson's acceleration, of which `ntsolve.halpern` makes use too

@@ -90,5 +90,5 @@ def check_failures_are_heard_of(comm):
             call(np.full(F.d, np.nan if last else 1.0))
     found = _joined(comm, F.solve(X[0, own]))
     np.testing.assert_allclose(found, EmpiricalFisher(G, damp=1.0).solve(X[0]), rtol=1e-12)
-    with pytest.raises((ValueError, RankError), match="number of gradients"):
+    with pytest.raises(ValueError, match="number of gradients"):
         EmpiricalFisher(G[last:, own], damp=1.0, comm=comm)

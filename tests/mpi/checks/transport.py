@@ -69,7 +69,7 @@ def check_failures_are_heard_of(comm):
 
     with pytest.raises(ZeroDivisionError if last else RankError, match="no such points"):
         ntsolve.solve_ot_sample(X[own], Y, metric=metric, reg=0.1, comm=comm)
-    with pytest.raises((ValueError, RankError), match="Y must be the same"):
+    with pytest.raises(ValueError, match="Y must be the same"):
         ntsolve.solve_ot_sample(X[own], Y + last, reg=0.1, comm=comm)
     with pytest.raises(ValueError if last else RankError, match="a has a negative weight"):
         ntsolve.solve_ot_sample(X[own], Y, np.full(len(X[own]), -1.0 if last else 3.0), reg=0.1, comm=comm)
