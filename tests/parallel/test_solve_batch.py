@@ -265,3 +265,15 @@ def test_a_result_of_a_batch_is_made_when_it_is_asked_for_and_pickles():
 def test_a_checkpoint_is_for_one_solve(tmp_path):
     with pytest.raises(ValueError, match="checkpoint is a file for one solve"):
         ntsolve.solve_batch("cg", systems((5, 5)), checkpoint=tmp_path / "all.npz")
+
+
+@pytest.mark.parametrize("kind", ["none", "threads"])
+def test_arrays_of_a_gpu_stay_there(kind):
+    cupy = pytest.importorskip("cupy")
+    problems = [(cupy.asarray(spd(n, i)), cupy.asarray(np.ones(n))) for i, n in enumerate((5, 5, 5, 4))]
+    result = ntsolve.solve_batch("cg", problems, executor=EXECUTORS[kind]())
+    assert result.success.all()
+    for one, (A, b) in zip(result, problems, strict=True):
+        assert type(one.x) is type(b)
+        assert one.backend == "cuda"
+        assert float(abs(A @ one.x - b).max()) < 1e-4
