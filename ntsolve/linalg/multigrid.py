@@ -182,8 +182,8 @@ class LearnedMultigrid:
         if not going.any():
             return False
         # from where it is highest: that of a smooth b rises at first, and falls as fast as any other then
-        steps = LOOK - np.argmax(before, axis=0)
-        rate = float(np.max(((now / before.max(axis=0))[going]) ** (1 / steps[going])))
+        before, now = before[:, going], now[going]
+        rate = float(np.max((now / before.max(axis=0)) ** (1 / (LOOK - np.argmax(before, axis=0)))))
         if rate <= SLOW or seen.aggregation is not None:
             return False
         return self._change(seen, f"the residual fell by {rate:.2f} an iteration with the weights {seen.weights.name}")
