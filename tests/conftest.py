@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 import numpy as np
@@ -22,6 +23,9 @@ def _forget_cupy():
     for name in [name for name in sys.modules if name.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")]:
         del sys.modules[name]
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_GPU = _real_gpu()
 CXX = shutil.which(os.environ.get("CXX", "g++"))
