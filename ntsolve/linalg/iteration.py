@@ -19,6 +19,7 @@ from ..outcome import linear_result
 from ..reductions import SERIAL
 from ..result import Status
 from .watchdog import Log, Watchdog
+from .window import Window, skewness
 
 _VERDICTS = {A_NOT_POSITIVE: Status.INDEFINITE_OPERATOR, M_NOT_POSITIVE: Status.INDEFINITE_PRECONDITIONER}
 
@@ -73,6 +74,8 @@ class State:
     kept: tuple[str, ...] = ("x", "r", "p", "rr", "rz", "tol2", "aim2", "status", "nit", "active", "left", "_last",
                              "seen", "residual")  # fmt: skip
 
+    window: Window | None = None  # of directions, where M is seen to need it
+
     def __init__(self, k, system, M, rtol, atol, comm, *, recycle=None, watched=False):
         self.k, self.system, self.A, self.comm, self.watched = k, system, system.A, comm, watched
         self.M: Any = None if isinstance(M, str) else M
@@ -94,7 +97,7 @@ class State:
             broken = comm.largest(broken) > 0
             self.status[broken] = int(Status.INDEFINITE_OPERATOR)  # a diagonal entry is p.Ap for a unit vector p
         self.work = xp.empty(workspace_shape(batch, n))
-        self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros_like(self.rr), xp.zeros(batch)
+        self.q, self.pq, self.minus_zq = xp.zeros_like(b), xp.zeros_like(self.rr), xp.zeros_like(self.rr)
         self.z: Any = None if self.M is None else xp.zeros_like(b)
         self.rd = self.rz if self.M is None else xp.zeros_like(self.rr)
         self.size = None  # power of two that M r is multiplied by, so that (M r, A M r) is in range
@@ -142,7 +145,7 @@ class State:
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
     def pack(self):
-        state = {name: getattr(self, name) for name in self.kept} | {"size": self.size}
+        state = {name: getattr(self, name) for name in self.kept} | {"size": self.size, "window": self.window}
         state["M"] = self.M if hasattr(self.M, "pack") else None
         return state | ({"log": self.log} if hasattr(self, "log") else {})
 
@@ -155,6 +158,9 @@ class State:
             self.size = saved.like("size", self.k.xp.zeros((len(self.nit), 1), "int32"))
         if hasattr(self, "log"):
             saved.part("log").into(self.log)
+        if saved["window"] is not None:
+            self.widen()
+            saved.part("window").into(self.window)
         self._resumed()
 
     def _resumed(self):
@@ -221,6 +227,8 @@ class State:
                 self.log.head = self.log.head + gained
             self.moved = True
             self.verify()
+        if self.window:
+            self.window.clear()
         self.p.fill(0)
         z, dinv = self.r, self.dinv
         if self.M is not None:
@@ -239,6 +247,10 @@ class State:
     def rest(self):
         """Let the systems that are not active rest."""
         self.tol2[...] = self.k.xp.asarray(np.where(self.active, self.aim2, np.inf))
+
+    def widen(self):
+        """Keep directions orthogonal to more than the last, from here on."""
+        self.window = self.window or Window(self.k, self.x)
 
     def precondition(self):
         """z = M r, by a power of two that is chosen when a round begins: it cancels, but (p, A p) might overflow."""
@@ -280,9 +292,14 @@ class State:
         else:
             self.precondition()
             z = self.z
-            k.flexible_dots(z, self.r, q, rz[j], self.minus_zq, self.work)
-            self.comm.total(rz[j], self.minus_zq)
-            k.cg_direction(z, None, self.minus_zq, pq, p)  # (4)
+            minus_zq = self.minus_zq[j]
+            k.flexible_dots(z, self.r, q, rz[j], minus_zq, self.work)
+            self.comm.total(rz[j], minus_zq)
+            if self.window:
+                self.window.keep(p, q, pq)
+            k.cg_direction(z, None, minus_zq, pq, p)  # (4)
+            if self.window:
+                self.window.straighten(z, p, self.comm, self.work)
         if self.space:
             self.space.deflate(z, p)
 
@@ -327,6 +344,11 @@ class State:
             after = slice(1, steps + 1)
             rows = self.rz[:steps], self.pq[after], self.rd[after], self.rr[after]
             self.log.note(*(self.k.to_host(v) for v in rows))
+            if self.M is not None:
+                dots = self.rz[: steps + 1], self.pq[after], self.minus_zq[after]
+                skew = skewness(*(self.k.to_host(v) for v in dots))
+                skew[~((self.k.to_host(self.rr[after]) > self.aim2) & self.active)] = 0
+                self.log.skew = np.maximum(self.log.skew, skew.max(axis=0))
         rz = np.array(self.k.to_host(self.rz[:steps, 0])) if self.collecting else None
         self.rr[0], self.rz[0] = self.rr[steps], self.rz[steps]
         rows = self.k.to_host(self.rr[1 : steps + 1])

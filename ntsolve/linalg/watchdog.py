@@ -31,6 +31,9 @@ LONG = 24  # iterations with M, from which it is seen whether it stands still
 STILL = 0.1  # of what was gained in all, in the second half: less is a reason to let the rival catch up
 CLEARLY = 0.9  # of M's error that the rival has at most, to win so late
 MARGIN = 1.01  # that the rival must be ahead by
+CROOKED = 1e-4  # cosine from which M is not symmetric, linear or the same; float32 inside it makes less
+CHANGED = 0.1  # cosine that M has not had at first, from which it has become another
+WORTH = 1.3  # times Jacobi's rate, that a crooked M must have
 NEAR = 8  # iterations from the end, at the present rate, M is left alone
 GIVEN_UP = "M was given up"
 _REASONS = {1: "Jacobi-CG made more progress", 2: "it made hardly any progress", 3: "it failed"}
@@ -40,12 +43,13 @@ _FAILED = (Status.INDEFINITE_PRECONDITIONER, Status.NAN_OR_INF, Status.BREAKDOWN
 class Log:
     """The progress of each system (batch,): what each iteration gained, and what is in reach."""
 
-    kept = ("gains", "reach", "alphas", "residuals", "head")
-    grows = kept[:-1]
+    kept = ("gains", "reach", "alphas", "residuals", "head", "skew")
+    grows = kept[:-2]
 
     def __init__(self, batch):
         self.gains, self.reach, self.alphas, self.residuals = np.zeros((4, 0, batch))
         self.head = np.zeros(batch)  # gained before the first iteration, by deflation
+        self.skew = np.zeros(batch)  # the largest cosine, see window.py
 
     def note(self, rz, pq, rd, rr):
         """Rows of a block of iterations: (r, z) before each, (p, A p), and (r, D^-1 r) and (r, r) after it."""
@@ -70,20 +74,25 @@ class Log:
 class Watchdog:
     """Watches a `State` that runs with M; `rival(M)` makes another, from the same start, without it."""
 
+    kept = ("reason", "after", "next", "finishing", "changed", "spent", "origin")
+
     def __init__(self, state, rival):
         self.state, self._make = state, rival
         self.rival: Any = None
         self.reason = np.zeros(state.nit.size, dtype=int)  # why M was given up, of each system
         self.after = np.zeros_like(self.reason)  # iterations with it
-        self.next, self._racing, self.finishing = FIRST, False, False
+        self.next, self._racing, self.finishing = 1, False, False
+        self.changed = False  # whether M is seen to be another than at first, or so from the first on
+        self.spent = np.zeros_like(self.reason)  # iterations of a rival of before
+        self.origin = state.start.copy()  # residuals where this race began
 
     # ---- checkpoints ----
 
     def pack(self):
-        return {name: getattr(self, name) for name in ("state", "rival", "reason", "after", "next", "finishing")}
+        return {name: getattr(self, name) for name in ("state", "rival", *self.kept)}
 
     def unpack(self, saved):
-        saved.into(self, "state", "reason", "after", "next", "finishing")
+        saved.into(self, "state", *self.kept)
         if saved["rival"] is not None:
             saved.part("rival").into(self._call())
             self.rival.watched = not self.finishing
@@ -102,6 +111,15 @@ class Watchdog:
         if not state.active.any() or len(state.log.gains) < self.next:
             return
         m = len(state.log.gains)
+        skew = state.log.skew[state.active].max()
+        if skew > CROOKED:
+            state.widen()
+        changed, self.changed = self.changed, bool(self.changed or skew > CHANGED)
+        if m < FIRST or (m > FIRST and self.changed and not changed):
+            self.next = FIRST
+            if m > FIRST:
+                self._anew()
+            return
         self.next = m + max(1, m // 4)
         if self.rival is None and self._nearly_done(m):
             return
@@ -109,6 +127,15 @@ class Watchdog:
         j = len(self.rival.log.gains)
         if j:
             self._compare(j, m)
+
+    def _anew(self):
+        """Race from here on: what M gained as another says nothing of what it is now."""
+        state, log = self.state, Log(len(self.reason))
+        if self.rival is not None:
+            self.spent = self.spent + self.rival.nit
+        log.skew, state.log, self.origin = state.log.skew, log, state.seen
+        self._call().begin_at(state, state.active)
+        self.rival.begin()
 
     def _failures(self):
         """Verdicts on systems that M has already worked on."""
@@ -131,7 +158,7 @@ class Watchdog:
         """Whether all that run will soon be there, at the rate so far."""
         state = self.state
         with np.errstate(all="ignore"):
-            done, wanted = state.start / state.seen, state.seen / state.tolerance
+            done, wanted = self.origin / state.seen, state.seen / state.tolerance
             left = m * np.log(wanted) / np.log(done)
         return bool(((left >= 0) & (left <= max(NEAR, m // 4)) | ~state.active).all())
 
@@ -162,12 +189,19 @@ class Watchdog:
         ahead = other > MARGIN * mine
         if m >= LONG:  # by then what M has gained is about all there is, and the rest of it the error
             ahead &= state.log.gained(None) - other < CLEARLY * (state.log.gained(None) - mine)
+        if m >= 2 * j:
+            ahead |= (state.log.skew > CROOKED) & (self._rate(mine) < WORTH * self._rate(other))
         window = max(FIRST, m // SHARE)
         least = 0.5 * rival.log.alphas.min(axis=0) * state.log.reach[-window:].sum(axis=0)
         idle = state.log.lately(window) < least
         solved = ~rival.active & (rival.status == 0)
         self._lose(state.active & (ahead | solved), 1)
         self._lose(state.active & idle, 2)
+
+    def _rate(self, gained):
+        """Of convergence, where so much of all that is to be gained is; M has gained nearly all, or as good as."""
+        with np.errstate(all="ignore"):
+            return -np.log1p(-gained / self.state.log.gained(None))
 
     def _call(self):
         self.rival = self._make("jacobi" if self.state.dinv is not None else None)
@@ -236,4 +270,4 @@ class Watchdog:
     @property
     def nit(self):
         """(batch,), of both."""
-        return self.state.nit if self.rival is None else self.state.nit + self.rival.nit
+        return self.state.nit + self.spent + (0 if self.rival is None else self.rival.nit)

@@ -42,6 +42,9 @@ def _linear(M=None, *, several=False, callable_A=False, n=400, rtol=1e-8, dtype=
     A = A.astype(dtype)
     b = np.random.default_rng(1).standard_normal((3, n) if several else n).astype(dtype)
     M = (lambda v: v * np.linspace(1.0, 30.0, n, dtype=v.dtype)) if M == "function" else M
+    if M == "nonlinear":  # and good enough to be kept, with the directions that it needs
+        inverse = np.linalg.inv(A.toarray() + 0.02 * np.eye(n))
+        M = lambda v: (z := inverse @ v) * (1 + 0.3 * np.sign(z))
 
     def right(result):
         left = np.linalg.norm(b - (A.astype(float) @ result.x.T.astype(float)).T, axis=-1)
@@ -187,6 +190,7 @@ SOLVES = {
     "cg float32": lambda: _linear("jacobi", rtol=1e-4, dtype="float32"),
     "cg of a function": lambda: _linear(callable_A=True),
     "cg with a function": lambda: _linear("function"),
+    "cg with a nonlinear function": lambda: _linear("nonlinear"),
     "cg of several": lambda: _linear("jacobi", several=True),
     "cg multigrid": lambda: _grid(),
     "cg multigrid float32": lambda: _grid("float32", 1e-4),

@@ -13,7 +13,7 @@ from .adversaries import PRECONDITIONERS, SYSTEMS, draw
 from .problems import poisson, rhs, spd
 
 RTOL = 1e-8
-LEAD_AT_FIRST = ("coarse space", "forward substitution", "not symmetric", "rounded")
+LEAD_AT_FIRST = "coarse space"
 """Ahead of Jacobi-CG for longer than a watchdog can wait, and behind in the end."""
 
 
@@ -31,7 +31,7 @@ def bounded(name, A, b, M):
     if not result.success:  # only where M was wrong from its first application on
         assert result.nit == 0, name
         assert result.status in (Status.INDEFINITE_PRECONDITIONER, Status.NAN_OR_INF)
-    bound = 4 if name.startswith(LEAD_AT_FIRST) else 1.25
+    bound = 1.6 if name.startswith(LEAD_AT_FIRST) else 1.25
     assert result.nit <= bound * jacobi.nit, f"{name}: {result.nit} iterations, Jacobi {jacobi.nit}"
 
 
@@ -73,6 +73,66 @@ def test_a_useful_m_is_left_alone(make):
     result = ntsolve.cg(A, rhs(196), M=make(A.toarray()), rtol=RTOL)
     assert "given up" not in result.message
     assert result.nit < 20
+
+
+def _ssor(A):
+    lower, upper, d = sp.tril(A).tocsr(), sp.triu(A).tocsr(), A.diagonal()
+    solve = sp.linalg.spsolve_triangular
+    return lambda r: solve(upper, d * solve(lower, r), lower=False)
+
+
+def _nonlinear(M):
+    return lambda r: (z := M(r)) * (1 + 0.3 * np.sign(z))
+
+
+def _noisy(M, size):
+    rng = np.random.default_rng(1)
+    return lambda r: (z := M(r)) + size * np.linalg.norm(z) / np.sqrt(z.size) * rng.standard_normal(z.size)
+
+
+@pytest.mark.parametrize("spoil", [_nonlinear, lambda M: _noisy(M, 0.05)])
+def test_a_useful_m_that_is_not_quite_linear_is_left_alone_and_stays_useful(spoil):
+    A = poisson(32)
+    b, M = rhs(A.shape[0]), _ssor(A)
+    exact, spoilt = (ntsolve.cg(A, b, M=each, rtol=RTOL) for each in (M, spoil(M)))
+    assert "given up" not in exact.message + spoilt.message
+    jacobi = ntsolve.cg(A, b, M="jacobi", rtol=RTOL)
+    assert exact.nit <= 0.55 * jacobi.nit
+    assert spoilt.nit <= 0.8 * jacobi.nit  # flexible CG that remembers one direction takes more than Jacobi-CG
+
+
+@pytest.mark.parametrize("changes", [10, 20, 30])
+@pytest.mark.parametrize("into", ["random", "diagonal", "one vector"])
+def test_an_m_that_changes_its_mind_late_is_given_up(changes, into):
+    A = poisson(40)
+    n = A.shape[0]
+    rng, b, good = np.random.default_rng(changes), rhs(n), _ssor(A)
+    vector = rng.standard_normal(n)
+    bad = {
+        "random": lambda r: (v := rng.standard_normal(n)) * np.sign(v @ r),
+        "diagonal": lambda r: r * rng.uniform(0.01, 2, n) ** 3,
+        "one vector": lambda r: vector * (vector @ r),
+    }[into]
+    calls = []
+
+    def M(r):
+        calls.append(1)
+        return good(r) if len(calls) < changes else bad(r)
+
+    with pytest.warns(ntsolve.PerformanceWarning, match="given up"):
+        result = ntsolve.cg(A, b, M=M, rtol=RTOL)
+    assert result.success
+    assert len(result.history) == result.nit + 1
+    assert result.nit <= 1.25 * ntsolve.cg(A, b, M="jacobi", rtol=RTOL).nit
+
+
+def test_directions_are_kept_orthogonal_where_m_is_not_symmetric():
+    """So that no more are needed than there are unknowns, up to the number of them that are kept."""
+    A = spd(20, 20, condition=1e4)
+    L = np.tril(A)
+    result = ntsolve.cg(A, rhs(20), M=lambda r: np.linalg.solve(L, r), rtol=RTOL)
+    assert result.success
+    assert result.nit <= 20 + 8  # of them Jacobi-CG's
 
 
 def test_jacobi_as_a_function_is_left_alone():
