@@ -11,8 +11,9 @@ Where M is not known to be one fixed positive definite matrix, (3) becomes the l
 
     beta = -(z+, q) / (p, q),                                                                            (4)
 
-flexible CG(1) of Notay, "Flexible Conjugate Gradients", SIAM J. Sci. Comput. 22 (2000), algorithm 2.1 with m = 1. Such
-an M is watched (watchdog.py), and given up for Jacobi's where that is better. Directions may be kept orthogonal to what
+flexible CG(1) of Notay, "Flexible Conjugate Gradients", SIAM J. Sci. Comput. 22 (2000), algorithm 2.1 with m = 1; m is
+larger where M is seen to need it (window.py). Such an M is watched (watchdog.py), and given up for Jacobi's where that
+is better. Directions may be kept orthogonal to what
 earlier solves have learned (recycling.py).
 
 The loop itself is in iteration.py.
@@ -51,7 +52,7 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
     M : None, "jacobi", "ic0", "multigrid", array (..., n, n), sparse matrix, LinearOperator, or callable
         Approximate inverse of A. "jacobi" is the inverse of its diagonal, "ic0" the incomplete Cholesky factorisation
         of a sparse A, see `ntsolve.ic0` and `ntsolve.ssor`; "multigrid" is `ntsolve.LearnedMultigrid`, for a
-        GridOperator or a sparse matrix that is the stencil of a grid. Anything of your own runs flexible CG(1), so it
+        GridOperator or a sparse matrix that is the stencil of a grid. Anything of your own runs flexible CG, so it
         may be nonlinear or change from call to call; it is given up for "jacobi" (None, where A has no diagonal to look
         at) where that makes more progress, see `message`.
     rtol, atol : float
@@ -142,7 +143,8 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
 def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     system = rowblocks.linear_system(k, A, b, x0, comm, own=own, check=options.check)
     name = M if M is None or isinstance(M, str) else "your own" if hasattr(M, "for_system") else "watched"
-    comm.alike(rtol=rtol, atol=atol, maxiter=maxiter, M=name, dtype=str(system.dtype), batch=system.shape)
+    comm.alike(rtol=rtol, atol=atol, maxiter=maxiter, M=name, dtype=str(system.dtype), batch=system.shape,
+               **{"whether x0 is given": x0 is not None})  # fmt: skip
     if maxiter is None:
         maxiter = 10 * int(comm.gather(np.array([system.A.n])).sum())
     diagonal = M is None or (isinstance(M, str) and M == "jacobi")

@@ -9,14 +9,16 @@ compared with what another run from the same start has gained in as many steps. 
 Jacobi-CG. It is not begun where M is about to be done; it gets 4 iterations after the first 4 with M, then one for
 each 8. M is given up
 
-  - where the rival has gained more in its first j iterations than M in its first j;
+  - where the rival has gained more in its first j iterations than M in its first j, or, if M is seen not to be
+    symmetric, linear or the same (window.py), has converged at a rate that is not clearly below M's;
   - where M has lately gained less than steepest descent with Jacobi would have, whose step gains at least
     (r, D^-1 r) / lambda_max(D^-1 A), with the smallest alpha of the rival for 1 / lambda_max;
   - where it fails in the course of the solve: (r, M r) <= 0, NaN, or a residual without bound.
 
-What follows is Jacobi-CG, from where the error is smaller in the norm of A. An M that fails at its first application
-is a mistake and not given up but reported; and one may always take a few iterations, so the cost is bounded by a
-multiple of Jacobi-CG's in problems that take some.
+Where M is seen to have become another, both begin anew from where M is. What follows an M that is given up is
+Jacobi-CG, from where the error is smaller in the norm of A. An M that fails at its first application is a mistake and
+not given up but reported; and one may always take a few iterations, so the cost is bounded by a multiple of Jacobi-CG's
+in problems that take some.
 """
 
 from typing import Any
