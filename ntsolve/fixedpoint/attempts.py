@@ -54,6 +54,7 @@ class Attempts:
 
     def __init__(self, k, program, scaled, i, finish):
         self._k, self._program, self._batch, self._i, self._finish = k, program, scaled, i, finish
+        self._small = program.m**2 + program.nnz <= SMALL  # what is done then depends on no clock
         self._item: Any = None
         self._system: Any = None
         self._hopeless = False  # of there ever being a system
@@ -122,7 +123,7 @@ class Attempts:
         ours = watch.elapsed - self._finishing - self._searching
         if self._system is None and not self._hopeless:
             seconds = seconds_to_begin(self._batch)
-            if seconds > max(BEGIN_LEAST, BEGIN_SHARE * ours):
+            if not self._small and seconds > max(BEGIN_LEAST, BEGIN_SHARE * ours):
                 self._inside = int(nit * max(OFTEN, seconds / (BEGIN_SHARE * ours)))
                 return False
         if not self._begin(np.inf if watch.time_limit is None else watch.time_limit - watch.elapsed):
@@ -130,13 +131,15 @@ class Attempts:
             return False
         steps = INSIDE_STEPS if interior is None else min(INSIDE_STEPS, STEPS - interior.steps)
         needed = self._within + steps * (self._system.seconds + STEP_SECONDS)
-        if needed > max(INSIDE_LEAST, INSIDE_SHARE * ours):
+        if not self._small and needed > max(INSIDE_LEAST, INSIDE_SHARE * ours):
             self._inside = int(nit * max(OFTEN, needed / (INSIDE_SHARE * ours)))
             return False
         if interior is None and self._promising(iteration, nit, ours, needed):
             self._inside = nit + max(EVERY, nit // 8 // EVERY * EVERY)
             return False
         began, seconds = time.perf_counter(), INSIDE_MORE * max(INSIDE_LEAST, INSIDE_SHARE * ours) - self._within
+        if self._small:
+            seconds = np.inf
         if interior is None:
             x, y = (k.to_host(v[i]) for v in (iteration.p, iteration.q))
             interior = self._interior = Interior(self._item, self._system, x, y)
@@ -153,8 +156,7 @@ class Attempts:
     def _promising(self, iteration, nit, ours, needed):
         """Whether PDHG, by how its errors fall, is soon done by itself, in less than the time `needed` otherwise."""
         level = iteration.errors(self._i).level / iteration.tol if iteration.tol > 0 else np.inf
-        small = self._item.row_lower.size**2 + self._item.data.size <= SMALL  # what is done then depends on no clock
-        if small or ours >= needed or not level < np.inf:
+        if self._small or ours >= needed or not level < np.inf:
             return False
         if self._seen is None:  # wait for a second look
             self._seen = nit, level
@@ -174,7 +176,7 @@ class Attempts:
         share = (SHARE_STALLED if stalled else SHARE) * LOST ** min(self._losses, 1)
         ours = elapsed - self._finishing - self._searching
         seconds = max(LEAST, share * ours - self._finishing)
-        if seconds < FEWEST * (finisher.seconds_a_step or self._system.seconds):
+        if not self._small and seconds < FEWEST * (finisher.seconds_a_step or self._system.seconds):
             return False
         began = time.perf_counter()
         finisher.tol = iteration.tol

@@ -16,11 +16,11 @@ from ..kernels.contracts.lp import ERRORS, MET
 from ..result import Status
 from .attempts import NOT_NEAR, STALLS, Attempts, contradiction
 from .kkt import Errors
-from .linprog import HUGE, Solve
 from .program import Program, transpose
 from .rowblocks import Measure, scale_rows
 from .rowpdhg import RowIteration
 from .scaled import Scaled
+from .solve import HUGE, Solve
 
 GATHERED = 20_000_000  # entries, rows and columns of a program that the first rank may be given as a whole: 1 GB
 FIRST = 256  # iterations after which the first rank is asked

@@ -1,5 +1,8 @@
 """Numbers that are small, large, infinite or rounding: what is meant by them is done, or refused by name."""
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -116,3 +119,28 @@ def test_a_system_that_needs_longer_than_is_left_is_not_set_up():
     scaled = scale(cpu, Program.from_matrix(np.ones(1400), A, *(A @ np.ones(1400),) * 2, np.zeros(1400), np.ones(1400)))
     assert newton_system(cpu, scaled.item(cpu, 0), 1e-3) is None
     assert newton_system(cpu, scaled.item(cpu, 0), 1e3) is not None
+
+
+@pytest.mark.parametrize("options", [{}, {"presolve": False}, {"finisher": False}])
+def test_the_answer_to_a_small_program_depends_on_no_clock(monkeypatch, options):
+    rng = np.random.default_rng(3)
+    A = rng.random((8, 12))
+    program = (-rng.random(12), A, A.sum(1))
+    expected = [solve([-1, -2], [[1, 1], [1, 3]], [4, 6], **options), solve(*program, tol=1e-9, **options)]
+    for tick in (0.0, 5.0):  # seconds from one look at the clock to the next
+        ticks = itertools.count()
+        with monkeypatch.context() as m:
+            m.setattr(time, "perf_counter", lambda ticks=ticks, tick=tick: tick * next(ticks))
+            found = [solve([-1, -2], [[1, 1], [1, 3]], [4, 6], **options), solve(*program, tol=1e-9, **options)]
+        for one, other in zip(found, expected, strict=True):
+            assert one.success
+            assert one.nit == other.nit
+            assert np.array_equal(one.x, other.x)
+            assert np.array_equal(one.y, other.y)
+
+
+def test_without_a_tolerance_it_ends_where_rounding_does():
+    found = solve([1.18203209], [[-0.86353218], [0.88772213]], [-2.00197353, 2.05805441], tol=0.0)
+    assert found.status in (Status.STALLED, Status.CONVERGED)
+    assert found.nit < 1000
+    assert found.violation < 1e-12
