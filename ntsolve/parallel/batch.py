@@ -22,26 +22,10 @@ from ..kernels.settings import THREADS
 from ..outcome import worst
 from ..result import Status
 from . import stacks
-from .calls import bind, call, find, size
+from .calls import bind, find, size
 from .rows import Order, interrupted
 
 ON_FAILURE = ("warn", "raise", "ignore")
-
-
-class _Item:
-    """A result that is part of a batch's, and made when it is asked for."""
-
-    __slots__ = ("parts", "place")
-
-    def __init__(self, parts, place):
-        self.parts, self.place = parts, place
-
-    def made(self):
-        return self.parts[self.place]
-
-    @property
-    def x(self):
-        return self.parts.x(self.place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +49,8 @@ class BatchResult:
     success: np.ndarray
     errors: tuple
     elapsed: float
-    _made: tuple
+    _made: list  # results of single problems
+    _batches: list  # (numbers of problems, their results), which are made when they are asked for
 
     def __len__(self):
         return len(self._made)
@@ -77,16 +62,24 @@ class BatchResult:
         return self.results[number]
 
     def __getstate__(self):
-        return {**self.__dict__, "_made": self.results}
+        return {**self.__dict__, "_made": list(self.results), "_batches": []}
 
     @functools.cached_property
     def results(self):
-        return tuple(each.made() if isinstance(each, _Item) else each for each in self._made)
+        results = list(self._made)
+        for numbers, parts in self._batches:
+            for place, number in enumerate(numbers):
+                results[number] = parts[place]
+        return tuple(results)
 
     @property
     def x(self):
         """The answers, a list; None where there is no result."""
-        return [None if each is None else each.x for each in self._made]
+        found = [None if each is None else each.x for each in self._made]
+        for numbers, parts in self._batches:
+            for number, x in zip(numbers, parts.x(), strict=True):
+                found[number] = x
+        return found
 
     def __repr__(self):
         names, counts = np.unique(self.status, return_counts=True)
@@ -125,7 +118,7 @@ def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="
     Raises
     ------
     TypeError, ValueError
-        Naming the argument that does not fit.
+        Naming the argument that does not fit, or a setting that no call of the solver takes.
     ConvergenceError
         With ``on_failure="raise"``; its `result` is the BatchResult.
 
@@ -180,9 +173,10 @@ class _Farm:
     def __init__(self, function, name, calls, shared, errors, show):
         self.function, self.name, self.calls, self.shared, self.show = function, name, calls, shared, show
         self.made: list[Any] = [None] * len(calls)
+        self.batches: list[tuple] = []
         self.errors: list[Any] = errors
         self.left = np.array([error is None for error in errors], dtype=bool)
-        self.status = np.where(self.left, Status.INTERRUPTED, Status.RAISED)
+        self.status = np.where(self.left, int(Status.INTERRUPTED), int(Status.RAISED))
 
     def run(self, executor, where):
         open_calls = np.flatnonzero(self.left).tolist()
@@ -210,30 +204,17 @@ class _Farm:
         return (group[low : low + most] for low in range(0, len(group), most))
 
     def _solve(self, group):
-        """As one call; each by itself if that is refused, so that the one to blame is found."""
-        if len(group) == 1:
-            outcome: tuple[Any, Any]
-            try:
-                outcome = call(self.function, self.calls[group[0]], self.shared), None
-            except Exception as error:  # it is kept for the caller to see
-                outcome = None, error
-            self.take(group[0], outcome)
-            result = outcome[0]
-        else:
-            try:
-                result = self.function(**stacks.together(self.name, [self.calls[n] for n in group], self.shared))
-            except Exception:  # of any of them
-                for number in group:
-                    self._solve([number])
-                return
-            parts = stacks.STACKS[self.name].apart(result)
-            for place, number in enumerate(group):
-                self.made[number] = _Item(parts, place)
-            self.status[group] = np.where(np.ravel(result.success), Status.CONVERGED, np.ravel(result.status))
-            self.left[group] = False
-        self.tell()
-        if interrupted(result):
-            raise KeyboardInterrupt  # what comes after it is not begun
+        for numbers, result, error in stacks.solve(self.function, self.name, self.calls, self.shared, group):
+            if len(numbers) == 1:
+                self.take(numbers[0], (result, error))
+            else:
+                self.batches.append((numbers, stacks.STACKS[self.name].apart(result)))
+                success, status = np.ravel(result.success), np.ravel(result.status)
+                self.status[numbers] = np.where(success, int(Status.CONVERGED), status)
+                self.left[numbers] = False
+            self.tell()
+            if interrupted(result):
+                raise KeyboardInterrupt  # what comes after it is not begun
 
     def take(self, number, outcome):
         """Note what became of a problem: (result, exception), or None if it was not begun."""
@@ -257,7 +238,7 @@ class _Farm:
             warnings.warn(f"progress raised {error!r}, and is not told any more", RuntimeWarning, stacklevel=2)
 
     def outcome(self, elapsed):
-        return BatchResult(self.status, self.status > 0, tuple(self.errors), elapsed, tuple(self.made))
+        return BatchResult(self.status, self.status > 0, tuple(self.errors), elapsed, self.made, self.batches)
 
 
 def _shown(progress, count):

@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 _BY_PLACE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
 POSITIONAL = "*"  # the name of what a call gets by its place
@@ -22,6 +23,40 @@ def find(solver):
     return solver, name if name in package.__all__ and getattr(package, name) is solver else None
 
 
+class _Form:
+    """How a function is called. Of what it was asked it keeps names, and no arguments."""
+
+    def __init__(self, function):
+        try:
+            self.signature = inspect.signature(function)
+        except ValueError:  # a function written in C need not have one: it finds out by itself
+            self.signature = inspect.signature(lambda *arguments, **settings: None)
+        parameters = self.signature.parameters
+        self.by_place = any(parameter.kind in _BY_PLACE for parameter in parameters.values())
+        self.names = list(parameters)
+        self.silent = {"on_failure": "ignore"} if "on_failure" in parameters else {}
+        self.refusals: dict[Any, str | None] = {}
+
+    def refusal(self, given, settings):
+        """Why so many arguments by their place, or those of such names, are no call beside the settings; or None.
+
+        None for `given`: whether the settings alone could be part of one.
+        """
+        key = given, *settings
+        if key not in self.refusals:
+            bind = self.signature.bind_partial if given is None else self.signature.bind
+            by_place, by_name = ([None] * given, ()) if isinstance(given, int) else ((), given or ())
+            try:
+                bind(*by_place, **dict.fromkeys([*settings, *by_name]))
+                self.refusals[key] = None
+            except TypeError as error:
+                self.refusals[key] = str(error)
+        return self.refusals[key]
+
+
+_known = functools.lru_cache(_Form)  # of functions that stay
+
+
 def bind(function, problems, settings):
     """({name: argument} of each problem, what all calls share, the exception of each problem that is no call)
 
@@ -30,40 +65,29 @@ def bind(function, problems, settings):
     if isinstance(problems, (str, bytes, Mapping)) or not hasattr(problems, "__iter__"):
         raise TypeError(f"problems must be a list of tuples or dicts, not {type(problems).__name__}")
     own = getattr(function, "__module__", None) or ""
-    signature = _signature(function) if own.startswith("ntsolve.") else inspect.signature(function)
-    by_place = any(parameter.kind in _BY_PLACE for parameter in signature.parameters.values())
-    silent = {"on_failure": "ignore"} if "on_failure" in signature.parameters else {}
-    shared = settings | silent
-    names = [] if by_place else list(signature.parameters)
+    form = (_known if own.startswith("ntsolve.") else _Form)(function)
+    names, by_place, shared = form.names, form.by_place, settings | form.silent
+    if (why := form.refusal(None, shared)) is not None:
+        raise TypeError(f"{getattr(function, '__name__', 'the solver')} {why}")
 
     @functools.cache
-    def misfit(form):
-        """Why a problem of this form is no call; None if it is one."""
-        try:
-            if isinstance(form, int):
-                signature.bind(*[None] * form, **shared)
-            else:
-                signature.bind(**shared | dict.fromkeys(form))
-        except TypeError as error:
-            return error
-        return None
+    def misfit(given):
+        why = form.refusal(given, shared)
+        return None if why is None else TypeError(why)
 
     calls, errors = [], []
     for number, problem in enumerate(problems):
         if isinstance(problem, tuple):
             error = misfit(len(problem))
-            calls.append({POSITIONAL: problem} if by_place else dict(zip(names, problem, strict=False)))
+            calls.append({POSITIONAL: problem} if by_place else dict(zip(names, problem)))  # noqa: B905  it is quicker
         elif isinstance(problem, Mapping):
-            given = {name: problem[name] for name in sorted(problem)}
+            given = {name: problem[name] for name in sorted(problem, key=str)}
             error = misfit(tuple(given))
             calls.append(given)
         else:
             raise TypeError(f"problems[{number}] must be a tuple or a dict of arguments, not {type(problem).__name__}")
         errors.append(error)
     return calls, shared, errors
-
-
-_signature = functools.lru_cache(inspect.signature)  # of functions that stay
 
 
 def call(function, given, shared):

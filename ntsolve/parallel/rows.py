@@ -19,7 +19,7 @@ import numpy as np
 from ..config import config
 from ..result import Status
 from . import stacks
-from .calls import call, find
+from .calls import find
 
 _ENDED: deque[str] = deque(maxlen=16)  # farms that a Ctrl-C has ended in this process
 _WORTH_IT = 1024  # bytes of an array from which it is looked for in the order
@@ -69,30 +69,18 @@ def fill(order):
 
 
 def _solve(function, name, order, group, outcomes):
-    """As one call, or each by itself if there is one problem, or the batch is refused."""
-    if len(group) > 1:
-        try:
-            calls = [order.calls[number] for number in group]
-            result = function(**stacks.together(name, calls, order.shared))
-            parts = stacks.STACKS[name].apart(result)
-            for place, number in enumerate(group):
-                outcomes[number] = parts[place], None
-        except Exception:  # of any of them
-            for number in group:
-                _solve(function, name, order, [number], outcomes)
-            return
-    else:
-        try:
-            outcomes[group[0]] = (call(function, order.calls[group[0]], order.shared), None)
-        except (Exception, SystemExit) as error:  # it is for the caller to see
-            outcomes[group[0]] = (None, error)
-    if any(interrupted(outcomes[number][0]) for number in group):
-        raise KeyboardInterrupt
+    errors = Exception, SystemExit  # which would end the worker
+    for numbers, result, error in stacks.solve(function, name, order.calls, order.shared, group, errors):
+        parts = stacks.STACKS[name].apart(result) if len(numbers) > 1 else [result]
+        for place, number in enumerate(numbers):
+            outcomes[number] = parts[place], error
+        if interrupted(result):
+            raise KeyboardInterrupt
 
 
 def interrupted(result):
     """Whether a Ctrl-C has ended this solve, which returns all the same."""
-    return bool(np.any(np.asarray(getattr(result, "status", 0)) == Status.INTERRUPTED))
+    return bool(np.any(np.asarray(getattr(result, "status", 0)) == int(Status.INTERRUPTED)))
 
 
 class Parcel:

@@ -11,6 +11,7 @@ import numpy as np
 from ..dispatch import home, kernels_for
 from ..fixedpoint.result import ADVICE, Marginals
 from ..result import Status
+from .calls import call
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -35,6 +36,27 @@ class Stack:
     apart: Callable[[Any], Any]
     ragged: bool = False
     most: float = math.inf
+
+
+def solve(function, solver, calls, shared, group, errors=Exception):
+    """Yield (numbers of calls, their result, None) or (the number of one, None, its exception), of a group of calls.
+
+    All are one call; if that is refused, each is solved by itself, so that the one to blame is found.
+    """
+    if len(group) > 1:
+        try:
+            result = function(**together(solver, [calls[number] for number in group], shared))
+        except Exception:  # of any of them
+            pass
+        else:
+            yield group, result, None
+            return
+    for number in group:
+        try:
+            outcome = call(function, calls[number], shared), None
+        except errors as error:  # it is for the caller to see
+            outcome = None, error
+        yield [number], *outcome
 
 
 def groups(solver, calls, shared):
@@ -75,16 +97,19 @@ def together(solver, calls, shared):
 
 def _alike(stack, calls):
     """Whether all are one batch, where that is easily seen."""
-    if not calls or (key := _key(stack, calls[0])) is None or any(given.keys() != calls[0].keys() for given in calls):
+    if not calls or (key := _key(stack, calls[0])) is None:
+        return False
+    names = calls[0].keys()
+    if not all(given.keys() == names for given in calls):
         return False
     for (name, *_), value in zip(key, calls[0].values(), strict=True):
+        values = [given[name] for given in calls]
         if type(value) is np.ndarray and not stack.ragged:
-            shape, dtype = value.shape, value.dtype
-            for given in calls:
-                other = given[name]
-                if type(other) is not np.ndarray or other.shape != shape or other.dtype != dtype:
-                    return False
-        elif any(given[name] is not value for given in calls):
+            if {*map(type, values)} != {np.ndarray}:
+                return False
+            if len({each.shape for each in values}) > 1 or len({each.dtype for each in values}) > 1:
+                return False
+        elif any(each is not value for each in values):
             return False
     return True
 
@@ -140,8 +165,8 @@ class _Items:
                 shared[name] = value
         return shared, own
 
-    def x(self, i):
-        return self.result.x[i]
+    def x(self):
+        return self.result.x
 
     def __getitem__(self, i):
         shared, own = self.columns
@@ -155,8 +180,8 @@ class _Items:
 class _Results(tuple):
     """The items of a result that is made of results."""
 
-    def x(self, i):
-        return self[i].x
+    def x(self):
+        return [each.x for each in self]
 
 
 STACKS = {

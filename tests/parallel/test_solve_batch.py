@@ -6,7 +6,6 @@ import os
 import pickle
 import signal
 import threading
-import time
 import warnings
 
 import numpy as np
@@ -148,6 +147,7 @@ def test_any_function_that_returns_a_result():
         (("cg", 5), TypeError, "problems"),
         (("cg", {"A": 1}), TypeError, "problems"),
         (("cg", [np.eye(2)]), TypeError, r"problems\[0\]"),
+        ((max, [[1, 2]]), TypeError, r"problems\[0\]"),
     ],
 )
 def test_what_does_not_fit_is_named(arguments, error, name):
@@ -189,6 +189,18 @@ def test_what_is_around_the_solves_may_fail_too():
         assert ntsolve.solve_batch("cg", problems, progress=show).success.all()
 
 
+def test_a_setting_that_no_call_takes_is_refused_at_once_and_a_name_that_one_has_is_its_own():
+    A, b = np.eye(2), np.ones(2)
+    with pytest.raises(TypeError, match="cg got an unexpected keyword argument 'rtoll'"):
+        ntsolve.solve_batch("cg", [(A, b)], rtoll=1e-3)
+    problems = [{"A": A, "rhs": b}, {"A": A, 3: b}, {"A": A, "b": b}, (A, b, *[None] * 20), (A, b)]
+    result = ntsolve.solve_batch("cg", problems, on_failure="ignore")
+    assert list(result.success) == [False, False, True, False, True]
+    assert all(isinstance(result.errors[number], TypeError) for number in (0, 1, 3))
+    untold = ntsolve.solve_batch(max, [(1, 2)], on_failure="ignore")  # has no signature to look at
+    assert "which is not a Result" in str(untold.errors[0])
+
+
 def test_progress_is_told():
     seen = []
     ntsolve.solve_batch("cg", systems(), progress=lambda done, count: seen.append((done, count)))
@@ -198,17 +210,25 @@ def test_progress_is_told():
 
 @pytest.mark.parametrize("kind", ["none", "threads"])
 def test_an_interrupt_returns_what_is_done(kind):
-    def slow(seconds):
-        time.sleep(seconds)
+    released = threading.Event()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+
+    def slow(number):
+        if number == 2:
+            released.wait(60)
         return ntsolve.cg(np.eye(3), np.ones(3))
+
+    def interrupt(done, count):
+        if done == 2:
+            timer.start()
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     executor = None if kind == "none" else concurrent.futures.ThreadPoolExecutor(1)
-    timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
     try:
-        timer.start()
-        result = ntsolve.solve_batch(slow, [(0.01,), (0.01,), (1.0,), (0.01,)], executor=executor, on_failure="ignore")
+        result = ntsolve.solve_batch(slow, [(n,) for n in range(4)], executor=executor, progress=interrupt,
+                                     on_failure="ignore")  # fmt: skip
     finally:
+        released.set()
         timer.join()
         signal.signal(signal.SIGINT, before)
         if executor is not None:
