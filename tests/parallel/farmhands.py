@@ -47,10 +47,11 @@ def dies_of_five(n):
 
 
 def waits(n):
-    """A hundredth of a second, or for a stop that does not come."""
+    """A hundredth of a second, or, having said so, for a stop that does not come."""
     if n < 3:
         time.sleep(0.01)
         return tiny(n)
+    os.write(1, b"waits\n")
     A = np.logspace(0, 12, 400)
     return ntsolve.cg(lambda v: A * v, np.random.default_rng(n).standard_normal(400), rtol=1e-14, maxiter=10**8)
 

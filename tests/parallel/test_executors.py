@@ -58,17 +58,17 @@ EXECUTORS = {
 }
 
 
-SPAWNED = pytest.param("spawned processes", marks=pytest.mark.slow)  # loky's are as well
+SLOW = ("spawned processes", "dask, processes")  # loky's are spawned as well; of dask the gallery has processes
 
 
-@pytest.mark.parametrize("kind", [SPAWNED if kind == "spawned processes" else kind for kind in EXECUTORS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in EXECUTORS])
 def test_it_keeps_its_promises_with(kind):
     make, pickles = EXECUTORS[kind]
     with make() as executor:
         farmhands.keeps_its_promises(executor, pickles)
 
 
-@pytest.mark.parametrize("kind", ["forked processes", "loky"])
+@pytest.mark.parametrize("kind", ["forked processes", pytest.param("loky", marks=pytest.mark.slow)])
 def test_a_worker_that_dies_loses_nothing_that_is_done(kind):
     with EXECUTORS[kind][0]() as executor:
         ntsolve.solve_batch(farmhands.tiny, [(0,), (1,)], executor=executor)
@@ -103,18 +103,27 @@ if __name__ == "__main__":
 
 def test_a_ctrl_c_in_a_terminal_ends_workers_and_all():
     """It reaches every process, and each ends the solve that it has; no worker begins another."""
-    run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", INTERRUPTED], cwd=ROOT, stdout=subprocess.PIPE,
-                           stderr=subprocess.DEVNULL, text=True, start_new_session=True)  # fmt: skip
-    try:
-        while run.stdout.readline().strip() != "3":
-            assert run.poll() is None
-        threading.Event().wait(0.2)
-        os.killpg(run.pid, signal.SIGINT)
-        said = run.communicate(timeout=30)[0]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", INTERRUPTED], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True, start_new_session=True) as run:  # fmt: skip
+
+        def kill():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+
+        late = threading.Timer(120, kill)
+        late.start()
+        try:
+            seen = []  # both workers have to be in a solve: one that has none would die, and break the pool
+            while seen.count("waits\n") < 2 or "3\n" not in seen:
+                seen.append(run.stdout.readline())
+                assert seen[-1], "it has ended"
+            threading.Event().wait(0.2)
+            os.killpg(run.pid, signal.SIGINT)
+            said = run.stdout.read()  # until the last of them has ended
+            run.wait()
+        finally:
+            late.cancel()
+            kill()
     assert run.returncode == 0
     assert "3 CONVERGED" in said
     assert "INTERRUPTED" in said
