@@ -137,6 +137,27 @@ def _watched(comm):
     return result.nit, comm.calls["Allgatherv"]
 
 
+def test_all_keep_the_directions_that_an_m_needs_which_is_not_linear():
+    A, b = laplacian(101, shift=0.02), rhs(101)
+    inverse = np.linalg.inv(A.toarray() + 0.01 * np.eye(101))
+
+    def run(comm):
+        block = part(part(inverse, comm).T, comm)
+
+        def M(r):
+            z = block @ r
+            return z * (1 + 0.3 * np.sign(z))
+
+        return ntsolve.cg(product(comm, 0.02), part(b, comm), M=M, rtol=1e-9, comm=comm)
+
+    parts = together(2, run)
+    assert all(each.success for each in parts)
+    assert "given up" not in parts[0].message
+    assert parts[0].nit == parts[1].nit < 40
+    x = np.concatenate([each.x for each in parts])
+    assert residual(A, b, x) <= 1.01e-9 * np.linalg.norm(b)
+
+
 @pytest.mark.parametrize("give_up", ["bad", "late", "indefinite"])
 def test_all_give_a_preconditioner_up_together(give_up):
     shift = 0.02
@@ -184,17 +205,18 @@ def test_an_error_on_one_is_an_error_on_all(what):
     assert all(str(error).startswith(f"rank 1: {own.__name__}: ") for error in (found[0], found[2]))
 
 
-@pytest.mark.parametrize("name", ["rtol", "atol", "maxiter", "M", "batch", "dtype"])
+@pytest.mark.parametrize("name", ["rtol", "atol", "maxiter", "M", "batch", "dtype", "x0"])
 def test_arguments_that_have_to_agree_do(name):
     def run(comm):
         odd = comm.Get_rank() == 1
-        options = {"rtol": 1e-3 if odd else 1e-5, "atol": float(odd), "maxiter": 5 + odd, "M": [None, "ic0"][odd]}
+        options = {"rtol": 1e-3 if odd else 1e-5, "atol": float(odd), "maxiter": 5 + odd, "M": [None, "ic0"][odd],
+                   "x0": np.zeros(30) if odd else None}  # fmt: skip
         b = np.ones((2, 30) if odd and name == "batch" else 30, dtype="float32" if odd and name == "dtype" else float)
         return ntsolve.cg(product(comm), b, comm=comm, **{key: options[key] for key in options if key == name})
 
     for error in ends(2, run):
         assert isinstance(error, ValueError)
-        assert str(error).startswith(f"{name} must be the same on every rank")
+        assert f"{name} {'is given ' * (name == 'x0')}must be the same on every rank" in str(error)
 
 
 def test_one_process_is_a_solve_as_any():

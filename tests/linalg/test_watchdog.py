@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 import ntsolve
 from ntsolve import Status
+from tests.backends import BACKENDS, to_device, to_host
 
 from .adversaries import PRECONDITIONERS, SYSTEMS, draw
 from .problems import poisson, rhs, spd
@@ -124,6 +125,27 @@ def test_an_m_that_changes_its_mind_late_is_given_up(changes, into):
     assert result.success
     assert len(result.history) == result.nit + 1
     assert result.nit <= 1.25 * ntsolve.cg(A, b, M="jacobi", rtol=RTOL).nit
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_directions_are_kept_for_each_system_of_a_batch(backend, dtype):
+    A = (poisson(10).toarray()).astype(dtype)
+    b = rhs(3, 100).astype(dtype)
+    inverse = to_device(np.linalg.inv(A + 0.05 * np.eye(100)).astype(dtype), backend)
+
+    def M(r):
+        z = r @ inverse
+        return z * (1 + 0.3 * (z > 0))
+
+    rtol = 1e-8 if dtype == "float64" else 1e-4
+    together = ntsolve.cg(to_device(A, backend), to_device(b, backend), M=M, rtol=rtol)
+    assert together.success.all()
+    x = to_host(together.x).astype(float)
+    assert (np.linalg.norm(b - x @ A, axis=1) <= 1.01 * rtol * np.linalg.norm(b, axis=1)).all()
+    for i in range(3):
+        alone = ntsolve.cg(to_device(A, backend), to_device(b[i], backend), M=M, rtol=rtol)
+        assert abs(alone.nit - together.nit[i]) <= 1
 
 
 def test_directions_are_kept_orthogonal_where_m_is_not_symmetric():
