@@ -46,9 +46,10 @@ class Saving:
 
     def __init__(self, path=None, every=EVERY, resume=None):
         self.path, self.every, self.resume = _path("checkpoint", path), every, _path("resume", resume)
-        self.same = None not in (self.path, self.resume) and os.path.abspath(self.path) == os.path.abspath(self.resume)
         if self.path is not None:
+            self.path = os.path.abspath(self.path)  # a callback may change to another folder
             _writable(self.path)
+        self.same = None not in (self.path, self.resume) and self.path == os.path.abspath(self.resume)
         if self.resume is not None and not self.same and not (os.path.exists(self.resume) or of_ranks(self.resume)):
             raise FileNotFoundError(errno.ENOENT, "resume: there is no such file", self.resume)
 
@@ -59,7 +60,10 @@ class Saving:
 
     def of(self, solver, k, comm=SERIAL, **identity):
         """The `Keeper` of a solve by that solver on those kernels, or None; `identity` is problem and settings."""
-        return Keeper(self, solver, k, comm or SERIAL, identity) if self.wanted else None
+        comm = comm or SERIAL
+        comm.alike(**{"whether checkpoint is given": self.path is not None,
+                      "whether resume is given": self.resume is not None})  # fmt: skip
+        return Keeper(self, solver, k, comm, identity) if self.wanted else None
 
 
 def _path(name, value):
@@ -76,7 +80,7 @@ def _path(name, value):
 
 
 def _writable(path):
-    folder = os.path.dirname(os.path.abspath(path))
+    folder = os.path.dirname(path)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"ntsolve")
@@ -124,11 +128,11 @@ class Keeper:
         except OSError as refused:
             error = refused
         if not self.comm.any(error is not None):  # all of this generation, or none
+            self.generation += 1  # also where the next lines fail, so that ranks go on counting alike
             try:
                 if self.ranks > 1 and os.path.exists(path):
                     os.replace(path, _of_rank(self.saving.path, self.rank, self.ranks, ".before"))
                 checkpointfile.settle(part, path)
-                self.generation += 1
                 self._failed = False
             except OSError as refused:
                 error = refused
@@ -151,7 +155,7 @@ class Keeper:
         if self.saving.path is None:
             return
         needed = sum(array.nbytes for array in self._content(progress, state)[1].values())
-        folder = os.path.dirname(os.path.abspath(self.saving.path))
+        folder = os.path.dirname(self.saving.path)
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise OSError(errno.ENOSPC, f"checkpoint takes {needed} bytes, and there is room for {free}", folder)

@@ -140,7 +140,8 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
         with Monitor("ihvp", maxiter=0, start=np.zeros(1)), kernels_for(hvp=hvp, v=v, x0=x0, M=M) as k:
             system = _system(k, hvp, v, x0, ranks, own, check)
             ranks.alike(damp=damp, method=method, rank=rank, keep=keep, rtol=rtol, atol=atol, maxiter=maxiter,
-                        M=None if M is None else "given", dtype=str(system.dtype), batch=system.shape)  # fmt: skip
+                        M=None if M is None else "given", dtype=str(system.dtype), batch=system.shape,
+                        **{"whether x0 is given": x0 is not None})  # fmt: skip
             A = Damped(system.A, damp)
             system = replace(system, A=A)
             if M is not None and not isinstance(M, str):

@@ -128,6 +128,8 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
         M = validate.choice("M", M, ("jacobi", "ic0", "multigrid")) if isinstance(M, str) else operators.take("M", M)
         if isinstance(M, type):
             raise TypeError(f"M is the class {M.__name__}, not a preconditioner made by it: {M.__name__}(A)")
+        name = M if M is None or isinstance(M, str) else "your own" if hasattr(M, "for_system") else "watched"
+        ranks.alike(M=name)  # a cycle is set up by all ranks together
         if isinstance(M, str) and M == "multigrid":
             A, M = multigrid.for_cg(A)
         if not (recycle is None or isinstance(recycle, Recycler)):
@@ -142,8 +144,7 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
 
 def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     system = rowblocks.linear_system(k, A, b, x0, comm, own=own, check=options.check)
-    name = M if M is None or isinstance(M, str) else "your own" if hasattr(M, "for_system") else "watched"
-    comm.alike(rtol=rtol, atol=atol, maxiter=maxiter, M=name, dtype=str(system.dtype), batch=system.shape,
+    comm.alike(rtol=rtol, atol=atol, maxiter=maxiter, dtype=str(system.dtype), batch=system.shape,
                **{"whether x0 is given": x0 is not None})  # fmt: skip
     if maxiter is None:
         maxiter = 10 * int(comm.gather(np.array([system.A.n])).sum())

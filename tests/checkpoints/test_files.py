@@ -382,3 +382,12 @@ def test_what_cannot_be_kept_says_so():
     assert packed(Odd()).keys() == {"x"}
     with pytest.raises(TypeError, match="state/x is object, which cannot be kept"):
         checkpoint._plain("state", packed(Odd()), {}, None)
+
+
+def test_a_callback_may_change_to_another_folder(solve, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    solve(checkpoint="run.npz", callback=lambda state: os.chdir(other))
+    assert os.listdir(other) == []
+    assert (tmp_path / "run.npz").exists()

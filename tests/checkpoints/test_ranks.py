@@ -139,6 +139,31 @@ def test_a_rank_that_cannot_write_keeps_all_at_the_generation_before(path, monke
     assert [result.nit for result in seen] == [20] * 2
 
 
+def test_a_rank_that_cannot_put_a_file_in_place_goes_on_counting_with_the_others(path, monkeypatch):
+    settle, refusals = checkpointfile.settle, []
+
+    def refused(part, to):
+        if "1of2" in part and not refusals:
+            refusals.append(part)
+            raise OSError(5, "Input/output error")
+        settle(part, to)
+
+    monkeypatch.setattr(checkpointfile, "settle", refused)
+    with pytest.warns(ntsolve.CheckpointWarning, match="1of2"):
+        together(2, lambda comm: rows(comm, maxiter=40, checkpoint=path, checkpoint_every=0))
+    headers = [checkpointfile.read(file, whole=False)[0] for file in of_ranks(path) if "before" not in file]
+    assert len(headers) == 2
+    assert len({header["generation"] for header in headers}) == 1
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "resume"])
+def test_either_all_ranks_keep_checkpoints_or_none(name, path):
+    together(2, lambda comm: rows(comm, maxiter=20, checkpoint=path))
+    for error in ends(2, lambda comm: rows(comm, **{name: None if comm.Get_rank() else path})):
+        assert isinstance(error, ValueError)
+        assert f"whether {name} is given must be the same on every rank" in str(error)
+
+
 def test_the_first_call_of_a_job_that_is_started_again_begins(path):
     found = together(2, lambda comm: rows(comm, checkpoint=path, resume=path))
     assert all(result.success for result in found)

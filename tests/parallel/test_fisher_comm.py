@@ -239,6 +239,9 @@ def test_what_differs_or_does_not_fit_is_named():
         "takes no comm": lambda comm, own: make(G[:, own], method="recursion", comm=comm),
         "no columns on any rank": lambda comm, own: make(G[:, :0], comm=comm),
         "not for 'minres'": lambda comm, own: ntsolve.ihvp(np.eye(20), np.ones(20), method="minres", comm=comm),
+        "whether x0 is given": lambda comm, own: ntsolve.ihvp(
+            lambda x: x, np.ones(20), method="cg", x0=np.ones(20) if comm.rank else None, comm=comm
+        ),
         "prune": lambda comm, own: ntsolve.prune(np.ones(20), make(G[:, own], comm=comm), sparsity=0.5),
     }
     for word, solve in cases.items():

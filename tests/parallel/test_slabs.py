@@ -322,6 +322,14 @@ def test_slabs_that_do_not_fit_are_refused(change, words):
     assert words in str(error)
 
 
+def test_another_preconditioner_on_one_rank_is_refused_before_a_cycle_is_set_up():
+    def run(comm):
+        A = ntsolve.GridOperator.poisson(np.ones((4, 8), bool), comm=comm)
+        return ntsolve.cg(A, np.ones((4, 8)), M=("multigrid", "jacobi")[comm.Get_rank()])
+
+    assert all("M must be the same on every rank" in str(error) for error in ends(2, run))
+
+
 def test_numbers_out_of_range_are_refused_on_all_ranks():
     def run(comm):
         kappa = np.full((3, 4), 1e-300 if comm.Get_rank() else 1e300)
