@@ -1,6 +1,7 @@
 """Solvers and promises of farms, in a module that the workers of any executor can import."""
 
 import dataclasses
+import itertools
 import os
 import threading
 import time
@@ -47,13 +48,18 @@ def dies_of_five(n):
 
 
 def waits(n):
-    """A hundredth of a second, or, having said so, for a stop that does not come."""
+    """A hundredth of a second, or for a stop that does not come, which it says once the solve is well under way."""
     if n < 3:
         time.sleep(0.01)
         return tiny(n)
-    os.write(1, b"waits\n")
-    A = np.logspace(0, 12, 400)
-    return ntsolve.cg(lambda v: A * v, np.random.default_rng(n).standard_normal(400), rtol=1e-14, maxiter=10**8)
+    A, products = np.logspace(0, 12, 400), itertools.count()
+
+    def product(v):
+        if next(products) == 100:
+            os.write(1, b"waits\n")
+        return A * v
+
+    return ntsolve.cg(product, np.random.default_rng(n).standard_normal(400), rtol=1e-14, maxiter=10**8)
 
 
 def systems(sizes=(30, 31, 30, 50, 30)):

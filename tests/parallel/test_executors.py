@@ -117,7 +117,6 @@ def test_a_ctrl_c_in_a_terminal_ends_workers_and_all():
             while seen.count("waits\n") < 2 or "3\n" not in seen:
                 seen.append(run.stdout.readline())
                 assert seen[-1], "it has ended"
-            threading.Event().wait(0.2)
             os.killpg(run.pid, signal.SIGINT)
             said = run.stdout.read()  # until the last of them has ended
             run.wait()
