@@ -47,9 +47,9 @@ class Saving:
     def __init__(self, path=None, every=EVERY, resume=None):
         self.path, self.every, self.resume = _path("checkpoint", path), every, _path("resume", resume)
         if self.path is not None:
-            self.path = os.path.abspath(self.path)  # a callback may change to another folder
+            self.path = os.path.realpath(self.path)  # a callback may change to another folder, a link is to stay one
             _writable(self.path)
-        self.same = None not in (self.path, self.resume) and self.path == os.path.abspath(self.resume)
+        self.same = None not in (self.path, self.resume) and self.path == os.path.realpath(self.resume)
         if self.resume is not None and not self.same and not (os.path.exists(self.resume) or of_ranks(self.resume)):
             raise FileNotFoundError(errno.ENOENT, "resume: there is no such file", self.resume)
 
@@ -107,7 +107,8 @@ class Keeper:
         self.saving, self.solver, self.k, self.comm = saving, solver, k, comm
         self.rank, self.ranks = getattr(comm, "rank", 0), getattr(comm, "size", 1)
         self.identity = {name: fingerprint(value) for name, value in identity.items()}
-        self.generation, self._failed = 0, False
+        # by the clock, so that files which an earlier run has left are not taken for some of this one
+        self.generation, self._failed = int(comm.largest([1e6 * time.time()])[0]), False
         self._written = time.perf_counter()
 
     # ---- writing ----------------------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ class Keeper:
         header, arrays = checkpointfile.read(path)
         try:
             self._suits(path, header)
-            self.generation = int(header["generation"])
+            self.generation = max(self.generation, int(header["generation"]))
             return tuple(Saved(header[name], arrays, name, self.k) for name in ("progress", "state"))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"resume: {path} is not a checkpoint of ntsolve, or it is damaged: {error!r}") from error

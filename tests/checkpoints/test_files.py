@@ -391,3 +391,11 @@ def test_a_callback_may_change_to_another_folder(solve, tmp_path, monkeypatch):
     solve(checkpoint="run.npz", callback=lambda state: os.chdir(other))
     assert os.listdir(other) == []
     assert (tmp_path / "run.npz").exists()
+
+
+def test_a_link_is_written_through(solve, tmp_path):
+    link = tmp_path / "link.npz"
+    link.symlink_to(tmp_path / "target.npz")
+    solve(checkpoint=link)
+    assert link.is_symlink()
+    assert (tmp_path / "target.npz").exists()

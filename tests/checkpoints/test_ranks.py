@@ -156,6 +156,15 @@ def test_a_rank_that_cannot_put_a_file_in_place_goes_on_counting_with_the_others
     assert len({header["generation"] for header in headers}) == 1
 
 
+def test_files_of_two_runs_are_not_taken_for_one(path):
+    seen = []
+    for _ in range(2):
+        together(2, lambda comm: rows(comm, maxiter=40, checkpoint=path, checkpoint_every=0))
+        seen.append({checkpointfile.read(file, whole=False)[0]["generation"] for file in of_ranks(path)})
+    assert len(seen[0]) == len(seen[1]) == 2  # the last, and the one before
+    assert max(seen[0]) < min(seen[1])
+
+
 @pytest.mark.parametrize("name", ["checkpoint", "resume"])
 def test_either_all_ranks_keep_checkpoints_or_none(name, path):
     together(2, lambda comm: rows(comm, maxiter=20, checkpoint=path))
