@@ -32,12 +32,13 @@ def run(options: Options) -> Report:
 def equal_part(report, options):
     """(a) Equal problems, a list of them, of three solvers."""
     rng = np.random.default_rng(0)
-    least, systems = dense_spd(COUNT, 32, rng), dense_spd(COUNT, 100, rng)
+    least, small, systems = (dense_spd(COUNT, order, rng) for order in (32, 64, 100))
     costs = (rng.random((COUNT, 32, 32)),)
     programs = _programs(COUNT, 10, 20, rng)
     contests = (
-        ("dense systems of order 32, cg", "cg", least, {"rtol": RTOL}, _worst_residual, LIMIT, 20),
-        ("dense systems of order 100, cg", "cg", systems, {"rtol": RTOL}, _worst_residual, LIMIT, 10),
+        ("dense systems of order 32, cg", "cg", least, {"rtol": RTOL}, relative_residual, LIMIT, 20),
+        ("dense systems of order 64, cg", "cg", small, {"rtol": RTOL}, relative_residual, LIMIT, 20),
+        ("dense systems of order 100, cg", "cg", systems, {"rtol": RTOL}, relative_residual, LIMIT, 10),
         ("transport problems 32 x 32, solve_ot", "solve_ot", costs, {"reg": 1e-2}, _worst_marginal, 1e-9, 2),
         ("linear programs 10 x 20, linprog", "linprog", programs, {}, _worst_violation, 1e-4, 1),
     )
@@ -107,17 +108,9 @@ def unequal_part(report, options):
             ntsolve.cg(*problems[0], rtol=RTOL)
 
         methods = [Method("solve_batch, 2 processes", farm, warm), Method("one after the other", serial, peer=True)]
-        table = contest(
-            f"{count:,} unequal sparse systems, 2-D Poisson with {least}^2 to {most}^2 unknowns, rtol {RTOL:g}",
-            methods,
-            lambda x: max(relative_residual(*problem, each) for problem, each in zip(problems, x, strict=True)),
-            limit=LIMIT,
-            repeats=1 if options.quick else 2,
-            error_name="largest ||b - A x|| / ||b||",
-            notes=("Each solve has one thread. The processes are there before the time begins.",),
-            say=options.say,
-        )
-    report.tables.append(table)
+        title = f"{count:,} unequal sparse systems, 2-D Poisson with {least}^2 to {most}^2 unknowns, rtol {RTOL:g}"
+        note = "Each solve has one thread. The processes are there before the time begins."
+        table = _contest_of_systems(report, options, title, problems, methods, repeats=2, note=note)
     gain = 1 / table.ratio("solve_batch, 2 processes")
     report.targets.append(Target("2 processes: times as fast as one after the other", gain, 1.6, at_least=True))
     each = table.entry("one after the other").median / count
@@ -141,17 +134,25 @@ def tiny_part(report, options):
             Method("solve_batch", farm, farm),
             Method("a future for each problem", single, single, peer=True),
         ]
-        table = contest(
-            f"{count:,} tiny systems, 2 processes",
-            methods,
-            lambda x: max(relative_residual(*problem, each) for problem, each in zip(problems, x, strict=True)),
-            limit=LIMIT,
-            repeats=1 if options.quick else 5,
-            error_name="largest ||b - A x|| / ||b||",
-            notes=("solve_batch sends several in an order. None of them is part of a batch.",),
-            say=options.say,
-        )
+        note = "solve_batch sends several in an order. None of them is part of a batch."
+        title = f"{count:,} tiny systems, 2 processes"
+        _contest_of_systems(report, options, title, problems, methods, repeats=5, note=note)
+
+
+def _contest_of_systems(report, options, title, problems, methods, *, repeats, note):
+    """A table of systems (A, b) that are no batch, each of which has to be solved."""
+    table = contest(
+        title,
+        methods,
+        lambda x: max(relative_residual(*problem, each) for problem, each in zip(problems, x, strict=True)),
+        limit=LIMIT,
+        repeats=1 if options.quick else repeats,
+        error_name="largest ||b - A x|| / ||b||",
+        notes=(note,),
+        say=options.say,
+    )
     report.tables.append(table)
+    return table
 
 
 def _solve(A, b):
@@ -170,10 +171,6 @@ def _programs(count, m, n, rng):
     loose = rng.random((count, m)) < 0.5
     b = (A @ x[..., None])[..., 0] + loose * rng.random((count, m))
     return rng.random((count, n)) - (y[:, None] @ A)[:, 0], A, b
-
-
-def _worst_residual(A, b, x):
-    return relative_residual(A, b, x)
 
 
 def _worst_marginal(C, x):
