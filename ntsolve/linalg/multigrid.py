@@ -361,7 +361,7 @@ def recognised(A):
         return None
 
 
-def for_cg(A):
+def for_cg(A, ranks):
     """(A as a grid, LearnedMultigrid) for `cg` with M="multigrid".
 
     Raises
@@ -369,6 +369,9 @@ def for_cg(A):
     ValueError
         Where A is no grid operator.
     """
+    if ranks.size > 1 and not isinstance(A, GridOperator):
+        raise ValueError('M="multigrid" needs A to be a GridOperator made with the same comm; a matrix in rows does '
+                         'with M="ic0"')  # fmt: skip
     grid = recognised(A)
     if grid is None:
         raise ValueError('M="multigrid" needs A to be a GridOperator, or a sparse matrix that is the stencil of a grid')

@@ -241,6 +241,12 @@ def test_another_communicator_than_the_one_of_the_rows_is_refused():
         assert "comm is not the communicator" in str(error)
 
 
+def test_multigrid_of_rows_is_refused_with_what_to_do():
+    for error in ends(2, lambda comm: ntsolve.cg(rows_of(poisson(4), comm), np.ones(8), M="multigrid", comm=comm)):
+        assert isinstance(error, ValueError)
+        assert "GridOperator made with the same comm" in str(error)
+
+
 @pytest.mark.parametrize("solver", [ntsolve.ihvp, lambda A, b: ntsolve.cg(np.eye(8), b, M=A)])
 def test_a_partition_is_no_matrix_of_one_process(solver):
     def run(comm):
