@@ -25,7 +25,7 @@ SECONDS_A_PRODUCT, SECONDS_A_DENSE = 1e-10, 5e-11  # of a factor, guessed: such 
 SECONDS_AN_ENTRY = 5e-8  # of H, besides
 SECONDS_TO_BEGIN = 5e-6, 2e-8  # a row, and a term of A A', until what a factor takes is known
 SAFE = 3.0  # times that, where there is not much time left
-SECONDS_A_TERM = 1e-8  # of A A'
+SECONDS_A_TERM, SECONDS_A_DENSE_TERM = 1e-8, 1e-9  # of A A', sparse and dense
 LIFTS = 1e-12, 1e-9, 1e-6  # relative, of a diagonal that rounding has made indefinite
 LIFT_OF_ALL = 1e-4  # times that, of the largest entry
 MANY_ZEROS = 0.7  # entries of H, of its pattern, below which it is worth leaving the others out
@@ -33,9 +33,16 @@ MANY_ZEROS = 0.7  # entries of H, of its pattern, below which it is worth leavin
 
 def seconds_to_begin(scaled):
     """What it takes to find out what a factor takes, guessed."""
-    terms = float((np.diff(scaled.tindptr).astype(float) ** 2).sum())
+    m = scaled.indptr.size - 1
+    if m <= FEW_ROWS:
+        return 0.0
     a_row, a_term = SECONDS_TO_BEGIN
-    return a_row * (scaled.indptr.size - 1) + a_term * terms
+    return a_row * m + a_term * _terms(scaled)
+
+
+def _terms(scaled):
+    """Products that A A' sums up."""
+    return float((np.diff(scaled.tindptr).astype(float) ** 2).sum())
 
 
 def newton_system(k, scaled, seconds=math.inf):
@@ -43,7 +50,7 @@ def newton_system(k, scaled, seconds=math.inf):
     m = scaled.row_lower.size
     if m <= FEW_ROWS:
         return Dense(k, scaled)
-    terms = float((np.diff(scaled.tindptr).astype(float) ** 2).sum())
+    terms = _terms(scaled)
     if (terms > MOST_PRODUCTS and m > MOST_DENSE) or SECONDS_A_TERM * terms > seconds:
         return None
     system = Sparse(scaled, terms)
@@ -93,7 +100,7 @@ class Dense(_System):
         self._column = np.repeat(np.arange(n), np.diff(scaled.tindptr))
         self._none = np.zeros(m, np.int8)
         self._H, self._L, self._info = np.empty((1, m, m)), np.empty((1, m, m)), np.zeros(1, np.int32)
-        self.seconds = SECONDS_A_DENSE * m**3 / 3
+        self.seconds = SECONDS_A_DENSE * m**3 / 3 + SECONDS_A_DENSE_TERM * _terms(scaled)
 
     def _factor(self, w, d):
         k, H, diagonal = self.k, self._H[0], self._H.reshape(-1)[:: len(d) + 1]

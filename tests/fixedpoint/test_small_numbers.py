@@ -10,7 +10,7 @@ from scipy.optimize import LinearConstraint
 
 import ntsolve
 from ntsolve import Status
-from ntsolve.fixedpoint.newtonsystem import newton_system
+from ntsolve.fixedpoint.newtonsystem import newton_system, seconds_to_begin
 from ntsolve.fixedpoint.program import Program
 from ntsolve.fixedpoint.scaled import scale
 from ntsolve.kernels import cpu
@@ -144,3 +144,13 @@ def test_without_a_tolerance_it_ends_where_rounding_does():
     assert found.status in (Status.STALLED, Status.CONVERGED)
     assert found.nit < 1000
     assert found.violation < 1e-12
+
+
+def test_few_rows_need_no_beginning_but_time_for_their_entries():
+    few, many = (
+        scale(cpu, Program.from_matrix(np.ones(n), np.ones((20, n)), np.ones(20), np.full(20, INF), np.zeros(n),
+                                       np.ones(n)))
+        for n in (30, 3000)
+    )  # fmt: skip
+    assert seconds_to_begin(few) == seconds_to_begin(many) == 0.0
+    assert newton_system(cpu, many.item(cpu, 0)).seconds > 10 * newton_system(cpu, few.item(cpu, 0)).seconds
