@@ -206,7 +206,8 @@ def _farkas(arguments, y):
     z = -(A.T @ y)
     side = np.where(z > 0, *bounds.T)
     paid = np.where(y > 0, low, high)
-    value = np.sum(y[y != 0] * paid[y != 0]) + np.sum((z * side)[np.isfinite(side) & (z != 0)])
+    counts = np.isfinite(side) & (z != 0)
+    value = np.sum(y[y != 0] * paid[y != 0]) + np.sum(z[counts] * side[counts])
     return np.max(abs(z[np.isinf(side)]), initial=0) / value if value > 0 else np.inf
 
 
