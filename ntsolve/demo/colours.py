@@ -18,6 +18,7 @@ import ntsolve
 
 from . import Options, need
 from ._contest import Method, Table, contest
+from ._picture import blank, save
 
 REG = 5e-3  # of costs up to 3
 TOL = 1e-7
@@ -127,12 +128,7 @@ def marginal_error(C, plan):
 
 def draw(path, photos, samples, plan):
     """Both photos, each in the colours of the other, and the samples in the cube of colours."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 8.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(13, 8.2)
     grid = figure.add_gridspec(2, 3, width_ratios=(1, 1, 0.9))
     X, Y = samples
     for row, (photo, moved, name) in enumerate((
@@ -150,4 +146,4 @@ def draw(path, photos, samples, plan):
         cube.set(xlabel="red", ylabel="green", zlabel="blue", xlim=(0, 1), ylim=(0, 1), zlim=(0, 1))
         cube.set_box_aspect(None, zoom=0.85)
         cube.set_title(f"{len(samples[row]):,} of its pixels", fontsize=11)
-    figure.savefig(path, dpi=110)
+    save(figure, path)

@@ -19,6 +19,7 @@ import ntsolve
 
 from . import Options, need
 from ._contest import Method, Table, contest
+from ._picture import blank, save
 
 TOL = 1e-8
 LENGTH = 3.0
@@ -143,14 +144,10 @@ def run(options: Options) -> Table:
 
 def draw(path, problem):
     """The weights of each measurement, and how the residual fell."""
-    datasets, _ = need("sklearn.datasets", "matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    (datasets,) = need("sklearn.datasets")
     result = solve(problem)
     names = [name.removeprefix("mean ") for name in datasets.load_breast_cancer().feature_names[:MEASUREMENTS]]
-    figure = Figure(figsize=(12, 4.5), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(12, 4.5)
     bars, fall = figure.subplots(1, 2, width_ratios=[2, 1])
     place = np.arange(MEASUREMENTS)
     for first, label, color, shift in ((0, "mean and worst value", "#2c6fbb", -0.2), (1, "error", "#c46a2d", 0.2)):
@@ -165,4 +162,4 @@ def draw(path, problem):
     fall.set_xlabel("Newton iteration")
     fall.set_title("largest entry of the KKT residual", fontsize=11)
     fall.grid(alpha=0.3)
-    figure.savefig(path, format="png", dpi=110)
+    save(figure, path)

@@ -16,8 +16,9 @@ import scipy.sparse as sp
 
 import ntsolve
 
-from . import Options, need
+from . import Options
 from ._contest import Method, Table, contest
+from ._picture import blank, save
 
 TOL = 1e-8
 ALPHA, KAPPA = 0.1, 1.0
@@ -127,12 +128,7 @@ def run(options: Options) -> Table:
 
 def draw(path, plate, result):
     """The wish, the temperature, the heating, and how the residual fell."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(15, 4)
     *maps, fall = figure.subplots(1, 4)
     w, z = plate.split(result.x)
     for axes, field, title in zip(maps, (plate.wish, w, z), ("wished for", "temperature w", "heating z"), strict=True):
@@ -146,4 +142,4 @@ def draw(path, plate, result):
     fall.set_xlabel("Newton iteration")
     fall.set_title("largest entry of the KKT residual", fontsize=11)
     fall.grid(alpha=0.3)
-    figure.savefig(path, format="png", dpi=110)
+    save(figure, path)

@@ -15,6 +15,7 @@ import ntsolve
 
 from . import Options, need
 from ._contest import Method, Table, contest
+from ._picture import blank, save
 
 REG = 3e-3  # of squared distances, in units of the image's diagonal
 TOL = 1e-7
@@ -132,16 +133,11 @@ def marginal_error(pairs, plans):
 
 def draw(path, films):
     """A row for each pair, from one digit to the next."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.1 * FRAMES, 1.1 * len(films)), facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(1.1 * FRAMES, 1.1 * len(films), layout=None)
     shown = figure.subplots(len(films), FRAMES, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     for row, film in zip(shown, films, strict=True):
         for axes, frame in zip(row, film, strict=True):
             axes.imshow(frame, cmap="gray_r", vmin=0)
             axes.set(xticks=[], yticks=[])
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.99)
-    figure.savefig(path, dpi=110)
+    save(figure, path)

@@ -13,8 +13,9 @@ import numpy as np
 
 import ntsolve
 
-from . import Options, need
+from . import Options
 from ._contest import Method, Table, contest
+from ._picture import blank, save
 
 FALL = 1e-5  # of the residual
 PLAIN_HALPERN = {"reflect": False, "restart": None, "anchor": "classic"}
@@ -87,12 +88,7 @@ def plain(T, start, tol, residuals=None):
 
 def draw(path, T, start, tol, longest):
     """The residual by evaluations of the map."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(9, 5.4)
     axes = figure.add_subplot()
     residuals: list = []
     plain(T, start, tol, residuals)
@@ -108,4 +104,4 @@ def draw(path, T, start, tol, longest):
     axes.set_title("Transport between histograms, as a linear program")
     axes.set(xlabel="evaluations of the map", ylabel="||x - T(x)||")
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    save(figure, path)

@@ -18,6 +18,7 @@ import ntsolve
 
 from . import Options, need
 from ._contest import Method, Table, contest
+from ._picture import blank, name_residuals, save, show_seconds
 
 RTOL = 1e-6
 REPEATS = 3
@@ -175,12 +176,7 @@ def relative_residual(A, b, x):
 
 def draw(path, photo, hole, filled, result, table):
     """Before, after, what differs; how the residuals fell, and what it took."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 8.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(13, 8.2)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 0.92), squeeze=False).flat
     before = np.where(hole[..., None], 0.04, photo)
     share = 100 * hole.mean()
@@ -204,20 +200,7 @@ def draw(path, photo, hole, filled, result, table):
     shades = ("#c0392b", "#27ae60", "#2c6fbb")
     for history, steps, colour, name in zip(result.history.T, result.nit, shades, COLOURS, strict=True):
         fall.semilogy(history[: steps + 1] / history[0], color=colour, label=name, lw=1.5)
-    fall.axhline(RTOL, color="0.5", ls="--", lw=1)
     fall.annotate("tolerance", (0, RTOL), xytext=(2, 4), textcoords="offset points", color="0.4", fontsize=9)
-    fall.set(xlabel="iteration", title="relative residual")
-    fall.title.set_fontsize(11)
-    fall.legend(frameon=False)
-
-    names = [entry.method.replace(", ", "\n", 1) for entry in table.entries]
-    medians = [entry.median for entry in table.entries]
-    bars = times.barh(names, medians, color=["#8e9aaf" if entry.peer else "#2c6fbb" for entry in table.entries])
-    times.bar_label(bars, [f"{value:.2g} s" for value in medians], padding=4, fontsize=9)
-    times.set(title=f"seconds, median of {len(table.entries[0].seconds)}", xlim=(0, 1.25 * max(medians)))
-    times.title.set_fontsize(11)
-    times.invert_yaxis()
-    times.tick_params(axis="y", length=0, labelsize=9)
-    for axes in (fall, times):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    name_residuals(fall, RTOL)
+    show_seconds(times, table, f"seconds, median of {len(table.entries[0].seconds)}")
+    save(figure, path)

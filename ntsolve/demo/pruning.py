@@ -15,6 +15,7 @@ import ntsolve
 
 from . import Options, need
 from ._network import Network, digits
+from ._picture import blank, save
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9)
 DAMP = 1e-5
@@ -158,12 +159,7 @@ def compare(options):
 
 def draw(path, task, table):
     """Accuracy against sparsity; and how many connections each pixel has left at one of them."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4.4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(13, 4.4)
     curves, *maps = figure.subplots(1, 4, width_ratios=(1.8, 1, 1, 1))
     colours = dict(zip(table.shares, ("#163a63", "#2c6fbb", "#7fb0e0", "#27ae60", "#c0392b"), strict=False))
     colours[MAGNITUDE.name] = "#c0392b"
@@ -194,4 +190,4 @@ def draw(path, task, table):
                 axes.text(pixel % 8, pixel // 8, str(count), ha="center", va="center", fontsize=7, color=dark)
         axes.set_title(title, fontsize=10)
         axes.set_axis_off()
-    figure.savefig(path, dpi=110)
+    save(figure, path)

@@ -20,8 +20,9 @@ import scipy.sparse.linalg
 
 import ntsolve
 
-from . import Options, need
+from . import Options
 from ._contest import Method, Table, contest
+from ._picture import blank, name_residuals, save, show_seconds
 
 RTOL = 1e-6
 REPEATS = 3
@@ -180,17 +181,12 @@ def obstacles(shape):
 
 def draw(path, box, matrix, b, table):
     """The smoke, the pressure, how the residuals fell, and what it took."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     norm = np.linalg.norm(b)
     ours = ntsolve.cg(box.pressure, b, M="multigrid", rtol=RTOL).history / norm
     theirs = [1.0]
     scipy_cg(matrix, b, lambda p: theirs.append(float(np.linalg.norm(b - matrix @ p) / norm)))
 
-    figure = Figure(figsize=(13, 5.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
+    figure = blank(13, 5.2)
     seen, cut, fall, times = figure.subplots(1, 4, width_ratios=(0.75, 0.75, 1, 1))
     through = np.exp(-0.25 * box.smoke.sum(axis=1))  # light through the smoke
     shade = 0.75 * box.solid.any(axis=1)
@@ -210,19 +206,6 @@ def draw(path, box, matrix, b, table):
 
     fall.loglog(np.arange(1, len(theirs) + 1), theirs, color="#8e9aaf", label="scipy cg")
     fall.loglog(np.arange(1, len(ours) + 1), ours, color="#2c6fbb", lw=2, label="ntsolve.cg, multigrid")
-    fall.axhline(RTOL, color="0.5", ls="--", lw=1)
-    fall.set(xlabel="iteration", title="relative residual")
-    fall.title.set_fontsize(11)
-    fall.legend(frameon=False)
-
-    names = [entry.method.replace(", ", "\n", 1) for entry in table.entries]
-    medians = [entry.median for entry in table.entries]
-    bars = times.barh(names, medians, color=["#8e9aaf" if entry.peer else "#2c6fbb" for entry in table.entries])
-    times.bar_label(bars, [f"{value:.2g} s" for value in medians], padding=4, fontsize=9)
-    times.set(title="seconds, set-up and solve", xlim=(0, 1.3 * max(medians)))
-    times.title.set_fontsize(11)
-    times.invert_yaxis()
-    times.tick_params(axis="y", length=0, labelsize=9)
-    for axes in (fall, times):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    name_residuals(fall, RTOL)
+    show_seconds(times, table, "seconds, set-up and solve")
+    save(figure, path)

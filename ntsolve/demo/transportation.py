@@ -19,6 +19,7 @@ import ntsolve
 
 from . import Options, need
 from ._contest import Method, Table, contest
+from ._picture import blank, save
 
 TOL = 1e-7
 GAP = 1e-5  # between the bounds, relative
@@ -148,13 +149,9 @@ def picard(T, z):
 
 def draw(path, problem, curves):
     """The two pages, where the ink goes, and how three iterations converge on one digit."""
-    need("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    figure = blank(15, 4)
     from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no window, no global state
     left, middle, right, fall = figure.subplots(1, 4)
     source, target = problem.images
     for axes, image, title in ((left, source, "from"), (middle, target, "to"), (right, source, "where the ink goes")):
@@ -172,4 +169,4 @@ def draw(path, problem, curves):
     fall.set_title("residual, one digit to the next", fontsize=11)
     fall.legend(fontsize=8)
     fall.grid(alpha=0.3)
-    figure.savefig(path, format="png", dpi=110)
+    save(figure, path)
