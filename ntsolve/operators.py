@@ -14,6 +14,7 @@ import numpy as np
 from . import validate
 from .dispatch import home, kernels_for
 from .kernels.contracts import workspace_shape
+from .reductions import SERIAL
 
 
 class Operator:
@@ -222,7 +223,7 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=(
         Naming the argument that does not fit.
     """
     name, given = names
-    if hasattr(type(A), "linear_system"):  # one that knows its vectors: a GridOperator
+    if hasattr(type(A), "linear_system"):  # one that knows its vectors: a GridOperator, a RowPartition
         return A.linear_system(k, b, x0, own=own, check=check, start=start, names=names)
     b = validate.numeric(given, b, check=check)
     if b.ndim == 0:
@@ -309,15 +310,13 @@ def preconditioner(k, M, system, *, check=True):
 
 
 def residual_norm(A, b, x):
-    """||b - A x||_2 of each system, on the host; a float for one."""
-    if hasattr(type(A), "residual_norm"):  # one of which this process has a part: a RowPartition
-        return A.residual_norm(b, x)
+    """||b - A x||_2 of each system, on the host; a float for one. Of the whole system, where ranks have parts of A."""
     A, b, x = take("A", A), take("b", b), take("x", x)
-    with kernels_for(A=A, b=b, x=x) as k:
+    ranks = A.among(None) if hasattr(type(A), "among") else SERIAL
+    with ranks.together(), kernels_for(A=A, b=b, x=x) as k:
         system = linear_system(k, A, b, x, start="x")
-        r = k.xp.empty_like(system.b)
-        sizes = k.to_host(true_residual(k, system, system.x0, r))
-    return sizes.reshape(system.shape)[()]
+        sizes = k.to_host(true_residual(k, system, system.x0, k.xp.empty_like(system.b)))
+        return ranks.norm(sizes).reshape(system.shape)[()]
 
 
 def true_residual(k, system, x, r):

@@ -18,8 +18,8 @@ from ..dispatch import home, kernels_for
 from ..linalg.iteration import iterate
 from ..monitor import Monitor
 from ..outcome import report
-from ..parallel.comm import join
-from ..parallel.rowblocks import RowPartition
+from ..parallel import rowblocks
+from ..reductions import SERIAL
 from ..result import IHVPResult, Status
 from .fisher import EmpiricalFisher
 from .minres import Minres
@@ -118,7 +118,7 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
     >>> result.products < 0.6 * textbook.products
     True
     """
-    with join(comm).together() as ranks:
+    with rowblocks.ranks_of(hvp, comm).together() as ranks:
         damp = validate.nonnegative("damp", damp)
         rank, keep = validate.count("rank", rank, least=1), validate.count("keep", keep)
         rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
@@ -127,7 +127,7 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
                                   verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
         if M is not None and method in ("minres", "neumann"):
             raise ValueError(f"M is for the methods 'cg' and 'nystrom', not for {method!r}")
-        if comm is not None and method in ("minres", "neumann"):
+        if ranks is not SERIAL and method in ("minres", "neumann"):
             raise ValueError(f"comm is for the methods 'cg' and 'nystrom', not for {method!r}")
         if getattr(hvp, "ndim", 2) > 2:
             raise ValueError(f"hvp must be one Hessian (d, d), not a stack {tuple(hvp.shape)}")
@@ -138,10 +138,10 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
         hvp, M = operators.take("hvp", hvp), _inverse(M)
         # a Ctrl-C that comes before the first stage, or between two, ends the next one
         with Monitor("ihvp", maxiter=0, start=np.zeros(1)), kernels_for(hvp=hvp, v=v, x0=x0, M=M) as k:
-            system = _system(k, hvp, v, x0, ranks, own, check)
+            system = rowblocks.linear_system(k, hvp, v, x0, ranks, own=own, check=check, names=("hvp", "v"))
             ranks.alike(damp=damp, method=method, rank=rank, keep=keep, rtol=rtol, atol=atol, maxiter=maxiter,
-                        M=None if M is None else "given", dtype=str(system.dtype), batch=system.shape,
-                        **{"whether x0 is given": x0 is not None})  # fmt: skip
+                        **{"the dtype of hvp and v": str(system.dtype), "the leading axes of v": system.shape,
+                           "whether M is given": M is not None, "whether x0 is given": x0 is not None})  # fmt: skip
             A = Damped(system.A, damp)
             system = replace(system, A=A)
             if M is not None and not isinstance(M, str):
@@ -151,15 +151,6 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
         result = IHVPResult(**{**result, "message": message}, products=A.products)
     report("ihvp", result, on_failure)
     return result
-
-
-def _system(k, hvp, v, x0, ranks, own, check):
-    """What this rank has of H x = v: H a matrix, rows of one, or whatever maps a part of x to that of H x."""
-    if ranks.size > 1 and (operators.is_sparse(hvp) or home(hvp) is not None):
-        hvp = RowPartition(hvp, ranks, check=check)
-    if isinstance(hvp, RowPartition):
-        return hvp.system(k, v, x0, ranks=ranks, own=own, check=check)
-    return operators.linear_system(k, hvp, v, x0, own=own, check=check, names=("hvp", "v"))
 
 
 def _solve(k, system, method, rank, keep, M, rtol, atol, maxiter, options, rng, ranks):

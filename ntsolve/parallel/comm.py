@@ -18,6 +18,7 @@ from ..reductions import SERIAL
 from . import wires
 
 NEEDED = ("Get_rank", "Get_size", "Allreduce", "Allgatherv")
+_FEW = 128  # numbers that are gathered, in one short message
 
 
 def join(comm):
@@ -91,7 +92,10 @@ class Ranks:
     def largest(self, values):
         """The largest over the ranks, element by element; NaN where there is one."""
         values = np.asarray(_host(values), dtype=float)
-        return self._rows(values.ravel()).max(axis=0).reshape(values.shape)
+        if values.size <= _FEW:
+            return self._rows(values.ravel()).max(axis=0).reshape(values.shape)
+        known = np.where(np.isnan(values), np.nan, values)  # a NaN without a sign, which is above all numbers
+        return _ordered(self._wire.largest(_ordered(known.view(np.int64)))).view(float)
 
     def any(self, flag):
         """Whether the flag is set on any rank."""
@@ -193,6 +197,11 @@ def _like(array, host):
     made = type(array)(host.shape, host.dtype)
     made.set(host)
     return made
+
+
+def _ordered(bits):
+    """Whole numbers in the order of the numbers with these bits, and back."""
+    return bits ^ (bits >> 63 & np.int64(2**63 - 1))
 
 
 def _bytes(array):

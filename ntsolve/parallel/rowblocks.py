@@ -98,19 +98,25 @@ class RowPartition:
         first, end = self._bounds
         return f"RowPartition(rows {first} to {end} of {self.shape[1]}, halo of {self.halo.size})"
 
-    def system(self, k, b, x0=None, *, ranks, own=None, check=True, start="x0"):
-        """The rank's part of A x = b, as `operators.linear_system` gives it; `ranks` is what the solve reduces with."""
-        if ranks.size != self.offsets.size - 1:
-            raise ValueError("a RowPartition is of another number of processes than the solve: pass its comm")
+    def among(self, comm):
+        """Who takes part in a solve with it for which `comm` was given."""
+        if not (comm is None or comm is self.comm or comm == self.comm):
+            raise ValueError("comm is not the communicator that the RowPartition was made for")
+        return join(self.comm)
+
+    def linear_system(self, k, b, x0, *, names, **options):
+        """The rank's part of A x = b, for `operators.linear_system`."""
+        name, given = names
         if self.backend != k.NAME:
-            raise TypeError(f"arrays on different devices: A on {self.backend}, b on {k.NAME}")
+            raise TypeError(f"arrays on different devices: {name} on {self.backend}, {given} on {k.NAME}")
         n = self.shape[0]
         if self._rows is None:
-            return operators.linear_system(k, self._A, b, x0, own=own, check=check, start=start)
+            return operators.linear_system(k, self._A, b, x0, names=names, **options)
         if b.ndim and b.shape[-1] != n:
-            raise ValueError(f"b has {b.shape[-1]} entries along its last axis, and this rank has {n} rows of A")
+            raise ValueError(f"{given} has {b.shape[-1]} entries along its last axis, and this rank has {n} rows of "
+                             f"{name}")  # fmt: skip
         square = SimpleNamespace(shape=(n, n), dtype=self.dtype, matvec=None)
-        system = operators.linear_system(k, square, b, x0, own=own, check=check, start=start)
+        system = operators.linear_system(k, square, b, x0, names=names, **options)
         halo = _Halo(self._plan, join(self.comm), k.xp)
         if system.complex and self.dtype.kind != "c":
             A = _OnParts(self._rows.operator(k, np.zeros(0, system.dtype).real.dtype, halo), system.dtype)
@@ -118,42 +124,17 @@ class RowPartition:
             A = self._rows.operator(k, system.dtype, halo)
         return replace(system, A=operators.RealView(A) if system.complex else A)
 
-    def residual_norm(self, b, x):
-        """||b - A x||_2 of the whole system, from the parts that the ranks have; collective.
-
-        Parameters
-        ----------
-        b, x : array (..., n_local)
-
-        Returns
-        -------
-        float, or array (batch)
-        """
-        ranks = join(self.comm)
-        with ranks.together(), kernels_for(b=b, x=x) as k:
-            system = self.system(k, operators.take("b", b), operators.take("x", x), ranks=ranks, start="x")
-            sizes = operators.true_residual(k, system, system.x0, k.xp.empty_like(system.b))
-            return ranks.norm(k.to_host(sizes)).reshape(system.shape)[()]
-
 
 def ranks_of(A, comm):
     """What a solve with A reduces with: that of `comm`, or of the one that A was made for."""
-    if hasattr(type(A), "among"):  # a GridOperator
-        return A.among(comm)
-    if not isinstance(A, RowPartition):
-        return join(comm)
-    if not (comm is None or comm is A.comm or comm == A.comm):
-        raise ValueError("comm is not the communicator that A, a RowPartition, was made for")
-    return join(A.comm)
+    return A.among(comm) if hasattr(type(A), "among") else join(comm)
 
 
-def linear_system(k, A, b, x0, comm, *, own, check):
+def linear_system(k, A, b, x0, comm, *, own, check, names=("A", "b")):
     """What this rank has of A x = b: A a RowPartition, rows, or whatever maps the local part of x to that of A x."""
     if comm.size > 1 and (operators.is_sparse(A) or home(A) is not None):
         A = RowPartition(A, comm, check=check)
-    if isinstance(A, RowPartition):
-        return A.system(k, b, x0, ranks=comm, own=own, check=check)
-    return operators.linear_system(k, A, b, x0, own=own, check=check)
+    return operators.linear_system(k, A, b, x0, own=own, check=check, names=names)
 
 
 # ---- the halo -------------------------------------------------------------------------------------------------------

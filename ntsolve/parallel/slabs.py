@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import operators
 from ..dispatch import kernels_for
 from ..linalg import grid_faces
 from ..linalg.grid import GridOperator
@@ -158,13 +157,6 @@ class SlabOperator(GridOperator):
         self.comm.alike(**kinds, **{f"the leading axes of {given}": str(form.lead)})
         return super().linear_system(k, b, x0, **options)
 
-    def residual_norm(self, b, x):
-        """||b - A x||_2 of the whole system, from the parts that the ranks have. All ranks call it."""
-        with self.comm.together() as ranks, kernels_for(A=self.mask, b=b, x=x) as k:
-            system = operators.linear_system(k, self, operators.take("b", b), operators.take("x", x), start="x")
-            sizes = operators.true_residual(k, system, system.x0, k.xp.empty_like(system.b))
-            return ranks.norm(k.to_host(sizes)).reshape(system.shape)[()]
-
     def tocsr(self):
         raise TypeError("a GridOperator that is divided among ranks is not given as a matrix")
 
@@ -220,12 +212,13 @@ def diffusion(communicator, kappa, mask, solid, spacing, outside, periodic, ndim
 
 
 def _widened(k, ranks, mask, solid, kappa, spacing, outside, periodic, ndim):
+    across = tuple(mask.shape[1:])
     planes = ranks.gather(np.array([mask.shape[0] if mask.ndim else 0]))
     slabs = Slabs(tuple(map(int, np.concatenate([[0], np.cumsum(planes)]))), False)
-    ranks.alike(**{"the shape of mask and kappa, but for the first axis,": str(tuple(mask.shape[1:])),
-                   "the dtype of kappa": "" if kappa is None else str(kappa.dtype), "spacing": str(spacing),
-                   "outside": str(outside), "periodic": str(periodic), "ndim": str(ndim)})  # fmt: skip
     mask, wall, ends, spacing = grid_faces.checked(k, mask, solid, spacing, outside, periodic, ndim, slabs.count)
+    ranks.alike(**{"the shape of mask and kappa, but for the first axis,": across,
+                   "the dtype of kappa": None if kappa is None else str(kappa.dtype), "spacing": spacing,
+                   "outside": (ends.low, ends.high), "periodic": ends.wrap})  # fmt: skip
     if mask.ndim != len(spacing):
         raise ValueError("comm: a batch of grids cannot be divided among ranks, only one grid can")
     if kappa is not None:

@@ -10,6 +10,7 @@ with it, so that a rank that has failed is heard of at the next one.
 
 import atexit
 import hashlib
+import logging
 import os
 import socket
 import sys
@@ -28,6 +29,11 @@ _FAREWELL = 15.0  # seconds that one who has failed waits for the others to have
 _STRAGGLE = 0.2  # seconds for a message under way that may still come after bad news
 _DRAIN = 0.5  # seconds for a last message to get out
 _ALIVE = 1.0  # seconds between two looks whether the processes of this machine still run
+_LONG = 60.0  # seconds of waiting after which it is said what for
+_PIECE = 2**16  # numbers that are gathered at a time
+
+_WAITING = ("rank %d has waited for another one for %g s. Is each in the same call, with the same comm? "
+            "(One that is busy may be waited for.)")  # fmt: skip
 
 
 def wire(comm):
@@ -93,6 +99,11 @@ class Watched:
         self._wait([self._comm.Iallreduce(self._mpi.IN_PLACE, array)])
         return array
 
+    def largest(self, array):
+        """The largest of each entry, in the same array."""
+        self._wait([self._comm.Iallreduce(self._mpi.IN_PLACE, array, op=self._mpi.MAX)])
+        return array
+
     def exchange(self, outgoing, incoming):
         requests = [self._comm.Irecv(buffer, source=rank, tag=_DATA) for rank, buffer in incoming.items()]
         requests += [self._comm.Isend(buffer, dest=rank, tag=_DATA) for rank, buffer in outgoing.items()]
@@ -150,7 +161,7 @@ class Watched:
         return {rank for rank, pid, born in self._neighbours if _birth(pid) != born}
 
     def _wait(self, requests):
-        began, looks, done = None, 0, self._mpi.Request.Testall
+        began, looks, said, done = None, 0, False, self._mpi.Request.Testall
         if self.broken:
             raise RankError("a rank has failed in this solve")
         while self._bad_news or not done(requests):
@@ -166,6 +177,9 @@ class Watched:
                 began = began or now
                 if now - began > _PATIENCE:
                     time.sleep(_NAP)
+                if now - began > _LONG and not said:
+                    said = True
+                    logging.getLogger("ntsolve").warning(_WAITING, self._rank, _LONG)
 
     def _ends(self, requests):
         """After bad news: whether this message comes all the same, which may be one that all ranks object to.
@@ -213,6 +227,16 @@ class Blocking:
         summed = np.empty_like(array)
         self._comm.Allreduce(array, summed)
         array[...] = summed
+        return array
+
+    def largest(self, array):
+        """A piece at a time, as all of everyone's pass by."""
+        self._well()
+        flat = array.reshape(-1)
+        for first in range(0, flat.size, _PIECE):
+            part = flat[first : first + _PIECE]
+            taken = self._gathered(part.view(np.uint8), np.full(self._size, part.nbytes))
+            part[...] = taken.view(array.dtype).reshape(self._size, -1).max(axis=0)
         return array
 
     def exchange(self, outgoing, incoming):

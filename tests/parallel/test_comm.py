@@ -69,6 +69,21 @@ def test_maxima_and_flags(size):
     assert together(size, run) == [[size - 1, 0]] * size
 
 
+UGLY = (0.0, -0.0, 1.0, -1.0, 5e-324, -5e-324, 1.7e308, -1.7e308, np.inf, -np.inf, np.nan, -np.nan)
+
+
+def many_ugly(size):
+    """Rows (size, 3, n), one a rank, too many numbers for one message."""
+    return np.random.default_rng(3).choice(UGLY, size=(size, 3, 70_001))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_maxima_of_many_numbers_are_those_of_few(size):
+    rows = many_ugly(size)
+    for found in together(size, lambda comm: join(comm).largest(rows[comm.rank])):
+        np.testing.assert_array_equal(found, rows.max(axis=0))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", ["f4", "c16", "i8", "?"])
 def test_parts_of_any_length_come_together_in_order(size, dtype):

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 
 import ntsolve
 from ntsolve import RankError
+from ntsolve.operators import residual_norm
 
 from ..backends import BACKENDS, to_device, to_host
 from ..linalg.problems import hermitian, laplacian, poisson, residual, rhs, spd
@@ -158,9 +159,9 @@ def test_residuals_are_rounded_once(name):
     A = MATRICES[name]()
     x = rhs(A.shape[0])
     b = A @ x
-    exact = ntsolve.operators.residual_norm(A, b, x)
-    norms = together(3, lambda comm: ntsolve.RowPartition(rows_of(A, comm), comm).residual_norm(
-        mine(b, comm), mine(x, comm)))  # fmt: skip
+    exact = residual_norm(A, b, x)
+    norms = together(3, lambda comm: residual_norm(
+        ntsolve.RowPartition(rows_of(A, comm), comm), mine(b, comm), mine(x, comm)))  # fmt: skip
     np.testing.assert_allclose(norms, exact, rtol=1e-12)
 
 
@@ -247,10 +248,16 @@ def test_multigrid_of_rows_is_refused_with_what_to_do():
         assert "GridOperator made with the same comm" in str(error)
 
 
-@pytest.mark.parametrize("solver", [ntsolve.ihvp, lambda A, b: ntsolve.cg(np.eye(8), b, M=A)])
-def test_a_partition_is_no_matrix_of_one_process(solver):
+@pytest.mark.parametrize("solver", [ntsolve.cg, ntsolve.ihvp])
+def test_a_partition_brings_its_communicator(solver):
+    A, b = poisson(4), rhs(16)
+    parts = together(2, lambda comm: solver(ntsolve.RowPartition(rows_of(A, comm), comm), mine(b, comm), rtol=1e-9))
+    assert residual(A, b, np.concatenate([part.x for part in parts])) <= 1.01e-9 * np.linalg.norm(b)
+
+
+def test_a_partition_is_no_preconditioner():
     def run(comm):
-        return solver(ntsolve.RowPartition(rows_of(poisson(4), comm), comm), np.ones(8))
+        return ntsolve.cg(np.eye(8), np.ones(8), M=ntsolve.RowPartition(rows_of(poisson(4), comm), comm))
 
     for error in ends(2, run):
         assert isinstance(error, (TypeError, ValueError))

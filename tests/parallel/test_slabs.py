@@ -322,6 +322,14 @@ def test_slabs_that_do_not_fit_are_refused(change, words):
     assert words in str(error)
 
 
+def test_what_is_the_same_in_other_words_is_the_same():
+    words = ({"spacing": 0.5, "outside": "neumann", "periodic": False},
+             {"spacing": (np.float64(0.5), 0.5), "outside": ["neumann"] * 2, "periodic": (False, False)})  # fmt: skip
+    made = together(2, lambda comm: ntsolve.GridOperator.poisson(np.ones((4, 8), bool), comm=comm,
+                                                                 **words[comm.Get_rank()]))  # fmt: skip
+    assert [A.offset for A in made] == [0, 4]
+
+
 def test_another_preconditioner_on_one_rank_is_refused_before_a_cycle_is_set_up():
     def run(comm):
         A = ntsolve.GridOperator.poisson(np.ones((4, 8), bool), comm=comm)
