@@ -218,7 +218,8 @@ class Keeper:
         for name in sorted(header["identity"].keys() | self.identity.keys()):
             before, now = header["identity"].get(name), self.identity.get(name)
             if before != now:
-                raise ValueError(f"resume: {path} is of another problem: {name} was {before}, and is {now}")
+                raise ValueError(f"resume: {path} is of another problem: {name} was {before}, and is {now}. To go on "
+                                 "with another, end this one as it was, and start from its answer")  # fmt: skip
 
 
 # ---- what a file is of ----------------------------------------------------------------------------------------------

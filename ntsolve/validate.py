@@ -11,6 +11,7 @@ import numpy as np
 
 from .checkpoint import EVERY, Saving
 from .dispatch import home
+from .monitor import progress
 
 FLOATS = ("float32", "float64")
 COMPLEX = ("complex64", "complex128")
@@ -97,6 +98,19 @@ class Common:
     saving: Saving
 
 
+def _under_own_settings(callback):
+    """The callback under NumPy's floating point settings as the caller has them, whatever a solver sets for itself."""
+    if callback is None or isinstance(callback, progress):
+        return callback
+    settings = np.geterr()
+
+    def called(state):
+        with np.errstate(**settings):
+            return callback(state)
+
+    return called
+
+
 def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=None, checkpoint=None,
            checkpoint_every=EVERY, resume=None):  # fmt: skip
     """Check the keywords that every solver takes."""
@@ -105,7 +119,7 @@ def common(*, maxiter, time_limit, callback, verbose, check, on_failure, rng=Non
     return Common(
         count("maxiter", maxiter),
         None if time_limit is None else nonnegative("time_limit", time_limit, finite=False),
-        function("callback", callback),
+        _under_own_settings(function("callback", callback)),
         bool(verbose),
         bool(check),
         choice("on_failure", on_failure, ("warn", "raise", "ignore")),

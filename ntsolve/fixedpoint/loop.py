@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ..kernels.contracts import workspace_shape
-from ..monitor import Monitor, progress
+from ..monitor import Monitor
 from ..reductions import SERIAL
 from ..result import FixedPointResult, Status
 
@@ -122,10 +122,10 @@ class Iteration:
 
 def iterate(name, state, tol, options, *, distance=None, lipschitz=None, keeper=None):
     """Run an `Iteration` to its end; `keeper` is that of checkpoints."""
-    tree, callback = state.tree, under_own_settings(options.callback)
+    tree = state.tree
     with np.errstate(all="ignore"):  # what overflows is seen
         state.look()
-        with Monitor(name, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
+        with Monitor(name, maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
                      began=options.began, verbose=options.verbose, start=[state.residual], target=[tol],
                      solution=lambda: tree.restore(state.x), comm=state.ranks, keeper=keeper) as watch:  # fmt: skip
             watch.begin(state)
@@ -160,16 +160,3 @@ def _message(status, residuals):
     seen = residuals[np.isfinite(residuals)]
     message = NOT_FINITE if status == Status.NAN_OR_INF else status.advice
     return f"{message} {EXPANSIVE}" if status < 0 and seen.size and seen[-1] > seen[0] else message
-
-
-def under_own_settings(callback):
-    """The callback under NumPy's floating point settings as they are now."""
-    if callback is None or isinstance(callback, progress):
-        return callback
-    settings = np.geterr()
-
-    def called(state):
-        with np.errstate(**settings):
-            return callback(state)
-
-    return called

@@ -13,8 +13,7 @@ Where M is not known to be one fixed positive definite matrix, (3) becomes the l
 
 flexible CG(1) of Notay, "Flexible Conjugate Gradients", SIAM J. Sci. Comput. 22 (2000), algorithm 2.1 with m = 1; m is
 larger where M is seen to need it (window.py). Such an M is watched (watchdog.py), and given up for Jacobi's where that
-is better. Directions may be kept orthogonal to what
-earlier solves have learned (recycling.py).
+is better. Directions may be kept orthogonal to what earlier solves have learned (recycling.py).
 
 The loop itself is in iteration.py.
 """
@@ -144,8 +143,8 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
 
 def _solve(k, A, b, x0, M, rtol, atol, maxiter, recycle, options, comm, own):
     system = rowblocks.linear_system(k, A, b, x0, comm, own=own, check=options.check)
-    comm.alike(rtol=rtol, atol=atol, maxiter=maxiter, dtype=str(system.dtype), batch=system.shape,
-               **{"whether x0 is given": x0 is not None})  # fmt: skip
+    comm.alike(rtol=rtol, atol=atol, maxiter=maxiter, **{"the dtype of A and b": str(system.dtype),
+               "the leading axes of b": system.shape, "whether x0 is given": x0 is not None})  # fmt: skip
     if maxiter is None:
         maxiter = 10 * int(comm.gather(np.array([system.A.n])).sum())
     diagonal = M is None or (isinstance(M, str) and M == "jacobi")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .. import validate
-from ..monitor import Monitor, progress
+from ..monitor import Monitor
 from ..reductions import SERIAL
 from ..result import Status
 from . import newton, paper, shared, sinkhorn, sparse, unbalanced
@@ -76,25 +76,11 @@ class _Watch(Monitor):
 
 def solve(k, problem, reg, tol, method, init, options, own, stopped=None, keeper=None):
     """The result of a problem; `stopped()` is None, or why the batch that the problem is of has to end."""
-    callback = _with_settings(options.callback)
     with np.errstate(all="ignore"):  # what overflows is seen
-        return _solve(k, problem, reg, tol, method, init, options, callback, own, stopped, keeper)
+        return _solve(k, problem, reg, tol, method, init, options, own, stopped, keeper)
 
 
-def _with_settings(callback):
-    """The callback under NumPy's error settings as the user has them."""
-    if callback is None or isinstance(callback, progress):
-        return callback
-    settings = np.geterr()
-
-    def called(state):
-        with np.errstate(**settings):
-            return callback(state)
-
-    return called
-
-
-def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped, keeper):
+def _solve(k, problem, reg, tol, method, init, options, own, stopped, keeper):
     cost, mass, tau = problem.cost, problem.mass, problem.tau
     a, b = problem.weights
     begin = start(k, problem, init)
@@ -104,7 +90,7 @@ def _solve(k, problem, reg, tol, method, init, options, callback, own, stopped, 
         f, g = _centred(problem, f, g)
         return Solution(problem, reg, f, g, None, None, own).x
 
-    with _Watch(show, stopped, maxiter=options.maxiter, time_limit=options.time_limit, callback=callback,
+    with _Watch(show, stopped, maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
                 began=options.began, verbose=options.verbose, start=[nothing], target=[tol],
                 comm=cost.ranks, keeper=keeper) as watch:  # fmt: skip
         watch.iterate = lambda: (k.xp.zeros_like(a), k.xp.zeros_like(b))

@@ -113,6 +113,14 @@ def test_a_callback_sees_the_iterate(case):
     assert np.allclose(np.array(seen[-1].tolist()), case.answer(result), rtol=1e-4)
 
 
+def test_a_callback_runs_under_the_users_floating_point_settings(case):
+    seen = []
+    with np.errstate(all="raise"):
+        case.solve(callback=lambda state: seen.append(np.geterr()), maxiter=2, on_failure="ignore")
+    assert seen
+    assert all(set(settings.values()) == {"raise"} for settings in seen)
+
+
 def test_a_callback_stops_the_solve(case, recwarn):
     result = case.solve(callback=lambda state: state.nit == 2)
     assert np.all(np.asarray(result.status)[~np.asarray(result.success)] == Status.CALLBACK_STOP)
