@@ -1,21 +1,19 @@
 """A grid in slabs, for bench/distributed.py: ``mpiexec -n 2 python -m bench._distributed_grid KIND PLANES``.
 
-It prints JSON: {bytes: of the rank with most, seconds, iterations, error}. Python and its libraries, above all Numba's
+It reports {bytes: of the rank with most, seconds, iterations, error}. Python and its libraries, above all Numba's
 compiler, may take more memory than the solve does. So the bytes are the peak of a process above what it had before,
 when everything was compiled.
 """
 
-import json
-import subprocess
 import sys
 import time
 
 import numpy as np
 
 import ntsolve
-from ntsolve.demo._contest import Entry
 
-from ._harness import HERE, Table, Target
+from . import _mpi
+from ._harness import Target
 from ._transport_memory import peak, present
 
 RTOL = 1e-8
@@ -23,41 +21,28 @@ KINDS = {"mask": "Poisson", "coefficients": "diffusion, coefficients from 0.5 to
 SMALL = 40  # planes of the solve that compiles
 
 
-def part(report, options, launcher, environment):
+def part(report, options):
     """Rows and targets: a second process should have about half of the memory, and gain time."""
     planes = 96 if options.quick else 256
     for kind, title in list(KINDS.items())[: 1 if options.quick else None]:
-        found = {}
+        runs = {}
         for count in (1, 2):
             options.say(f"grid, {kind}: {count} processes")
-            found[count] = _launched(launcher, environment, count, kind, planes)
-        names = {1: "1 process, 1 thread", 2: "2 processes, 1 thread each"}
-        entries = tuple(Entry(names[count], count == 1, one["iterations"], (one["seconds"],), one["error"])
-                        for count, one in found.items())  # fmt: skip
-        assert all(entry.error <= 1.01 * RTOL for entry in entries)
-        notes = ("With the setup of the cycle, without that of the operator.",)
-        table = Table(f"{title}, {planes}^3 cells in slabs, cg with multigrid, rtol {RTOL:g}", entries,
-                      "||b - A x|| / ||b||", notes)  # fmt: skip
+            runs[count] = [_mpi.run(count, "_distributed_grid", kind, planes)]
+        table = _mpi.table(f"{title}, {planes}^3 cells in slabs, cg with multigrid, rtol {RTOL:g}", runs,
+                           error_name="||b - A x|| / ||b||", limit=1.01 * RTOL,
+                           notes=("With the setup of the cycle, without that of the operator.",))  # fmt: skip
         report.tables.append(table)
-        sizes = [found[count]["bytes"] for count in (1, 2)]
+        sizes = [runs[count][0]["bytes"] for count in (1, 2)]
         report.lines.append(f"{table.title}: {sizes[0] / 2**20:.0f} MiB in one process, {sizes[1] / 2**20:.0f} in each "
-                            f"of two; the second makes it {1 / table.ratio(names[2]):.2f} times as fast.")  # fmt: skip
+                            f"of two; the second makes it {1 / table.ratio(_mpi.TWO):.2f} times as fast.")  # fmt: skip
         report.targets.append(Target(f"{kind}, {planes}^3: memory of one of two processes, in halves of that of one",
                                      2 * sizes[1] / sizes[0], 1.15))  # fmt: skip
 
 
-def _launched(launcher, environment, count, *arguments):
-    command = [launcher, "-n", str(count), sys.executable, "-m", "bench._distributed_grid", *map(str, arguments)]
-    done = subprocess.run(command, cwd=HERE.parent, env=environment, text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL)  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def solve(comm, kind, planes):
     """(result, seconds, relative residual)"""
-    first, end = (planes * rank // comm.size for rank in (comm.rank, comm.rank + 1))
+    first, end = _mpi.bounds(comm, planes)
     shape = (end - first, planes, planes)
     if kind == "mask":
         A = ntsolve.GridOperator.poisson(np.ones(shape, dtype=bool), comm=comm)
@@ -72,7 +57,7 @@ def solve(comm, kind, planes):
 
 
 def main(kind, planes):
-    """Compile with a small solve, do the other, and print."""
+    """Compile with a small solve, do the other, and report."""
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
@@ -80,10 +65,8 @@ def main(kind, planes):
         solve(comm, kind, SMALL)
         before = present()
         result, seconds, error = solve(comm, kind, planes)
-    found = {"bytes": comm.allreduce(peak() - before, op=MPI.MAX), "seconds": comm.allreduce(seconds, op=MPI.MAX),
-             "iterations": int(result.nit), "error": float(error)}  # fmt: skip
-    if comm.rank == 0:
-        sys.stdout.write(json.dumps(found) + "\n")
+    most, slowest = (comm.allreduce(value, op=MPI.MAX) for value in (peak() - before, seconds))
+    _mpi.say(comm, {"bytes": most, "seconds": slowest, "iterations": int(result.nit), "error": float(error)})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""Solves under mpiexec, for bench/distributed.py: ``mpiexec -n 2 python -m bench._ranks PROBLEM SIZE REPEATS``.
+"""Solves under mpiexec, for bench/distributed.py: ``mpiexec -n 2 python -m bench._ranks PROBLEM SIZE``.
 
-Rank 0 prints a line of JSON: {seconds: [of each solve, the slowest rank's], iterations, error}. A problem is a function
-of (comm, size) that returns (solve, error): `solve()` is timed, `error(result)` is what its answer is judged by.
+They report {seconds: of the slowest rank, iterations, error}. A problem is a function of (comm, size) that returns
+(solve, error): `solve()` is timed, `error(result)` is what its answer is judged by.
 """
 
 import functools
-import json
 import sys
 import time
 
@@ -15,13 +14,15 @@ from scipy.spatial.distance import cdist
 
 import ntsolve
 
+from . import _mpi
+
 RTOL = 1e-8  # of cg
 REG, TOL = 1e-3, 1e-6  # of transport
 
 
 def rows(comm, size, M=None):
     """The 2-D Poisson problem of bench/cg.py: each rank has lines of the grid, as rows of a CSR matrix."""
-    first, end = (size * rank // comm.size for rank in (comm.rank, comm.rank + 1))
+    first, end = _mpi.bounds(comm, size)
     T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(size, size), format="csr")
     own = sp.kron(T[first:end], sp.eye_array(size)) + sp.kron(sp.eye_array(size, format="csr")[first:end], T)
     b = np.random.default_rng(0).standard_normal(size * size)[first * size : end * size]
@@ -37,7 +38,7 @@ def transport(comm, size):
     """Random points in the unit square, as many on each side."""
     rng = np.random.default_rng(0)
     X, Y = rng.random((size, 2)), rng.random((size, 2))
-    first, end = (size * rank // comm.size for rank in (comm.rank, comm.rank + 1))
+    first, end = _mpi.bounds(comm, size)
 
     def solve():
         return ntsolve.solve_ot_sample(X[first:end], Y, reg=REG, tol=TOL, comm=comm)
@@ -58,7 +59,7 @@ def transport(comm, size):
 
 def fisher(comm, size):
     """256 gradients of float32: the matrix made, and one solve with it."""
-    first, end = (size * rank // comm.size for rank in (comm.rank, comm.rank + 1))
+    first, end = _mpi.bounds(comm, size)
     rng = np.random.default_rng(comm.rank)
     G, v = (rng.standard_normal((rows, end - first), dtype="float32") for rows in (256, 1))
 
@@ -76,23 +77,22 @@ def fisher(comm, size):
 PROBLEMS = {"rows": rows, "rows-ic0": functools.partial(rows, M="ic0"), "transport": transport, "fisher": fisher}
 
 
-def main(name, size, repeats):
-    """Solve, once without timing, and print."""
+def main(name, size):
+    """Solve, once without timing and once with, and report."""
     from mpi4py import MPI
 
-    comm, seconds = MPI.COMM_WORLD, []
+    comm = MPI.COMM_WORLD
     with ntsolve.config(threads=1):
         solve, error = PROBLEMS[name](comm, size)
-        for _ in range(repeats + 1):
-            comm.Barrier()
-            began = time.perf_counter()
-            result = solve()
-            seconds.append(comm.allreduce(time.perf_counter() - began, op=MPI.MAX))
-        found = {"seconds": seconds[1:], "error": float(np.max(error(result)))}
-        found["iterations"] = int(np.max(result.nit)) if hasattr(result, "nit") else None
-    if comm.rank == 0:
-        sys.stdout.write(json.dumps(found) + "\n")
+        solve()
+        comm.Barrier()
+        began = time.perf_counter()
+        result = solve()
+        seconds = comm.allreduce(time.perf_counter() - began, op=MPI.MAX)
+        error = float(np.max(error(result)))
+    iterations = int(np.max(result.nit)) if hasattr(result, "nit") else None
+    _mpi.say(comm, {"seconds": seconds, "iterations": iterations, "error": error})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -2,20 +2,13 @@
 
 import functools
 import importlib.util
-import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 
 import ntsolve
-from ntsolve.demo._contest import Entry
 
-from . import _distributed_grid
-from ._harness import HERE, Method, Options, Report, Table, Target, contest
+from . import _distributed_grid, _mpi
+from ._harness import Method, Options, Report, Target, contest
 from ._problems import poisson, relative_residual
 from ._ranks import REG, RTOL, TOL
 
@@ -39,13 +32,13 @@ TWO = (  # of _ranks.py; title; what it is judged by, and the limit of that; siz
 def run(options: Options) -> Report:
     """Both parts."""
     report = Report()
-    if importlib.util.find_spec("mpi4py") is None or launcher() is None:
+    if importlib.util.find_spec("mpi4py") is None or _mpi.launcher() is None:
         report.lines.append('This needs MPI: python -m pip install "ntsolve[mpi]"')
         return report
     overhead_part(report, options)
     for problem in TWO[:1] if options.quick else TWO:
         two_part(report, options, *problem)
-    _distributed_grid.part(report, options, launcher(), _environment())
+    _distributed_grid.part(report, options)
     return report
 
 
@@ -67,7 +60,7 @@ def overhead_part(report, options):
         methods = [Method(name, functools.partial(solve, comm), functools.partial(solve, comm), peer=comm is None)
                    for name, comm in (("comm of one process", MPI.COMM_SELF), ("without comm", None))]  # fmt: skip
         table = contest(
-            f"{calls} calls in a row, 2-D Poisson, {side} x {side}, CSR, 1 thread, rtol {RTOL:g}",
+            f"calls in a row: {calls}, 2-D Poisson, {side} x {side}, CSR, 1 thread, rtol {RTOL:g}",
             methods,
             functools.partial(relative_residual, A, b),
             limit=LIMIT,
@@ -82,37 +75,12 @@ def overhead_part(report, options):
 def two_part(report, options, problem, title, error_name, limit, small, large):
     """(b) Two processes, in turn with one."""
     size = small if options.quick else large
-    seconds, found = {1: (), 2: ()}, {}
+    runs: dict[int, list] = {1: [], 2: []}
     for turn in range(1 if options.quick else 3):
         for count in (1, 2):
             options.say(f"{count} processes: run {turn + 1}")
-            found[count] = ranks(count, problem, size, 1)
-            seconds[count] += tuple(found[count]["seconds"])
-    names = {1: "1 process, 1 thread", 2: "2 processes, 1 thread each"}
-    entries = [Entry(names[count], count == 1, found[count]["iterations"], seconds[count], found[count]["error"])
-               for count in (1, 2)]  # fmt: skip
+            runs[count].append(_mpi.run(count, "_ranks", problem, size))
     notes = ("Run by mpiexec; the time is that of the slower process, without the start, of rows without the plan.",)
-    table = Table(title.format(size), tuple(entries), error_name, notes)
-    assert all(entry.error <= limit for entry in entries)
+    table = _mpi.table(title.format(size), runs, error_name=error_name, limit=limit, notes=notes)
     report.tables.append(table)
-    report.lines.append(f"{table.title}: a second process makes it {1 / table.ratio(names[2]):.2f} times as fast.")
-
-
-def launcher():
-    """The path of mpiexec: this environment's, or one on the PATH; None where there is none."""
-    return shutil.which("mpiexec", path=Path(sys.executable).parent) or shutil.which("mpiexec")
-
-
-def ranks(count, *arguments):
-    """What bench/_ranks.py prints."""
-    command = [launcher(), "-n", str(count), sys.executable, "-m", "bench._ranks", *map(str, arguments)]
-    done = subprocess.run(command, cwd=HERE.parent, env=_environment(), text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL)  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _environment():
-    """For one thread a process."""
-    return os.environ | {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OMP", "OPENBLAS", "MKL", "NTSOLVE")}
+    report.lines.append(f"{table.title}: a second process makes it {1 / table.ratio(_mpi.TWO):.2f} times as fast.")
