@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntsolve import _environment
-from ntsolve.demo._contest import Method, Table, contest  # noqa: F401  what benches import from here
+from ntsolve.demo._contest import Method, Table, contest  # noqa: F401  benches import them from here
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,6 +47,13 @@ class Report:
     tables: list[Table] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+
+    def contest(self, options, title, methods, check, *, repeats, **settings):
+        """Add the table of a `contest`, which is also returned; a quick run has no repeats."""
+        repeats = 1 if options.quick else repeats
+        table = contest(title, methods, check, repeats=repeats, say=options.say, **settings)
+        self.tables.append(table)
+        return table
 
     def record(self, name, claim, quick):
         """As a dictionary fit for JSON, with what it was run on."""

@@ -9,7 +9,7 @@ import ntsolve
 from tests.optimize.problems import load_all
 
 from . import _optimize_peers as peers
-from ._harness import Method, Target, contest
+from ._harness import Method, Target
 
 FEW = ("HS6", "HS7", "HS26", "HS39", "HS46", "BT1", "BT11", "MARATOS", "BYRDSPHR", "GENHS28")  # of a quick run
 SECONDS = 1.0  # that the paper's method is given for a problem
@@ -46,17 +46,16 @@ def set_part(report, options, ca):
         Method("ntsolve.minimize", functools.partial(_all, _by_ntsolve, problems, both)),
         Method(peer, functools.partial(_all, solvers[peer], problems, both), peer=True),
     ]
-    table = contest(
+    table = report.contest(
+        options,
         f"The {len(both)} of {len(problems)} test problems that both solve",
         methods,
         lambda answers: max(_residual(problems[name], x) for name, x in zip(both, answers, strict=True)),
         limit=peers.TOL,
-        repeats=1 if options.quick else 3,
+        repeats=3,
         error_name="largest KKT residual",
         notes=("iterations: in sum. Seconds mean nothing here: ntsolve's are those of derivatives in slow Python.",),
-        say=options.say,
     )
-    report.tables.append(table)
     ours, theirs = (table.entry(method.name).iterations for method in methods)
     report.targets.append(Target(f"Iterations in sum where both solve, over those of {peer}", ours / theirs, 0.9))
     _, most = max((found["ntsolve.minimize"][name][1] - found[peer][name][1], name) for name in both)

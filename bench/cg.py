@@ -10,7 +10,7 @@ import ntsolve
 from ntsolve.demo import need
 
 from ._floor import cg_bytes, copy_bandwidth, sentence
-from ._harness import Method, Options, Report, Target, contest
+from ._harness import Method, Options, Report, Target
 from ._problems import dense_spd, poisson, relative_residual
 
 CLAIM = (
@@ -65,17 +65,16 @@ def poisson_part(report, options):
     ]
     methods.append(Method("scipy cg", functools.partial(_scipy, A, b), peer=True))
     methods.append(Method("scipy cg, BLAS on 1 thread", functools.partial(_scipy_one_blas_thread, A, b), peer=True))
-    table = contest(
+    table = report.contest(
+        options,
         f"2-D Poisson, {n} x {n} = {n * n:,} unknowns, CSR, rtol {RTOL:g}",
         methods,
         functools.partial(relative_residual, A, b),
         limit=LIMIT,
-        repeats=1 if options.quick else 3,
+        repeats=3,
         error_name="||b - A x|| / ||b||",
         notes=("SciPy's sparse product runs on one thread; its dots on as many as its BLAS has, except where said.",),
-        say=options.say,
     )
-    report.tables.append(table)
     for (count, name), bound in zip(names.items(), (0.7, 1.0), strict=True):
         report.targets.append(Target(f"{name}, ratio to the fastest SciPy", table.ratio(name), bound))
         entry = table.entry(name)
@@ -98,17 +97,16 @@ def batch_part(report, options):
         for threads, name in names.items()
     ]
     methods.append(Method("loop over scipy cg", loop, peer=True))
-    table = contest(
+    table = report.contest(
+        options,
         f"{count:,} dense SPD systems of order {n}, rtol {RTOL:g}",
         methods,
         functools.partial(relative_residual, A, b),
         limit=LIMIT,
-        repeats=1 if options.quick else 5,
+        repeats=5,
         error_name="largest ||b - A x|| / ||b||",
         notes=("ntsolve gets all systems in one call; SciPy one a call, and most of its time is the call.",),
-        say=options.say,
     )
-    report.tables.append(table)
     gain = 1 / table.ratio(names[THREADS])
     report.targets.append(Target(f"{names[THREADS]}: times as fast as the loop", gain, 20, at_least=True))
 
@@ -134,13 +132,12 @@ def small_part(report, options):
             Method(name, functools.partial(repeated, solve), functools.partial(solve, A, b), peer=solve is _scipy)
             for name, solve in (("ntsolve.cg, 1 thread", single_thread), ("scipy cg", _scipy))
         ]
-        table = contest(
+        report.contest(
+            options,
             f"{calls} calls in a row: {title}, rtol {RTOL:g}",
             methods,
             functools.partial(relative_residual, A, b),
             limit=LIMIT,
-            repeats=3 if options.quick else 9,
+            repeats=9,
             error_name="||b - A x|| / ||b||",
-            say=options.say,
         )
-        report.tables.append(table)

@@ -8,7 +8,7 @@ import numpy as np
 import ntsolve
 
 from . import _distributed_grid, _mpi
-from ._harness import Method, Options, Report, Target, contest
+from ._harness import Method, Options, Report, Target
 from ._problems import poisson, relative_residual
 from ._ranks import REG, RTOL, TOL
 
@@ -59,16 +59,15 @@ def overhead_part(report, options):
 
         methods = [Method(name, functools.partial(solve, comm), functools.partial(solve, comm), peer=comm is None)
                    for name, comm in (("comm of one process", MPI.COMM_SELF), ("without comm", None))]  # fmt: skip
-        table = contest(
+        table = report.contest(
+            options,
             f"calls in a row: {calls}, 2-D Poisson, {side} x {side}, CSR, 1 thread, rtol {RTOL:g}",
             methods,
             functools.partial(relative_residual, A, b),
             limit=LIMIT,
-            repeats=1 if options.quick else 15,
+            repeats=15,
             error_name="||b - A x|| / ||b||",
-            say=options.say,
         )
-        report.tables.append(table)
         report.targets.append(Target(f"{side} x {side}: ratio with comm", table.ratio(methods[0].name), 1.03))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import ntsolve
 
-from ._harness import Method, Options, Report, Target, contest
+from ._harness import Method, Options, Report, Target
 from ._problems import dense_spd, poisson, relative_residual
 
 CLAIM = (
@@ -69,17 +69,16 @@ def equal_part(report, options):
             Method("the arrays stacked, and one call", batch, batch, peer=True),
             Method("one call, the arrays stacked before", stacked, stacked),
         ]
-        table = contest(
+        table = report.contest(
+            options,
             f"{COUNT} {title}; {calls} times, 1 thread",
             methods,
             functools.partial(check, *arrays),
             limit=limit,
-            repeats=1 if options.quick else 11,
+            repeats=11,
             error_name="largest error, relative",
             notes=("solve_batch is given a list of problems, and the answer of each is asked for.",),
-            say=options.say,
         )
-        report.tables.append(table)
         speed = 1 / table.ratio("solve_batch")
         if arrays is least:  # no target: the list itself is half of the work
             each = (table.entry("solve_batch").median - table.fastest_peer.median) / calls / COUNT
@@ -141,18 +140,16 @@ def tiny_part(report, options):
 
 def _contest_of_systems(report, options, title, problems, methods, *, repeats, note):
     """A table of systems (A, b) that are no batch, each of which has to be solved."""
-    table = contest(
+    return report.contest(
+        options,
         title,
         methods,
         lambda x: max(relative_residual(*problem, each) for problem, each in zip(problems, x, strict=True)),
         limit=LIMIT,
-        repeats=1 if options.quick else repeats,
+        repeats=repeats,
         error_name="largest ||b - A x|| / ||b||",
         notes=(note,),
-        say=options.say,
     )
-    report.tables.append(table)
-    return table
 
 
 def _solve(A, b):

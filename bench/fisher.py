@@ -10,11 +10,12 @@ import numpy as np
 import scipy.linalg
 
 import ntsolve
-from ntsolve.demo import need, pruning
+from ntsolve.demo import need
 
 from . import _disk
+from ._fisher_pruning import pruning_part
 from ._floor import read_bandwidth
-from ._harness import Method, Options, Report, Target, contest
+from ._harness import Method, Options, Report, Target
 from ._mfac import (
     Dynamic,
     Exact,
@@ -63,6 +64,9 @@ def words(threads):
     return f"{threads} thread{'s' * (threads > 1)}"
 
 
+RECURSION = f"the paper's recursion, NumPy, {words(THREADS)}"
+
+
 # ---- accuracy -------------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +100,8 @@ def accuracy_part(report, options):
                 Method(f"{name}, float32", functools.partial(peer, kind), peer=True) for name, kind in kinds.items()
             ]
             repeated = f", {duplicates} of them twice" if duplicates else ""
-            table = contest(
+            table = report.contest(
+                options,
                 f"Accuracy: {m} gradients of {d:,} in float32{repeated}, eigenvalues like 1/i^2 from 1, damp {damp:g}",
                 methods,
                 error,
@@ -104,9 +109,7 @@ def accuracy_part(report, options):
                 repeats=1,
                 error_name="relative error",
                 notes=("The worse of two right-hand sides, random and mean gradient; truth: float64 SVD.",),
-                say=options.say,
             )
-            report.tables.append(table)
             worst = max(worst, table.entries[0].error)
     report.targets.append(Target("largest relative error of EmpiricalFisher.solve, float32", worst, 1e-6))
 
@@ -138,7 +141,6 @@ def static_part(report, options, m, d):
     G *= np.float32(np.sqrt(m / d))
     x = rng.standard_normal(d, dtype=np.float32)
     at, size = f"{m} gradients of {d:,}", f"({d:,}, {m})"
-    say = options.say
 
     def check(made):
         return residual(G, damp, made.solve(x), x)
@@ -147,63 +149,69 @@ def static_part(report, options, m, d):
         with on(threads):
             return ntsolve.EmpiricalFisher(G, damp=damp), None
 
-    def lapack(threads):
-        with on(threads):
-            return Lapack(G, damp), None
-
-    def recursion():
-        with on(THREADS):
-            return Recursion(G, damp), None
-
     def small():
         F = ntsolve.EmpiricalFisher(G[:, :4096], damp=damp)
         F.solve(x[:4096])
         F.diag()
 
-    fast = f"ntsolve, {words(THREADS)}"
-    pairs = [Method(f"ntsolve, {words(t)}", functools.partial(ours, t), small) for t in (THREADS, 1)]
-    pairs += [
-        Method(f"dsyrk and dpotrf, {words(t)}", functools.partial(lapack, t), peer=True) for t in (THREADS, 1)
-    ]
-    table = contest(
-        f"Ready for inverse products: {at}, float32",
-        pairs,
-        check,
-        limit=1e-5,
-        repeats=1 if options.quick else 3,
-        error_name="||F x - v|| / ||v||",
-        notes=("LAPACK gets the gradients in float64, 65,536 columns at a time.",),
-        say=say,
-    )
-    report.tables.append(table)
-    for threads in (THREADS, 1):
-        ratio = table.entry(f"ntsolve, {words(threads)}").median
-        ratio /= table.entry(f"dsyrk and dpotrf, {words(threads)}").median
-        report.targets.append(Target(f"ready {size}, {words(threads)}: of LAPACK's time", ratio, 1.2))
+    ready_part(report, options, G, damp, at, size, ours, small, check)
+    slow = []
 
-    F, slow = ours(THREADS)[0], []
-
-    def recursion_once():
-        slow.append(recursion()[0])
+    def recursion():
+        with on(THREADS):
+            slow.append(Recursion(G, damp))
         return slow[-1], None
 
-    table = contest(
+    fast = f"ntsolve, {words(THREADS)}"
+    table = report.contest(
+        options,
         f"Ready, against the recursion: {at}, float32",
-        [pairs[0], Method(f"the paper's recursion, NumPy, {words(THREADS)}", recursion_once, peer=True)],
+        [Method(fast, functools.partial(ours, THREADS), small), Method(RECURSION, recursion, peer=True)],
         check,
         limit=1e-2,
         repeats=1,
         error_name="||F x - v|| / ||v||",
         notes=("The recursion in full, once: m (m - 1) vectors read, one after the other.",),
-        say=say,
     )
-    report.tables.append(table)
     gain = 1 / table.ratio(fast)
     report.targets.append(Target(f"ready {size}: times as fast as the recursion", gain, 20, at_least=True))
+    F, ready = ours(THREADS)[0], {entry.peer: entry.median for entry in table.entries}
+    diagonal_part(report, options, F, slow[0], ready, Lapack(G, damp), at, size)
+    slow.clear()
+    solves(report, options, F, G, damp, at, size)
 
-    some = np.linspace(0, d - 1, 9).astype(int)
-    elements = Lapack(G, damp).diag(some)
-    ready = {entry.peer: entry.median for entry in table.entries}
+
+def ready_part(report, options, G, damp, at, size, ours, small, check):
+    """Setting up against LAPACK, which gets the same products and factor made."""
+
+    def lapack(threads):
+        with on(threads):
+            return Lapack(G, damp), None
+
+    pairs = [Method(f"ntsolve, {words(t)}", functools.partial(ours, t), small) for t in (THREADS, 1)]
+    pairs += [
+        Method(f"dsyrk and dpotrf, {words(t)}", functools.partial(lapack, t), peer=True) for t in (THREADS, 1)
+    ]
+    table = report.contest(
+        options,
+        f"Ready for inverse products: {at}, float32",
+        pairs,
+        check,
+        limit=1e-5,
+        repeats=3,
+        error_name="||F x - v|| / ||v||",
+        notes=("LAPACK gets the gradients in float64, 65,536 columns at a time.",),
+    )
+    for threads in (THREADS, 1):
+        ratio = table.entry(f"ntsolve, {words(threads)}").median
+        ratio /= table.entry(f"dsyrk and dpotrf, {words(threads)}").median
+        report.targets.append(Target(f"ready {size}, {words(threads)}: of LAPACK's time", ratio, 1.2))
+
+
+def diagonal_part(report, options, F, recursion, ready, exact, at, size):
+    """The diagonal, asked for once and again; `ready` are the seconds of setting up, by who is the peer."""
+    some = np.linspace(0, F.d - 1, 9).astype(int)
+    elements = exact.diag(some)
 
     def diagonal(made):
         with on(THREADS):
@@ -212,28 +220,25 @@ def static_part(report, options, m, d):
     began = time.perf_counter()
     diagonal(F)
     first = time.perf_counter() - began
-    table = contest(
+    table = report.contest(
+        options,
         f"Diagonal of the inverse, asked for again: {at}",
         [
-            Method(fast, functools.partial(diagonal, F)),
-            Method(f"the paper's recursion, NumPy, {words(THREADS)}", functools.partial(diagonal, slow[0]), peer=True),
+            Method(f"ntsolve, {words(THREADS)}", functools.partial(diagonal, F)),
+            Method(RECURSION, functools.partial(diagonal, recursion), peer=True),
         ],
         lambda answer: float(abs(answer[some] / elements - 1).max()),
         limit=1e-2,
-        repeats=1 if options.quick else 3,
+        repeats=3,
         error_name="relative error (of 9)",
         notes=(f"ntsolve keeps the diagonal; asked for the first time it took {first:.3g} s.",),
-        say=say,
     )
-    report.tables.append(table)
     query = {entry.peer: entry.median for entry in table.entries}
     whole = (ready[True] + query[True]) / (ready[False] + first)
     text = f"ready for the diagonal {size}, the first included: times as fast as the recursion"
     report.targets.append(Target(text, whole, 8, at_least=True))
     text = f"diagonal {size}, asked for again: times as fast as the recursion"
     report.targets.append(Target(text, query[True] / query[False], 4, at_least=True))
-    slow.clear()
-    solves(report, options, F, G, damp, at, size)
 
 
 def solves(report, options, F, G, damp, at, size):
@@ -267,31 +272,29 @@ def solves(report, options, F, G, damp, at, size):
     names = {threads: f"ntsolve, {words(threads)}" for threads in (THREADS, 1)}
     methods = [Method(name, functools.partial(one, t), functools.partial(one, t)) for t, name in names.items()]
     methods.append(Method(f"NumPy, float32, {words(THREADS)}", numpy, peer=True))
-    table = contest(
+    table = report.contest(
+        options,
         f"Inverse product, one right-hand side: {at}",
         methods,
         error,
         limit=1e-3,
         repeats=repeats,
         error_name="||F x - v|| / ||v||",
-        say=options.say,
     )
-    report.tables.append(table)
     for threads, name in names.items():
         bandwidth = read_bandwidth(threads, mebibytes=64 if options.quick else 512)
         share = 2 * G.nbytes / table.entry(name).median / bandwidth
         text = f"solve {size}, {words(threads)}: of the bandwidth of reading ({bandwidth / 1e9:.3g} GB/s)"
         report.targets.append(Target(text, share, 0.85, at_least=True))
-    table = contest(
+    table = report.contest(
+        options,
         f"Inverse products, 16 right-hand sides: {at}, {words(THREADS)}",
         [Method("ntsolve, one call", together, together), Method("ntsolve, 16 calls", calls, peer=True)],
         error,
         limit=1e-4,
-        repeats=1 if options.quick else 3,
+        repeats=3,
         error_name="||F x - v|| / ||v||",
-        say=options.say,
     )
-    report.tables.append(table)
     gain = 1 / table.ratio("ntsolve, one call")
     report.targets.append(Target(f"16 right-hand sides {size}: times as fast as 16 calls", gain, 4, at_least=True))
 
@@ -337,17 +340,16 @@ def window_part(report, options, m):
             else:
                 new = f"NumPy and a new dpotrf, {words(threads)}"
                 peer = Method(new, functools.partial(step, plain, threads), peer=True)
-            table = contest(
+            table = report.contest(
+                options,
                 f"{steps} gradients into a window: m = {m}, d = {d:,}, {words(threads)}",
                 [*methods, peer],
                 lambda answer: 0.0 if answer is None else error(answer),
                 limit=1e-3,
-                repeats=1 if options.quick else 5,
+                repeats=5,
                 error_name="||F x - g|| / ||g||",
                 notes=("append, with its products with the others.",) if small else ("append and solve_newest.",),
-                say=options.say,
             )
-            report.tables.append(table)
             gain = 1 / table.ratio(methods[0].name)
             what = "append at d = m: times as fast as dpotrf alone" if small else "step: times as fast as plain"
             text = f"window m = {m}, {words(threads)}, {what}"
@@ -375,41 +377,3 @@ def disk_part(report, options):
         f"{text}: read once in {found['read']:.3g} s ({size / found['read'] / 1e9:.3g} GB/s), again in "
         f"{found['again']:.3g} s; set up (one pass) in {found['ready']:.3g} s, solved (two) in {found['solve']:.3g} s"
     )
-
-
-# ---- pruning --------------------------------------------------------------------------------------------------------
-
-
-def pruning_part(report, options):
-    """Networks for digits, pruned; no training afterwards."""
-    seeds = range(1 if options.quick else 5)
-    with pruning.one_blas_thread():
-        tasks = [pruning.task(seed) for seed in seeds]
-    bounds = dict(zip(pruning.SPARSITIES, (0.95, 0.95, 0.93, 0.80), strict=True))
-    if options.quick:
-        bounds = {0.5: 0.95}
-    methods = pruning.METHODS[1:] if options.quick else pruning.METHODS
-    for sparsity, bound in bounds.items():
-
-        def accuracy(method, sparsity=sparsity):
-            with pruning.one_blas_thread():
-                return float(np.mean([task.accuracy(method.run(task, sparsity)) for task in tasks])), None
-
-        table = contest(
-            f"Held-out digits wrong after {sparsity:.0%} of the weights are gone, mean of {len(tasks)} networks",
-            [
-                Method(method.name, functools.partial(accuracy, method), peer=method is pruning.MAGNITUDE)
-                for method in methods
-            ],
-            lambda share: 1 - share,
-            limit=1,
-            repeats=1,
-            error_name="share wrong",
-            notes=("3,466 weights, 512 gradients, damp 1e-5; 600 held-out digits; no training afterwards.",),
-            say=options.say,
-        )
-        report.tables.append(table)
-        for recomputes in (6,) if options.quick else (6, 12):
-            share = 1 - table.entry(f"ntsolve.prune, {recomputes} recomputes").error
-            text = f"accuracy at {sparsity:.0%}, {recomputes} recomputes"
-            report.targets.append(Target(text, share, bound, at_least=True))

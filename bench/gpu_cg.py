@@ -7,7 +7,7 @@ import ntsolve
 from ntsolve import _environment
 
 from ._floor import cg_bytes, sentence
-from ._harness import Method, Options, Report, Target, contest
+from ._harness import Method, Options, Report, Target
 from ._problems import dense_spd, poisson, relative_residual
 
 CLAIM = (
@@ -66,12 +66,13 @@ def batch_part(report, options, cupy, bandwidth):
         return cupy.linalg.solve(A, b[..., None])[..., 0], None
 
     name = "ntsolve.cg, one call"
-    table = contest(
+    table = report.contest(
+        options,
         f"{count:,} dense SPD systems of order {n}, rtol {RTOL:g}",
         [Method(name, iterate, iterate), Method("cupy.linalg.solve", factorise, factorise, peer=True)],
         functools.partial(relative_residual, A, b),
         limit=1.01 * RTOL,
-        repeats=3 if options.quick else 15,
+        repeats=15,
         error_name="largest ||b - A x|| / ||b||",
         notes=(
             "cupy.linalg.solve is direct: more accurate than asked, and good for any invertible matrix;",
@@ -79,9 +80,7 @@ def batch_part(report, options, cupy, bandwidth):
             f"Floor: the matrices read once, {A.nbytes / bandwidth * 1e3:.3g} ms at {bandwidth / 1e9:.4g} GB/s (copy).",
         ),
         synchronize=functools.partial(wait, cupy),
-        say=options.say,
     )
-    report.tables.append(table)
     report.targets.append(Target(f"{name}, ratio to cupy.linalg.solve", table.ratio(name), 1.0))
 
 
@@ -105,19 +104,18 @@ def poisson_part(report, options, cupy, bandwidth):
         return x, steps
 
     name = "ntsolve.cg"
-    table = contest(
+    table = report.contest(
+        options,
         f"2-D Poisson, {n} x {n} = {n * n:,} unknowns, CSR, {STEPS} iterations of each",
         [Method(name, ours, ours), Method("cupyx cg", peer, functools.partial(peer, 10), peer=True)],
         functools.partial(relative_residual, A, b),
         limit=1e3,  # not solved in so few iterations, and the residual of CG rises at first: `agree` is the check
         agree=0.01,
-        repeats=2 if options.quick else 5,
+        repeats=5,
         error_name="||b - A x|| / ||b||",
         notes=("A fixed number of iterations, because solving takes thousands; the residuals must agree to 1 %.",),
         synchronize=functools.partial(wait, cupy),
-        say=options.say,
     )
-    report.tables.append(table)
     report.targets.append(Target(f"{name}, ratio to cupyx.scipy.sparse.linalg.cg", table.ratio(name), 1.0))
     per_step = {entry.method: entry.median / entry.iterations for entry in table.entries}
     report.lines.append(sentence(name, cg_bytes(n * n, A.nnz), per_step[name], bandwidth))

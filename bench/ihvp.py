@@ -10,7 +10,7 @@ import ntsolve
 from ntsolve.demo import need
 from ntsolve.demo._network import Network, digits
 
-from ._harness import Method, Options, Report, Target, contest
+from ._harness import Method, Options, Report, Target
 
 CLAIM = (
     "ihvp with the Gauss-Newton matrix of a network for handwritten digits, damp 1e-4: at most 0.45 of the products of "
@@ -98,21 +98,20 @@ def one_vector(report, options):
     }
     methods = [Method(name, call, call) for name, call in ours.items()]
     methods += [Method(f"scipy {name}", functools.partial(_scipy, name, product, v), peer=True) for name in ("cg",)]
-    table = contest(
+    table = report.contest(
+        options,
         f"Gauss-Newton matrix of order {network.d:,} + {DAMP:g}, gradient on held-out data, rtol {RTOL:g}",
         methods,
         functools.partial(_residual, product, v),
         limit=1.01 * RTOL,
-        repeats=1 if options.quick else 5,
+        repeats=5,
         error_name="relative residual",
         notes=(
             "Iterations are products here, those of sketches and verified residuals included.",
             "The time with an EmpiricalFisher is that of its gradients and of its making, too.",
             "BLAS on 1 thread.",
         ),
-        say=options.say,
     )
-    report.tables.append(table)
     ratio = table.entry(sketch).iterations / table.entry(textbook).iterations
     report.targets.append(Target("Nystrom-PCG: products, sketch included, over those of textbook CG", ratio, 0.45))
     for method, terms in (("neumann", 200 if options.quick else 3000),):
@@ -134,17 +133,16 @@ def several_vectors(report, options):
     ]
     loop = functools.partial(_rows, functools.partial(_scipy, "cg", product), V)
     methods.append(Method("loop over scipy cg", loop, peer=True))
-    table = contest(
+    report.contest(
+        options,
         f"{count} vectors, the gradients of single examples",
         methods,
         functools.partial(_residual, product, V),
         limit=1.01 * RTOL,
-        repeats=1 if options.quick else 3,
+        repeats=3,
         error_name="largest relative residual",
         notes=("Iterations are products, of all vectors together.", "BLAS on 1 thread."),
-        say=options.say,
     )
-    report.tables.append(table)
 
 
 def other_networks(report, options):

@@ -85,21 +85,20 @@ def regression_part(report, options, ca):
     if ca is not None:
         solver = peers.Ipopt(ca, *regression_in_casadi(ca, problem))
         methods.insert(1, Method("IPOPT", functools.partial(solver, problem.start), peer=True))
-    table = contest(
+    table = report.contest(
+        options,
         f"Logistic regression, {title}, {problem.b.size} linear constraints and a sphere",
         methods,
         residual,
         limit=PEER_LIMIT,
-        repeats=1 if options.quick else 3,
+        repeats=3,
         error_name=ERROR,
         notes=(
             "ntsolve gets the Hessian as factors, X and d; trust-constr as products, quicker for it than the matrix;",
             "IPOPT X' diag(d) X as one expression, three times as fast as CasADi's own derivative; SLSQP none, and is",
             "stopped where it meets the tolerance.",
         ),
-        say=options.say,
     )
-    report.tables.append(table)
     name = methods[0].name
     for peer, bound in (("IPOPT", 0.5), ("scipy trust-constr", 0.25)):
         if any(entry.method == peer for entry in table.entries):
@@ -124,20 +123,19 @@ def control_part(report, options, ca):
             methods.append(Method("IPOPT", functools.partial(solver, plate.start), peer=True))
         else:
             methods.append(Method("scipy trust-constr", functools.partial(_plate_by_trust_constr, plate), peer=True))
-        table = contest(
+        table = report.contest(
+            options,
             f"Control of -Laplace w + w^3 = z, {N} x {N} points, {2 * plate.points:,} unknowns",
             methods,
             functools.partial(_plate_residual, plate),
             limit=PEER_LIMIT,
-            repeats=1 if options.quick else 3,
+            repeats=3,
             error_name=ERROR,
             notes=(
                 "A state solve is the user's to bring: here conjugate gradients with a fast sine transform.",
                 'inner="reduced" alone factorises the state equation by SuperLU; IPOPT the whole system by MUMPS.',
             ),
-            say=options.say,
         )
-        report.tables.append(table)
         ratio = table.ratio(name)
         report.targets.append(Target(f"Control, {2 * plate.points:,} unknowns: time over that of "
                                      f"{table.fastest_peer.method}", ratio, bound))  # fmt: skip
@@ -222,7 +220,8 @@ def dense_part(report, options, ca):
         Method(name, functools.partial(solve, kind), peer=kind == "exact") for kind, name in names.items()
     ]
     methods[0] = dataclasses.replace(methods[0], prepare=functools.partial(_compile_sketches))
-    table = contest(
+    table = report.contest(
+        options,
         f"Logistic regression, dense X {N:,} x {n:,} in float32, {problem.b.size} linear constraints and a sphere",
         methods,
         lambda x: peers.kkt_residual(problem.gradient(x), problem.violation(x), problem.jacobian(x)),
@@ -230,9 +229,7 @@ def dense_part(report, options, ca):
         repeats=1,
         error_name=ERROR,
         notes=('Both ntsolve.minimize with inner="nullspace": the peer is its own path with the exact Hessian.',),
-        say=options.say,
     )
-    report.tables.append(table)
     gain = 1 / table.ratio(names["rows"])
     report.targets.append(Target("Sketched Hessian: times as fast as the exact one", gain, 3.5, at_least=True))
     report.targets.append(Target("Sketched Hessian: products with it, over those with the exact one",

@@ -184,7 +184,8 @@ def _beside_exact(report, claims, task, options):
     reg = BESIDE_EXACT
     exact = functools.partial(EMD.solve, task.C, task.a, task.b, reg, TOL, None)
     options.say(f"{task.name}: exact")
-    table = contest(
+    table = report.contest(
+        options,
         f"{task.name}: reg {reg:g} beside exact transport",
         [Method(OURS, functools.partial(_solve, task, reg), functools.partial(_solve, task, reg)),
          Method(EMD.name, exact, peer=True)],
@@ -193,9 +194,7 @@ def _beside_exact(report, claims, task, options):
         repeats=1 if options.quick or task.size > 2000 else 3,
         error_name="L1 marginal error",
         notes=("ot.emd has no entropy in its problem; ntsolve has, and bounds of the cost without.",),
-        say=options.say,
     )  # fmt: skip
-    report.tables.append(table)
     ratio = 1 / table.ratio(OURS)
     if task.size == 5000:
         claims.add("ot.emd, 5,000 points", ratio, task.name)
@@ -238,18 +237,17 @@ def _batch(report, options):
 
     name, loop = f"{OURS}, one call", f"loop over {OURS}"
     with ntsolve.config(threads=2):
-        table = contest(
+        table = report.contest(
+            options,
             f"{count} pairs of digits ({source}), {side**2} pixels, squared L2, reg {reg:g}, 2 threads",
             [Method(name, at_once, at_once), Method(loop, one_by_one, peer=True)],
             check,
             limit=1.01 * TOL,  # the plan is not the one that the solver has summed up
-            repeats=1 if options.quick else 5,
+            repeats=5,
             error_name="largest L1 marginal error",
             notes=("Without the plans. Both have 2 threads; the loop uses them inside of each solve.",),
-            say=options.say,
         )
         same = all(np.array_equal(*each) for each in zip(at_once()[0], one_by_one()[0], strict=True))
-    report.tables.append(table)
     report.lines.append(f"{name}: the potentials are {'bitwise those' if same else 'not bitwise those'} of the loop")
     if not options.quick:
         report.targets.append(Target(f"{name}: times as fast as the loop", 1 / table.ratio(name), 1.6, at_least=True))
@@ -279,7 +277,8 @@ def _small(report, options):
         tasks = (Task("", "random", each, weights, weights) for each in C)
         return max(marginal_error(task, plan) for task, plan in zip(tasks, plans, strict=True))
 
-    table = contest(
+    report.contest(
+        options,
         f"{count} random problems {n} x {n}, reg {reg:g}, plans included, 2 threads",
         [
             Method(f"{OURS}, one call", at_once, at_once),
@@ -288,12 +287,10 @@ def _small(report, options):
         ],
         check,
         limit=1.01 * TOL,
-        repeats=1 if options.quick else 3,
+        repeats=3,
         error_name="largest L1 marginal error",
         notes=("POT's threshold is a 2-norm, looked at every 10 steps: 1e-10 gets it below an L1 error of 1e-9.",),
-        say=options.say,
     )
-    report.tables.append(table)
 
 
 def _kernels(report, options):
