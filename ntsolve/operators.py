@@ -43,6 +43,12 @@ class Operator:
             r *= -1
             r += b
 
+    def residual_norms(self, b, x):
+        """||b - A x||_2 of each row, (batch,) float64."""
+        r = self.k.xp.empty_like(b)
+        self.residual(b, x, r)
+        return norms(self.k, r)
+
     def restart(self):
         """What comes from here on is a new sequence of vectors: for a preconditioner that remembers the last one."""
 
@@ -198,6 +204,7 @@ class LinearSystem:
     shape: tuple  # of the batch, () for one system
     dtype: np.dtype  # as the user sees it
     restore: Any  # (batch, n) real -> the caller's shape, dtype and kind
+    norms: Any = None  # ||b||_2 of each row on the host, where it is known
     removed: Any = None  # norms (batch,) on the host of what the caller's b had and no A x has, for a singular A
 
     @property
@@ -315,14 +322,17 @@ def residual_norm(A, b, x):
     ranks = A.among(None) if hasattr(type(A), "among") else SERIAL
     with ranks.together(), kernels_for(A=A, b=b, x=x) as k:
         system = linear_system(k, A, b, x, start="x")
-        sizes = k.to_host(true_residual(k, system, system.x0, k.xp.empty_like(system.b)))
+        sizes = k.to_host(true_residual(k, system, system.x0))
         return ranks.norm(sizes).reshape(system.shape)[()]
 
 
-def true_residual(k, system, x, r):
-    """r = b - A x, and its norms (batch,), which are those for the b of the caller."""
-    system.A.residual(system.b, x, r)
-    found = norms(k, r)
+def true_residual(k, system, x, r=None):
+    """r = b - A x, where it is wanted, and its norms (batch,), which are those for the b of the caller."""
+    if r is None:
+        found = system.A.residual_norms(system.b, x)
+    else:
+        system.A.residual(system.b, x, r)
+        found = norms(k, r)
     if system.removed is None:
         return found
     return k.xp.asarray(np.hypot(k.to_host(found), system.removed * system.A.carry))

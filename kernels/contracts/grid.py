@@ -18,6 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from . import contract, workspace_shape
+from .linalg import norm
 
 SHAPES = ((1, 1, 1, 1), (2, 1, 1, 9), (1, 1, 7, 1), (1, 3, 1, 2), (1, 1, 12, 35), (2, 5, 6, 7), (1, 2, 2, 2),
           (1, 9, 17, 33), (1, 1, 2, 2500))  # fmt: skip
@@ -175,6 +176,28 @@ def open_residual(open_faces, scale, wraps, x, b, r):
         r[at] = float(total)
 
 
+def _open_norm_cases(rng, dtype):
+    for open_faces, scale, wraps, x, b, _ in _open_residual_cases(rng, dtype):
+        for size in (1.0, 1e-35 if dtype == np.float32 else 1e-200):
+            x, b = (v * dtype.type(size) for v in (x, b))
+            yield open_faces, scale, wraps, x, b, np.full(len(x), np.nan), np.full(workspace_shape(*_rows(x)), np.nan)
+    b[0, 0, 0, 0] = np.nan
+    yield open_faces, scale, wraps, x, b, np.full(len(x), np.nan), np.full(workspace_shape(*_rows(x)), np.nan)
+
+
+def _rows(x):
+    return len(x), x[0].size
+
+
+@contract(cases=_open_norm_cases, writes=("out",), scratch=("work",), rtol=EXACT)
+def open_residual_norm(open_faces, scale, wraps, x, b, out, work):
+    """out = ||b - A x||_2 of each system, (batch,) float64, of the entries that `open_residual` gives."""
+    r = np.empty_like(b)
+    open_residual(open_faces, scale, wraps, x, np.where(np.isnan(b), 0, b), r)
+    r += np.where(np.isnan(b), b, 0)
+    norm(r.reshape(_rows(x)), out, work)
+
+
 def _face_residual_cases(rng, dtype):
     for unknown, operator in _small(_face_operators(rng, dtype)):
         for x in _vectors(rng, dtype, unknown):
@@ -217,6 +240,13 @@ def gather_cells(cells, rows, x):
 @contract(cases=_cells_cases, writes=("rows",))
 def scatter_cells(cells, rows, x):
     """The unknowns of grid rows = x; the other cells stay as they are."""
+    rows[:, cells] = x
+
+
+@contract(cases=_cells_cases, writes=("rows",))
+def spread_cells(cells, rows, x):
+    """Grid rows = x in their unknowns, whose cells ascend, and 0 elsewhere."""
+    rows[:] = 0
     rows[:, cells] = x
 
 

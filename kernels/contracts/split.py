@@ -170,6 +170,23 @@ def grid_split(a, v):
     put(v, a.astype(v.dtype))
 
 
+def _codes_cases(rng, dtype):
+    for number, (shape, _, wrap) in enumerate(SHAPES):
+        batch = 1 + number % 2
+        active = rng.random((batch, *shape)) < 0.8
+        counts = open_faces(active, wrap, rng.integers(1, 7, active.shape))
+        yield counts, np.full((batch, *split_shape(*shape)), 9, np.uint8)
+
+
+@contract(cases=_codes_cases, writes=("v",))
+def codes_split(open_faces, v):
+    """v = round(CODES / D) from the natural order to colours, of D (batch, nx, ny, nz) uint8, up to 6; 0 where D is.
+
+    v (batch, 2, X, Y, H) uint8; pads 0, ghosts kept.
+    """
+    put(v, np.array([0, *(round(CODES / d) for d in range(1, 7))], np.uint8)[open_faces])
+
+
 def _join_cases(rng, dtype):
     for number, (shape, _, _) in enumerate(SHAPES):
         batch = 1 + number % 2
@@ -225,28 +242,57 @@ def stencil_coarsen(d, fx, fy, fz, s, alpha, alpha_s, factor, wrap, cx, cy, cz, 
     cs[...] = alpha_s * restrict(s.astype(float), factor)
 
 
+def _pairs_cases(rng, dtype):
+    for number, (shape, factor, wrap) in enumerate(SHAPES):
+        batch = 1 + number % 2
+        faces, s = some_faces(rng, (batch, *shape), wrap)
+        faces = [face * (rng.random(face.shape) < 0.7) for face in faces]
+        yield (*(part.astype(np.float32) for part in (*faces, s)), factor, np.full((batch, shape[0], 2), np.nan))
+
+
+@contract(cases=_pairs_cases, writes=("counts",))
+def parted_pairs(fx, fy, fz, s, factor, counts):
+    """Of the pairs of cells that a coarsening joins, those in use and, of these, those with no face in between.
+
+    A stencil as `stencil_coarsen` has it; counts (batch, nx, 2) float64, by the plane of the first cell of a pair.
+    """
+    faces, used = [face > 0 for face in (fx, fy, fz)], s > 0
+    for axis, face in zip((1, 2, 3), faces, strict=True):
+        used = used | face | np.roll(face, 1, axis)
+    counts[...] = 0
+    for axis, face, f in zip((1, 2, 3), faces, factor, strict=True):
+        if f == 2:
+            here, there = ((slice(None),) * axis + (slice(a, b, 2),) for a, b in ((0, -1), (1, None)))
+            both = used[here] & used[there]
+            planes = slice(0, 2 * both.shape[1], 2) if axis == 1 else slice(None)
+            counts[:, planes, 0] += both.sum(axis=(2, 3))
+            counts[:, planes, 1] += (both & ~face[here]).sum(axis=(2, 3))
+
+
 def _stencil_cases(rng, dtype):
     for number, (shape, _, wrap) in enumerate(SHAPES):
         batch = 1 + number % 2
         faces, s = some_faces(rng, (batch, *shape), wrap)
         split = (batch, *split_shape(*shape))
         for kind in _KINDS[dtype.name]:
-            yield (*(part.astype(dtype) for part in (*faces, s)), wrap, np.full(split, np.nan, np.float32),
-                   *(np.full(split, np.nan, kind) for _ in range(4)))  # fmt: skip
+            outs = [np.full(split, np.nan, kind) for _ in range(3 + number % 3)][:4]
+            yield (*(part.astype(dtype) for part in (*faces, s)), wrap, np.full(split, np.nan, np.float32), *outs,
+                   *[None] * (4 - len(outs)))  # fmt: skip
 
 
 @contract(cases=_stencil_cases, writes=("d", "sx", "sy", "sz", "ss"), rtol=RTOL)
 def stencil_split(fx, fy, fz, s, wrap, d, sx, sy, sz, ss):
     """A stencil from the natural order (batch, nx, ny, nz) to colours: sx, sy, sz, ss = fx, fy, fz, s.
 
-    And d = 1 / D in float32, 0 where D is. Pads and ghost planes become 0.
+    And d = 1 / D in float32, 0 where D is. Pads and ghost planes become 0. ss may be None.
     """
     whole = diagonal([f.astype(float) for f in (fx, fy, fz)], s.astype(float))
     with np.errstate(divide="ignore"):
         inverse = np.where(whole > 0, 1 / whole, 0)
     for out, a in ((d, inverse), (sx, fx), (sy, fy), (ss, s)):
-        out[...] = 0
-        put(out, a.astype(out.dtype))
+        if out is not None:
+            out[...] = 0
+            put(out, a.astype(out.dtype))
     padded = np.pad(fz, [(0, 0)] * 3 + [(0, 2 * sz.shape[-1] - fz.shape[-1])])
     sz[...] = 0
     sz[:, 0, 1:-1] = padded[..., ::2]

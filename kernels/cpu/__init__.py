@@ -36,8 +36,10 @@ from .grid import (  # noqa: F401
     gather_cells,
     open_matvec_dot,
     open_residual,
+    open_residual_norm,
     remove_means,
     scatter_cells,
+    spread_cells,
 )
 from .gridcg import grid_direction, grid_give, grid_take, grid_update  # noqa: F401
 from .gridot import grid_anchor, grid_plan, grid_potentials, grid_step, grid_turn, min_plus  # noqa: F401
@@ -85,8 +87,15 @@ from .scaling import (  # noqa: F401
 )
 from .sketch import gram_csr, gram_matvec, hadamard, sample_rows, sum_buckets  # noqa: F401
 from .softmin import softmin_columns, softmin_rows  # noqa: F401
-from .spare import borrow, give_back, release  # noqa: F401
-from .split import grid_join, grid_split, stencil_coarsen, stencil_split  # noqa: F401
+from .spare import borrow, borrow_zeros, give_back, release  # noqa: F401
+from .split import (  # noqa: F401
+    codes_split,
+    grid_join,
+    grid_split,
+    parted_pairs,
+    stencil_coarsen,
+    stencil_split,
+)
 from .steps import csr_cg_steps, dense_cg_steps  # noqa: F401
 from .triangular import ic0_factor, row_levels, two_sweeps  # noqa: F401
 

@@ -7,8 +7,8 @@ a line of zeros, and the two ends of a line are done by themselves: the loop bet
 import numpy as np
 from numba import njit, uint64
 
-from .exact import EXACT_JIT, subtract_product
-from .linalg import _total
+from .exact import EXACT_JIT, add, subtract_product
+from .linalg import _total, merged_squares, norm_total, scaled_squares
 from .pool import JIT, over_blocks
 
 _GRAIN = 30  # blocks a thread is worth waking for: about 60,000 cells
@@ -166,30 +166,54 @@ def _take_shifted(high, low, c, c_ahead, u, wraps):
 
 
 @njit(**EXACT_JIT)
+def _span(count):
+    """Where the unknowns of a line begin and end."""
+    first, last = 0, count.size
+    while first < last and count[first] == 0:
+        first += 1
+    while last > first and count[last - 1] == 0:
+        last -= 1
+    return first, last
+
+
+@njit(**EXACT_JIT)
+def _open_residual_line(count, scale, wraps, x, y0, y1, z0, z1, b, wide, out):
+    """out = b - A x on one line: a sum of neighbours, times the scale; wide (n + 2) is scratch."""
+    n = x.size
+    first, last = _span(count)
+    for i in range(first):
+        out[i] = b[i]
+    for i in range(last, n):
+        out[i] = b[i]
+    for i in range(n):
+        wide[i + 1] = x[i]
+    wide[0], wide[n + 1] = (x[n - 1], x[0]) if wraps & 1 else (0.0, 0.0)
+    left, mid, right, count = wide[first:last], wide[first + 1 : last + 1], wide[first + 2 :], count[first:last]
+    y0, y1, z0, z1, b, out = y0[first:], y1[first:], z0[first:], z1[first:], b[first:], out[first:]
+    for i in range(left.size):
+        high, low = add(left[i], 0.0, right[i])
+        high, low = add(high, low, np.float64(y0[i]))
+        high, low = add(high, low, np.float64(y1[i]))
+        high, low = add(high, low, np.float64(z0[i]))
+        high, low = add(high, low, np.float64(z1[i]))
+        around = scale if count[i] > 0 else 0.0
+        total, rest = subtract_product(np.float64(b[i]), 0.0, scale * np.float64(count[i]), mid[i])
+        total, rest = subtract_product(total, rest, -around, high)
+        out[i] = total + (rest + around * low)
+
+
+@njit(**EXACT_JIT)
 def _open_residual(first, last, open_faces, scale, wraps, x, b, r, lines_a_block):
     ny, n = x.shape[2], x.shape[3]
-    zero = np.zeros(n, x.dtype)
-    high, low, c, shifted = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    zero, wide = np.zeros(n, x.dtype), np.empty(n + 2)
     for line in range(first * lines_a_block, min(last * lines_a_block, x.shape[1] * ny)):
         z, y = line // ny, line % ny
         for s in range(x.shape[0]):
-            count, u, right = open_faces[s % open_faces.shape[0], z, y], x[s], b[s, z, y]
-            for i in range(n):
-                high[i], low[i] = np.float64(right[i]), 0.0
-                c[i] = -scale * count[i]
-            _take(high, low, c, u[z, y])
-            for i in range(n):
-                c[i] = scale if count[i] else 0.0
-            for i in range(n):
-                shifted[i] = c[i + 1] if i < n - 1 else c[0]
-            _take_shifted(high, low, c, shifted, u[z, y], wraps & 1)
-            _take(high, low, c, _line(u, z, y - 1, wraps, zero))
-            _take(high, low, c, _line(u, z, y + 1, wraps, zero))
-            _take(high, low, c, _line(u, z - 1, y, wraps, zero))
-            _take(high, low, c, _line(u, z + 1, y, wraps, zero))
-            out = r[s, z, y]
-            for i in range(n):
-                out[i] = high[i] + low[i]
+            u = x[s]
+            _open_residual_line(open_faces[s % open_faces.shape[0], z, y], scale, wraps, u[z, y],
+                                _line(u, z, y - 1, wraps, zero), _line(u, z, y + 1, wraps, zero),
+                                _line(u, z - 1, y, wraps, zero), _line(u, z + 1, y, wraps, zero), b[s, z, y], wide,
+                                r[s, z, y])  # fmt: skip
 
 
 def _lines_a_block(x):
@@ -199,6 +223,29 @@ def _lines_a_block(x):
 def open_residual(open_faces, scale, wraps, x, b, r):
     each = _lines_a_block(x)
     _over_lines(_open_residual, len(x), -(-x.shape[1] * x.shape[2] // each), open_faces, scale, wraps, x, b, r, each)
+
+
+@njit(**EXACT_JIT)
+def _open_residual_norm(first, last, open_faces, scale, wraps, x, b, work):
+    ny, n, blocks = x.shape[2], x.shape[3], work.shape[2]
+    lines = x.shape[1] * ny
+    zero, wide, out = np.zeros(n, x.dtype), np.empty(n + 2), np.empty(n, x.dtype)
+    for block in range(first, last):
+        for s in range(x.shape[0]):
+            u, top, total = x[s], 0.0, 0.0
+            for line in range(block * lines // blocks, (block + 1) * lines // blocks):
+                z, y = line // ny, line % ny
+                _open_residual_line(open_faces[s % open_faces.shape[0], z, y], scale, wraps, u[z, y],
+                                    _line(u, z, y - 1, wraps, zero), _line(u, z, y + 1, wraps, zero),
+                                    _line(u, z - 1, y, wraps, zero), _line(u, z + 1, y, wraps, zero), b[s, z, y],
+                                    wide, out)  # fmt: skip
+                top, total = merged_squares(top, total, *scaled_squares(out))
+            work[s, 0, block], work[s, 1, block] = top, total
+
+
+def open_residual_norm(open_faces, scale, wraps, x, b, out, work):
+    _over_lines(_open_residual_norm, len(x), work.shape[2], open_faces, scale, wraps, x, b, work)
+    norm_total(work, out)
 
 
 @njit(**EXACT_JIT)
@@ -258,6 +305,24 @@ def _scatter_cells(first, last, cells, rows, x):
 
 def scatter_cells(cells, rows, x):
     over_blocks(_scatter_cells, -(-cells.size // _CHUNK), 8, cells, rows, x)
+
+
+@njit(**JIT)
+def _spread_cells(first, last, cells, rows, x):
+    """A range of unknowns, and all cells from the one after the unknown before them on."""
+    for s in range(x.shape[0]):
+        row, values = rows[s], x[s]
+        for chunk in range(first, last):
+            low, high = chunk * _CHUNK, min((chunk + 1) * _CHUNK, cells.size)
+            row[cells[low - 1] + 1 if low else 0 : cells[high - 1] + 1 if high < cells.size else row.size] = 0
+            for i in range(low, high):
+                row[uint64(cells[i])] = values[i]
+
+
+def spread_cells(cells, rows, x):
+    if cells.size == 0:
+        rows[...] = 0
+    over_blocks(_spread_cells, -(-cells.size // _CHUNK), 8, cells, rows, x)
 
 
 @njit(**JIT)

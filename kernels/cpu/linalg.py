@@ -13,6 +13,7 @@ from ..contracts.linalg import A_NOT_POSITIVE, HOPELESS, M_NOT_POSITIVE
 from .exact import EXACT_JIT, add, subtract_product
 from .pool import JIT, over_blocks
 
+_TINY, _HUGE = 1e-280, 1e280  # sums of squares between these have lost nothing
 _GRAIN = 60  # blocks a thread is worth waking for: about 120,000 elements
 
 
@@ -158,26 +159,48 @@ def dot(x, y, out, work):
 
 
 @njit(**JIT)
+def scaled_squares(x):
+    """(size, sum of the squares of x / size): size is 1, or the largest |x| where squares leave the range; or NaN."""
+    total = 0.0
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(x[i])
+    if _TINY < total < _HUGE:
+        return 1.0, total
+    top = total = 0.0
+    for i in range(x.size):
+        size = abs(np.float64(x[i]))
+        if size > top or size != size:  # takes a NaN, and keeps it
+            top = size
+    if 0.0 < top < np.inf:
+        for i in range(x.size):
+            part = np.float64(x[i]) / top
+            total += part * part
+    return top, total
+
+
+@njit(**JIT)
+def merged_squares(top, total, other, squares):
+    """What `scaled_squares` would return of two vectors together."""
+    if other == top:
+        return top, total + squares
+    if other < top or top != top:
+        top, total, other, squares = other, squares, top, total
+    if other < np.inf and top > 0.0:
+        squares += total * (top / other) * (top / other)
+    return other, squares
+
+
+@njit(**JIT)
 def _norm(first, last, x, work):
     for b in range(first, last):
         low, high = b * BLOCK, min((b + 1) * BLOCK, x.shape[1])
         for s in range(x.shape[0]):
-            xs = x[s, low:high]
-            top = 0.0
-            for i in range(xs.size):
-                size = abs(np.float64(xs[i]))
-                if size > top or size != size:  # takes a NaN, and keeps it
-                    top = size
-            total = 0.0
-            if 0.0 < top < np.inf:
-                for i in range(xs.size):
-                    part = np.float64(xs[i]) / top
-                    total += part * part
-            work[s, 0, b], work[s, 1, b] = top, total
+            work[s, 0, b], work[s, 1, b] = scaled_squares(x[s, low:high])
 
 
 @njit(**JIT)
-def _norm_total(work, out):
+def norm_total(work, out):
+    """The roots of the sums of all blocks, from `scaled_squares` of each."""
     for s in range(out.size):
         top = 0.0
         for b in range(work.shape[2]):
@@ -193,7 +216,7 @@ def _norm_total(work, out):
 
 def norm(x, out, work):
     _over_vector(_norm, x.shape[1], x, work, batch=x.shape[0])
-    _norm_total(work, out)
+    norm_total(work, out)
 
 
 # ---- conjugate gradients --------------------------------------------------------------------------------------------

@@ -7,9 +7,14 @@ import math
 import threading
 
 import numpy as np
+from numba import njit
 
-MOST = 1 << 26  # bytes kept
+from .pool import JIT, over_blocks
+
+MOST = 1 << 27  # bytes kept
 ALIGNED = 64
+_PIECE = 1 << 17  # bytes set to zero at a time
+_GRAIN = 8  # pieces a thread is worth waking for
 _LOCK = threading.Lock()
 _SPARE: list[np.ndarray] = []  # of bytes, unused
 
@@ -25,6 +30,19 @@ def borrow(shape, dtype):
         memory = np.empty(room, dtype=np.uint8)
     first = -memory.ctypes.data % ALIGNED
     return memory[first : first + size].view(dtype).reshape(shape)
+
+
+@njit(**JIT)
+def _clear(first, last, memory):
+    memory[first * _PIECE : min(last * _PIECE, memory.size)] = 0
+
+
+def borrow_zeros(shape, dtype):
+    """The same, all zero."""
+    array = borrow(shape, dtype)
+    memory = array.reshape(-1).view(np.uint8)
+    over_blocks(_clear, -(-memory.size // _PIECE), _GRAIN, memory)
+    return array
 
 
 def give_back(array):

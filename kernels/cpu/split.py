@@ -91,6 +91,24 @@ def grid_split(a, v):
 
 
 @njit(**LANES_JIT)
+def _codes_split(first, last, counts, v):
+    codes = np.empty(counts.shape[2], np.uint8)
+    for i in range(first, last):
+        for j in range(counts.shape[1]):
+            row, even = counts[i, j], (i + 1 + j) & 1
+            for k in range(uint64(codes.size)):  # a table would be read cell by cell
+                d = row[k]
+                low = 60 if d == 1 else (30 if d == 2 else (20 if d == 3 else 0))
+                codes[k] = 15 if d == 4 else (12 if d == 5 else (10 if d == 6 else low))
+            _split_row(codes, v[even, i + 1, j], v[1 - even, i + 1, j])
+
+
+def codes_split(open_faces, v):
+    for s in range(len(v)):
+        _over_planes(_codes_split, open_faces.shape[1], open_faces[s].size, open_faces[s], v[s])
+
+
+@njit(**LANES_JIT)
 def _join(first, last, v, a):
     for i in range(first, last):
         for j in range(a.shape[1]):
@@ -111,111 +129,206 @@ def grid_join(v, a):
 
 
 @njit(**LANES_JIT)
-def _mask_row(d, i, j, ahead, after, before, behind, w2, x, y, z, s, crosses, follows):
-    """Add the faces of row j of plane i of a mask, those that the coarse level keeps, and what is left of D."""
-    mine, nz = d[i, j], d.shape[2]
-    for k in range(nz):
-        if mine[k]:
-            right = k + 1 if k + 1 < nz else 0
-            left = k - 1 if k > 0 else nz - 1
-            to_right = mine[right] > 0 and (w2 or k + 1 < nz)
-            to_left = mine[left] > 0 and (w2 or k > 0)
-            in_x, in_y = ahead[k] > 0, after[k] > 0
-            x[k] += crosses and in_x
-            y[k] += follows and in_y
-            z[k] += to_right
-            s[k] += mine[k] - (to_right + to_left + in_x + in_y + (behind[k] > 0) + (before[k] > 0))
+def _mask_row(mine, ahead, after, before, behind, wraps, crosses, follows, present, x, y, z, s):
+    """Add the faces of a row of a mask, those that the coarse level keeps, and what is left of D; all uint8."""
+    nz = mine.size
+    for k in range(uint64(nz)):
+        present[k + uint64(1)] = mine[k] > 0
+    present[0], present[nz + 1] = (present[nz], present[1]) if wraps else (0, 0)
+    left, here, right = present[:nz], present[1 : nz + 1], present[2:]
+    for k in range(uint64(nz)):
+        in_x, in_y = here[k] & np.uint8(ahead[k] > 0), here[k] & np.uint8(after[k] > 0)
+        in_z = here[k] & right[k]
+        others = (here[k] & left[k]) + (here[k] & np.uint8(behind[k] > 0)) + (here[k] & np.uint8(before[k] > 0))
+        x[k] += in_x & crosses
+        y[k] += in_y & follows
+        z[k] += in_z
+        s[k] += mine[k] - (in_x + in_y + in_z + others)
 
 
 @njit(**LANES_JIT)
 def _fold(values, f2, inside, factor, out):
     """The row of a coarse level: pairs added up or, if only the second of each has a face across, that one."""
-    for k in range(out.size):
-        if f2 == 1:
+    pairs = values.size // 2
+    if f2 == 1:
+        for k in range(uint64(out.size)):
             out[k] = factor * values[k]
-        else:
-            second = values[2 * k + 1] if 2 * k + 1 < values.size else 0.0
-            out[k] = factor * (second if inside else values[2 * k] + second)
+        return
+    for k in range(uint64(pairs)):
+        first, second = values[uint64(2) * k], values[uint64(2) * k + uint64(1)]
+        out[k] = factor * (np.float64(second) if inside else np.float64(first) + np.float64(second))
+    if values.size % 2:
+        out[pairs] = 0.0 if inside else factor * values[2 * pairs]
 
 
 @njit(**LANES_JIT)
-def _coarsen(first, last, d, fx, fy, fz, s, shape, alpha, alpha_s, factor, wrap, cx, cy, cz, cs):
-    (nx, ny, nz), (f0, f1, f2), (w0, w1, w2) = shape, factor, wrap
-    none = np.zeros(nz, np.uint8)
-    rows = np.zeros((4, nz))
-    x, y, z, sink = rows[0], rows[1], rows[2], rows[3]
+def _fold_all(plane, row, rows, factor, alpha, alpha_s, cx, cy, cz, cs):
+    f0, f1, f2 = factor
+    _fold(rows[0], f2, False, alpha if f0 == 2 else 1.0, cx[plane, row])
+    _fold(rows[1], f2, False, alpha if f1 == 2 else 1.0, cy[plane, row])
+    _fold(rows[2], f2, True, alpha if f2 == 2 else 1.0, cz[plane, row])
+    _fold(rows[3], f2, False, alpha_s, cs[plane, row])
+
+
+@njit(**LANES_JIT)
+def _coarsen_mask(first, last, d, alpha, alpha_s, factor, wrap, cx, cy, cz, cs):
+    (nx, ny, nz), (f0, f1, _), (w0, w1, w2) = d.shape, factor, wrap
+    none, present = np.zeros(nz, np.uint8), np.zeros(nz + 2, np.uint8)
+    rows = np.zeros((4, nz), np.uint8)  # of at most four rows, each of them at most 6
     for plane in range(first, last):
         for row in range(cs.shape[1]):
             rows[:] = 0
             for i in range(f0 * plane, min(f0 * plane + f0, nx)):
                 for j in range(f1 * row, min(f1 * row + f1, ny)):
-                    crosses, follows = f0 == 1 or i % 2 == 1, f1 == 1 or j % 2 == 1
-                    if d is not None:
-                        ahead = d[(i + 1) % nx, j] if i + 1 < nx or w0 else none
-                        behind = d[(i - 1) % nx, j] if i > 0 or w0 else none
-                        after = d[i, (j + 1) % ny] if j + 1 < ny or w1 else none
-                        before = d[i, (j - 1) % ny] if j > 0 or w1 else none
-                        _mask_row(d, i, j, ahead, after, before, behind, w2, x, y, z, sink, crosses, follows)
-                    if fx is not None:
-                        xs, ys, zs, ss = fx[i, j], fy[i, j], fz[i, j], s[i, j]
-                        for k in range(uint64(nz)):
-                            z[k] += zs[k]
-                            sink[k] += ss[k]
-                        if crosses:
-                            for k in range(uint64(nz)):
-                                x[k] += xs[k]
-                        if follows:
-                            for k in range(uint64(nz)):
-                                y[k] += ys[k]
-            _fold(x, f2, False, alpha if f0 == 2 else 1.0, cx[plane, row])
-            _fold(y, f2, False, alpha if f1 == 2 else 1.0, cy[plane, row])
-            _fold(z, f2, True, alpha if f2 == 2 else 1.0, cz[plane, row])
-            _fold(sink, f2, False, alpha_s, cs[plane, row])
+                    crosses, follows = np.uint8(f0 == 1 or i % 2 == 1), np.uint8(f1 == 1 or j % 2 == 1)
+                    ahead = d[(i + 1) % nx, j] if i + 1 < nx or w0 else none
+                    behind = d[(i - 1) % nx, j] if i > 0 or w0 else none
+                    after = d[i, (j + 1) % ny] if j + 1 < ny or w1 else none
+                    before = d[i, (j - 1) % ny] if j > 0 or w1 else none
+                    _mask_row(d[i, j], ahead, after, before, behind, w2, crosses, follows, present, rows[0], rows[1],
+                              rows[2], rows[3])  # fmt: skip
+            _fold_all(plane, row, rows, factor, alpha, alpha_s, cx, cy, cz, cs)
+
+
+@njit(**LANES_JIT)
+def _add(values, row):
+    for k in range(uint64(row.size)):
+        values[k] += row[k]
+
+
+@njit(**LANES_JIT)
+def _coarsen_faces(first, last, fx, fy, fz, s, alpha, alpha_s, factor, cx, cy, cz, cs):
+    (nx, ny, nz), (f0, f1, _) = s.shape, factor
+    rows = np.zeros((4, nz))
+    for plane in range(first, last):
+        for row in range(cs.shape[1]):
+            rows[:] = 0
+            for i in range(f0 * plane, min(f0 * plane + f0, nx)):
+                for j in range(f1 * row, min(f1 * row + f1, ny)):
+                    if f0 == 1 or i % 2 == 1:
+                        _add(rows[0], fx[i, j])
+                    if f1 == 1 or j % 2 == 1:
+                        _add(rows[1], fy[i, j])
+                    _add(rows[2], fz[i, j])
+                    _add(rows[3], s[i, j])
+            _fold_all(plane, row, rows, factor, alpha, alpha_s, cx, cy, cz, cs)
 
 
 def stencil_coarsen(d, fx, fy, fz, s, alpha, alpha_s, factor, wrap, cx, cy, cz, cs):
-    stencil = (d, fx, fy, fz, s)
+    alphas = float(alpha), float(alpha_s)
     for b in range(len(cs)):
-        own = [None if part is None else part[b] for part in stencil]
-        shape = next(part.shape for part in own if part is not None)
-        _over_planes(_coarsen, cs.shape[1], cs[b].size, *own, shape, float(alpha), float(alpha_s), factor, wrap,
-                     cx[b], cy[b], cz[b], cs[b])  # fmt: skip
+        out, planes, cells = (cx[b], cy[b], cz[b], cs[b]), cs.shape[1], cs[b].size
+        if d is not None:
+            _over_planes(_coarsen_mask, planes, cells, d[b], *alphas, factor, wrap, *out)
+        else:
+            _over_planes(_coarsen_faces, planes, cells, fx[b], fy[b], fz[b], s[b], *alphas, factor, *out)
 
 
 @njit(**LANES_JIT)
-def _invert(first, last, fx, fy, fz, s, d):
-    """1 / D, where the last face of an axis is the one before the first cell: 0 unless it wraps round."""
+def _used(i, fx, fy, fz, s, used):
+    """Which cells of plane i have a face or a sink; the last face of an axis is before the first cell."""
     nz = s.shape[2]
-    whole = np.empty(nz)
+    for j in range(s.shape[1]):
+        xs, ys, zs, sinks, behind, left, out = fx[i, j], fy[i, j], fz[i, j], s[i, j], fx[i - 1, j], fy[i, j - 1], used[j]
+        for k in range(uint64(nz)):
+            total = sinks[k] + xs[k] + behind[k] + ys[k] + left[k] + zs[k]  # none is negative
+            out[k] = total > 0.0
+        last = zs[nz - 1] > 0.0
+        after, zs = out[1:], zs[: nz - 1]
+        for k in range(uint64(nz - 1)):
+            after[k] |= np.uint8(zs[k] > 0.0)
+        out[0] |= np.uint8(last)
+
+
+@njit(**LANES_JIT)
+def _count_pairs(one, other, face):
+    """(pairs in use, and those of them with no face)"""
+    pairs = apart = 0
+    for k in range(uint64(one.size)):
+        both = one[k] & other[k]
+        pairs += both
+        apart += both & np.uint8(not face[k] > 0.0)
+    return pairs, apart
+
+
+@njit(**LANES_JIT)
+def _parted_pairs(first, last, fx, fy, fz, s, factor, counts):
+    nx, ny, nz = s.shape
+    here, beyond = np.empty((ny, nz), np.uint8), np.empty((ny, nz), np.uint8)
+    for i in range(first, last):
+        _used(i, fx, fy, fz, s, here)
+        across = factor[0] == 2 and i % 2 == 0 and i + 1 < nx
+        if across:
+            _used(i + 1, fx, fy, fz, s, beyond)
+        pairs = apart = 0
+        for j in range(ny):
+            if across:
+                more, parted = _count_pairs(here[j], beyond[j], fx[i, j])
+                pairs, apart = pairs + more, apart + parted
+            if factor[1] == 2 and j % 2 == 0 and j + 1 < ny:
+                more, parted = _count_pairs(here[j], here[j + 1], fy[i, j])
+                pairs, apart = pairs + more, apart + parted
+            if factor[2] == 2:
+                more, parted = _count_pairs(here[j, : nz - 1 : 2], here[j, 1::2], fz[i, j, : nz - 1 : 2])
+                pairs, apart = pairs + more, apart + parted
+        counts[i, 0], counts[i, 1] = pairs, apart
+
+
+def parted_pairs(fx, fy, fz, s, factor, counts):
+    for b in range(len(s)):
+        _over_planes(_parted_pairs, s.shape[1], s[b].size, fx[b], fy[b], fz[b], s[b], factor, counts[b])
+
+
+@njit(**LANES_JIT)
+def _inverse_row(xs, behind, ys, left, zs, sinks, whole):
+    """1 / D of a row, where the last face is the one before the first cell: 0 unless it wraps round."""
+    nz = whole.size
+    for k in range(uint64(nz)):
+        whole[k] = sinks[k] + xs[k] + behind[k] + ys[k] + left[k] + zs[k]
+    whole[0] += zs[nz - 1]
+    after, zs = whole[1:], zs[: nz - 1]
+    for k in range(uint64(nz - 1)):
+        after[k] += zs[k]
+    for k in range(uint64(nz)):
+        total = whole[k]
+        whole[k] = 1.0 / total if total > 0.0 else 0.0
+
+
+@njit(**LANES_JIT)
+def _split_pairs(row, wraps, inside, between):
+    """What lies within a pair of cells, and what lies between two pairs or wraps round."""
+    nz = row.size
+    for m in range(uint64(inside.size)):
+        inside[m] = between[m] = 0
+    for m in range(uint64((nz + 1) // 2)):
+        inside[m] = row[uint64(2) * m]
+    after = between[1:]
+    for m in range(uint64(min(nz // 2, after.size))):
+        after[m] = row[uint64(2) * m + uint64(1)]
+    if wraps:
+        between[0] = row[nz - 1]
+
+
+@njit(**LANES_JIT)
+def _stencil_split(first, last, fx, fy, fz, s, wraps, d, sx, sy, sz, ss):
+    whole = np.empty(s.shape[2])
     for i in range(first, last):
         for j in range(s.shape[1]):
-            xs, ys, zs, sinks, behind, left = fx[i, j], fy[i, j], fz[i, j], s[i, j], fx[i - 1, j], fy[i, j - 1]
-            before = zs[nz - 1]
-            for k in range(nz):
-                total = sinks[k] + xs[k] + behind[k] + ys[k] + left[k] + zs[k] + before
-                whole[k] = 1.0 / total if total > 0.0 else 0.0
-                before = zs[k]
-            even = (i + 1 + j) & 1
-            _split_row(whole, d[even, i + 1, j], d[1 - even, i + 1, j])
-
-
-@njit(**LANES_JIT)
-def _split_pairs(first, last, fz, wraps, v):
-    """fz: what lies within a pair to the first half, what lies between two, or wraps round, to the second."""
-    for i in range(first, last):
-        for j in range(fz.shape[1]):
-            row, inside, between = fz[i, j], v[0, i + 1, j], v[1, i + 1, j]
-            _split_row(row, inside, between)
-            before = between[between.size - 1] if wraps else 0
-            for m in range(between.size):
-                before, between[m] = between[m], before
+            even, plane = (i + 1 + j) & 1, i + 1
+            odd = 1 - even
+            _inverse_row(fx[i, j], fx[i - 1, j], fy[i, j], fy[i, j - 1], fz[i, j], s[i, j], whole)
+            _split_row(whole, d[even, plane, j], d[odd, plane, j])
+            _split_row(fx[i, j], sx[even, plane, j], sx[odd, plane, j])
+            _split_row(fy[i, j], sy[even, plane, j], sy[odd, plane, j])
+            _split_pairs(fz[i, j], wraps, sz[0, plane, j], sz[1, plane, j])
+            if ss is not None:
+                _split_row(s[i, j], ss[even, plane, j], ss[odd, plane, j])
 
 
 def stencil_split(fx, fy, fz, s, wrap, d, sx, sy, sz, ss):
     for part in (d, sx, sy, sz, ss):
-        part[:, :, 0] = part[:, :, -1] = 0
-    for a, v in ((fx, sx), (fy, sy), (s, ss)):
-        grid_split(a, v)
+        if part is not None:
+            part[:, :, 0] = part[:, :, -1] = 0
     for b in range(len(s)):
-        _over_planes(_invert, s.shape[1], s[b].size, fx[b], fy[b], fz[b], s[b], d[b])
-        _over_planes(_split_pairs, s.shape[1], s[b].size, fz[b], wrap[2], sz[b])
+        own = [None if part is None else part[b] for part in (d, sx, sy, sz, ss)]
+        _over_planes(_stencil_split, s.shape[1], s[b].size, fx[b], fy[b], fz[b], s[b], wrap[2], *own)

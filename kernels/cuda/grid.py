@@ -9,8 +9,8 @@ from .launch import CTYPE, INSTANCES, launch
 FILE = "grid.cu"
 THREADS = 256
 REALS, INTEGERS = ("float", "double"), ("int", "long long")
-_OVER_REALS = ("open_matvec_dot", "faces_matvec_dot", "open_residual", "faces_residual", "gather_cells",
-               "scatter_cells", "remove_means")  # fmt: skip
+_OVER_REALS = ("open_matvec_dot", "faces_matvec_dot", "open_residual", "open_residual_norm", "faces_residual",
+               "gather_cells", "scatter_cells", "remove_means")  # fmt: skip
 INSTANCES[FILE] = [
     *(f"{name}<{t}>" for name in _OVER_REALS for t in REALS),
     *(f"{name}<{t},{i}>" for name in ("read_faces", "match_faces") for t in REALS for i in INTEGERS),
@@ -55,6 +55,13 @@ def open_residual(open_faces, scale, wraps, x, b, r):
     _residual("open_residual", len(open_faces), (open_faces, np.float64(scale), _int(wraps), x, b, r), x)
 
 
+def open_residual_norm(open_faces, scale, wraps, x, b, out, work):
+    args, sizes = (open_faces, np.float64(scale), _int(wraps), x, b, work), _ints(*x.shape[1:], work.shape[2])
+    grid = (len(x) * work.shape[2],)
+    _launch(f"open_residual_norm<{_type(x)}>", grid, THREADS, (*args, _int(len(open_faces)), *sizes))
+    launch("linalg.cu", "norm_total", (out.size,), 32, (work, out, _int(work.shape[2])))
+
+
 def faces_residual(cz, cy, cx, diag, x, b, r):
     _residual("faces_residual", len(diag), (cz, cy, cx, diag, x, b, r), x)
 
@@ -73,6 +80,11 @@ def gather_cells(cells, rows, x):
 
 def scatter_cells(cells, rows, x):
     _copy("scatter_cells", cells, rows, x)
+
+
+def spread_cells(cells, rows, x):
+    rows.fill(0)
+    scatter_cells(cells, rows, x)
 
 
 def remove_means(starts, members, x, sums, sizes):

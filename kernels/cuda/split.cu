@@ -26,6 +26,16 @@ grid_split(const T* __restrict__ a, U* __restrict__ v, int nx, int ny, int nz, i
   v[to] = at.k < nz ? U(a[row * nz + at.k]) : U(0);
 }
 
+// Of the number of open faces D, 60 / D: the codes of contracts/split.py.
+__global__ void __launch_bounds__(THREADS)
+codes_split(const unsigned char* __restrict__ a, unsigned char* __restrict__ v, int nx, int ny, int nz, int h) {
+  const Spot at(2 * h);
+  if (at.j >= ny) return;
+  const long long half = (long long)(nx + 2) * ny * h, row = ((long long)blockIdx.z * nx + at.i) * ny + at.j;
+  const int c = (at.i + 1 + at.j + at.k) & 1, count = at.k < nz ? a[row * nz + at.k] : 0;
+  v[2 * half * blockIdx.z + c * half + ((long long)(at.i + 1) * ny + at.j) * h + (at.k >> 1)] = count ? 60 / count : 0;
+}
+
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 grid_join(const float* __restrict__ v, T* __restrict__ a, int nx, int ny, int nz, int h) {
@@ -120,7 +130,35 @@ coarsen_faces(const float* __restrict__ fx, const float* __restrict__ fy, const 
   coarsen(fine, nx, ny, nz, alpha, alpha_s, Axes{f0, f1, f2}, cx, cy, cz, cs, cny, cnz);
 }
 
-// Planes are those of the split arrays here, ghosts included.
+// One block for each plane and system.
+__global__ void __launch_bounds__(THREADS)
+parted_pairs(const float* __restrict__ fx, const float* __restrict__ fy, const float* __restrict__ fz,
+             const float* __restrict__ s, double* __restrict__ counts, int nx, int ny, int nz, int f0, int f1, int f2) {
+  const int i = blockIdx.x;
+  const long long start = (long long)blockIdx.y * nx * ny * nz;
+  const auto used = [&](int x, int y, int z) {  // the last face of an axis is before the first cell
+    const long long n = start + ((long long)x * ny + y) * nz + z;
+    const long long behind = x > 0 ? n - (long long)ny * nz : n + (long long)(nx - 1) * ny * nz;
+    const long long left = y > 0 ? n - nz : n + (long long)(ny - 1) * nz, before = z > 0 ? n - 1 : n + nz - 1;
+    return s[n] > 0 || fx[n] > 0 || fx[behind] > 0 || fy[n] > 0 || fy[left] > 0 || fz[n] > 0 || fz[before] > 0;
+  };
+  int pairs = 0, apart = 0;
+  for (int at = threadIdx.x; at < ny * nz; at += THREADS) {
+    const int j = at / nz, k = at % nz;
+    if (!used(i, j, k)) continue;
+    const long long n = start + ((long long)i * ny + j) * nz + k;
+    if (f0 == 2 && i % 2 == 0 && i + 1 < nx && used(i + 1, j, k)) pairs++, apart += !(fx[n] > 0);
+    if (f1 == 2 && j % 2 == 0 && j + 1 < ny && used(i, j + 1, k)) pairs++, apart += !(fy[n] > 0);
+    if (f2 == 2 && k % 2 == 0 && k + 1 < nz && used(i, j, k + 1)) pairs++, apart += !(fz[n] > 0);
+  }
+  const double all = block_sum<THREADS>(pairs), parted = block_sum<THREADS>(apart);
+  if (threadIdx.x == 0) {
+    counts[2 * ((long long)blockIdx.y * nx + i)] = all;
+    counts[2 * ((long long)blockIdx.y * nx + i) + 1] = parted;
+  }
+}
+
+// Planes are those of the split arrays here, ghosts included; ss may be null.
 template <typename T, typename U>
 __global__ void __launch_bounds__(THREADS)
 stencil_split(const T* __restrict__ fx, const T* __restrict__ fy, const T* __restrict__ fz, const T* __restrict__ s,
@@ -136,7 +174,8 @@ stencil_split(const T* __restrict__ fx, const T* __restrict__ fy, const T* __res
   const long long z_to = base + (at.k & 1) * half + rows + next;
   if (at.i < 1 || at.i > nx || at.k >= nz) {
     d[to] = 0;
-    sx[to] = sy[to] = ss[to] = sz[z_to] = U(0);
+    sx[to] = sy[to] = sz[z_to] = U(0);
+    if (ss != nullptr) ss[to] = U(0);
     return;
   }
   const int i = at.i - 1, j = at.j, k = at.k;
@@ -148,6 +187,6 @@ stencil_split(const T* __restrict__ fx, const T* __restrict__ fy, const T* __res
   d[to] = whole > 0 ? float(1 / whole) : 0;
   sx[to] = U(fx[n]);
   sy[to] = U(fy[n]);
-  ss[to] = U(s[n]);
+  if (ss != nullptr) ss[to] = U(s[n]);
   sz[z_to] = k < 2 * h - 1 || w2 ? U(fz[n]) : U(0);
 }

@@ -91,7 +91,8 @@ class GridOperator:
         self.backend, self.home = k.NAME, home(mask)
         counts = k.to_host(mask.reshape(-1, self.size).sum(axis=1))
         self.counts = tuple(int(count) for count in counts)  # unknowns of each grid
-        self.in_order, self.weak = cells is None, weak  # weak: it works in the precision of the vectors
+        self.weak = weak  # it works in the precision of the vectors
+        self.in_order = cells is None or bool((cells[1:] > cells[:-1]).all())
         for name, given in (("faces", faces), ("sink", sink), ("diag", diag), ("cells", cells)):
             if given is not None:
                 self.__dict__[name] = given  # else made when first asked for

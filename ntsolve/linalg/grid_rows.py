@@ -65,10 +65,13 @@ class Form:
             v = xp.broadcast_to(v, (*lead, v.shape[-1]))
         if A.full:
             return v.astype(dtype).reshape(-1, A.size)
-        rows = xp.zeros((math.prod(lead), A.size), dtype=dtype)
-        whole = A.mask.size
-        values = xp.ascontiguousarray(v.astype(dtype)).reshape(rows.size // whole, A.cells.size)
-        k.scatter_cells(A.cells, rows.reshape(-1, whole), values)
+        rows, whole = xp.empty((math.prod(lead), A.size), dtype=dtype), A.mask.size
+        values = xp.ascontiguousarray(v.astype(dtype, copy=False)).reshape(rows.size // whole, A.cells.size)
+        if A.in_order:
+            k.spread_cells(A.cells, rows.reshape(-1, whole), values)
+        else:
+            rows.fill(0)
+            k.scatter_cells(A.cells, rows.reshape(-1, whole), values)
         return rows
 
     def out(self, rows):
@@ -121,6 +124,14 @@ class Grid(operators.Operator):
     def residual(self, b, x, r):
         self._residual(*self.parts, *self._cells(x, b, r))
 
+    def residual_norms(self, b, x):
+        if self.grid.kind != "mask":
+            return super().residual_norms(b, x)
+        found = self.k.xp.empty(len(b))
+        work = self.k.xp.empty(operators.workspace_shape(*b.shape))
+        self.k.open_residual_norm(*self.parts, *self._cells(x, b), found, work)
+        return found
+
     @property
     def several(self):
         return self.grid.mask.shape[: -self.grid.ndim] not in ((), (1,))
@@ -151,7 +162,8 @@ class Grid(operators.Operator):
             return make(dataclasses.replace(system, A=operators.Operator(self.k, n, self.dtype)))
         form = Form.flat(self.grid, "M") if self.grid.batch_shape else Form(self.grid, (batch,), on_cells=False)
         inner = dataclasses.replace(
-            system, A=operators.Operator(self.k, n, self.dtype), b=self.k.xp.zeros((batch, n), dtype=self.dtype)
+            system, A=operators.Operator(self.k, n, self.dtype), b=self.k.xp.zeros((batch, n), dtype=self.dtype),
+            norms=None,
         )
         return OnUnknowns(make(inner), form, self.n)
 
@@ -230,7 +242,8 @@ def linear_system(k, A, b, x0, *, own, check, start, names, form_of=Form.of):
         raise TypeError(f"{given} is complex, {name} is a real GridOperator: solve for real and imaginary part as two "
                         f"right-hand sides, np.stack([{given}.real, {given}.imag])")  # fmt: skip
     rows = form.rows(k, b, dtype)
-    if check:
+    norms = k.to_host(operators.norms(k, rows))
+    if check and not np.isfinite(norms).all():  # which a NaN leaves no norm, nor infinity; nor does what is too large
         validate.numeric(given, rows, check=True)
     if x0 is not None:
         if (A.batch_shape or start_form.lead) != (A.batch_shape or form.lead):
@@ -247,6 +260,7 @@ def linear_system(k, A, b, x0, *, own, check, start, names, form_of=Form.of):
             validate.numeric(start, x0, check=True)
     removed = None
     if A.null is not None and rows.size:
+        norms = None
         removed = A.null.require_compatible(k, given, rows)
         if x0 is not None:
             A.null.project(k, x0)
@@ -256,4 +270,4 @@ def linear_system(k, A, b, x0, *, own, check, start, names, form_of=Form.of):
         return x if own is None else own(x)
 
     shape = A.batch_shape or form.lead
-    return operators.LinearSystem(A.on_rows(k, dtype), rows, x0, shape, dtype, restore, removed)
+    return operators.LinearSystem(A.on_rows(k, dtype), rows, x0, shape, dtype, restore, norms, removed)

@@ -15,11 +15,13 @@ import math
 
 import numpy as np
 
+from .. import operators
 from ..kernels.contracts import split as layout
 from ..kernels.contracts import workspace_shape
 from . import iteration
 from .hierarchy import PERIODIC, coefficient_scale, three
 from .multigrid import LOOK, Applied
+from .room import Room
 
 _LARGEST_EXPONENT = 1000
 
@@ -87,9 +89,9 @@ class State(iteration.State):
         self._factor = np.ldexp(math.frexp(unit)[0], power - far)
         self._x_up, self._far = xp.asarray(self._factor), xp.asarray(far)[:, None] if far.any() else None
 
-        shape = (batch, *layout.split_shape(*self.sizes))
-        self.x, self.r = xp.zeros(shape), xp.zeros(shape)
-        self.single, self.z, self.p, self.before = (xp.zeros(shape, "float32") for _ in range(4))
+        self.room, shape = Room(k), (batch, *layout.split_shape(*self.sizes))
+        self.x, self.r = self.room.zeros(shape), self.room.zeros(shape)
+        self.single, self.z, self.p, self.before = (self.room.zeros(shape, "float32") for _ in range(4))
         self.pq, self.alpha, self.work = xp.zeros(batch), xp.zeros(batch), xp.zeros((batch, 2, shape[2]))
         if x is not None:
             x = x if self._far is None else xp.ldexp(x, -self._far)
@@ -112,7 +114,8 @@ class State(iteration.State):
 
     def _new_cycle(self):
         """Take M as it is now, and start to look at how the residual falls."""
-        self.cycle = self.M.M.hierarchy(len(self.system.b)) or ThroughRows(self.k, self.M.M, self.single, self.sizes)
+        cycle = self.M.M.hierarchy(len(self.system.b), self.room.zeros)
+        self.cycle = cycle or ThroughRows(self.k, self.M.M, self.single, self.sizes)
         self.norms = []
 
     def _layout(self, A):
@@ -146,7 +149,11 @@ class State(iteration.State):
         if self.moved or self.nit.any():
             self.x += self.alpha[:, None, None, None, None] * self.p
         self.alpha.fill(0)
+        if self._left is None:
+            self._left = xp.empty_like(self.system.b)
+            self.A.residual(self.system.b, self.solution(), self._left)
         self._take(self._left, self._down, self.r)
+        self._left = None
         self.rr[0] = xp.asarray(np.maximum((self.residual / self.scale) ** 2 - (self.removed / self.scale) ** 2, 0))
         self.rz[0] = np.inf  # p = z
         self.norms = [self.residual]
@@ -172,8 +179,13 @@ class State(iteration.State):
                 self.norms = [self.seen]
                 self.rz[0] = np.inf
 
-    def take_up(self, r):
-        self._left = r
+    def true_norms(self):
+        self._left = None  # few solves need its entries
+        return operators.true_residual(self.k, self.system, self.solution())
+
+    def close(self):
+        self.solution()  # for those who ask later
+        self.room.close()
 
 
 class ThroughRows:

@@ -140,7 +140,7 @@ class Levels(WithKernels):
             _, _, alpha, alpha_s = weights.at(first + level)
             coarse = [k.xp.empty((self.batch, *sizes[level + 1]), "float32") for _ in range(4)]
             if first + level in WATCHED:
-                apart, pairs = unjoined([k.to_host(part) for part in given[1:]], factor)
+                pairs, apart = pairs_of(k, given[1:], factor)
                 self.merged.append(apart / max(1, pairs))
             k.stencil_coarsen(*given, alpha, alpha_s, factor, wrap, *coarse)
             given = (None, *coarse)
@@ -181,16 +181,17 @@ class Hierarchy:
         Of scale A on the finest level; None where that is the only one.
     """
 
-    def __init__(self, levels, batch):
+    def __init__(self, levels, batch, zeros=None):
         self.levels, self.k = levels, levels.k
+        zeros = zeros or levels.k.xp.zeros
         xp, sizes = self.k.xp, levels.plan.sizes
         self.batch, self.grid, self.scale, self.wrap = batch, levels.grid, levels.scale, levels.plan.wrap
         self.layout, self.split_shape = sizes[0], layout.split_shape(*sizes[0])
         self.stencil = levels.stencils[0] if levels.stencils else None
         coarse = [(batch, *layout.split_shape(*s)) for s in sizes[1 : levels.first_small + 1]]
-        self._coarse = [(xp.zeros(shape, "float32"), xp.zeros(shape, "float32")) for shape in coarse]
+        self._coarse = [(zeros(shape, "float32"), zeros(shape, "float32")) for shape in coarse]
         large = [layout.split_shape(*s) for s in sizes[: levels.first_small]]
-        self._black = [xp.zeros((batch, *shape[1:]), "float32") for shape in large]
+        self._black = [zeros((batch, *shape[1:]), "float32") for shape in large]
         self._work = [xp.zeros((batch, 2, shape[1])) for shape in large]
         self._rz = xp.zeros(batch)
         self._dots = xp.empty(workspace_shape(batch, math.prod(self.split_shape)))
@@ -219,14 +220,13 @@ def split_stencil(k, natural, wrap):
     """(d, fx, fy, fz) as the kernels take them, of a stencil in the natural order as `finest` gives it."""
     open_faces, *parts = natural
     if open_faces is not None:
-        codes = np.array([0, *(round(layout.CODES / d) for d in range(1, 7))], dtype="uint8")
         d = k.xp.zeros((len(open_faces), *layout.split_shape(*open_faces.shape[1:])), "uint8")
-        k.grid_split(k.xp.asarray(codes.take(k.to_host(open_faces))), d)
+        k.codes_split(open_faces, d)
         return d, None, None, None
     shape = (len(parts[0]), *layout.split_shape(*parts[0].shape[1:]))
-    d, *split = (k.xp.zeros(shape, "float32") for _ in range(5))
-    k.stencil_split(*parts, wrap, d, *split)
-    return d, *split[:3]
+    d, *split = (k.xp.empty(shape, "float32") for _ in range(4))
+    k.stencil_split(*parts, wrap, d, *split, None)
+    return d, *split
 
 
 def finest(k, A, sizes):
@@ -248,22 +248,14 @@ def coefficient_scale(k, A):
     return math.ldexp(1.0, min(1000, -math.frexp(A.top)[1])) if A.top > 0 else 1.0
 
 
-def unjoined(natural, factor, planes=slice(None)):
-    """Of the pairs of cells that a coarsening joins: those in use with no face between them, and all in use.
+def pairs_of(k, stencil, factor, planes=slice(None)):
+    """The pairs of cells that a coarsening joins: those in use, and of these those with no face in between.
 
     Only those of some planes, an even one to begin with.
     """
-    *faces, used = (part > 0 for part in natural)
-    for axis, face in zip((1, 2, 3), faces, strict=True):
-        used = used | face | np.roll(face, 1, axis)
-    pairs, apart, used = 0, 0, used[:, planes]
-    for axis, (face, f) in enumerate(zip((face[:, planes] for face in faces), factor, strict=True), 1):
-        if f == 2:
-            here, there = (slice(None),) * axis + (slice(0, -1, 2),), (slice(None),) * axis + (slice(1, None, 2),)
-            both = used[here] & used[there]
-            pairs += int(both.sum())
-            apart += int((both & ~face[here]).sum())
-    return apart, pairs
+    counts = k.xp.empty((*stencil[0].shape[:2], 2))
+    k.parted_pairs(*stencil, factor, counts)
+    return k.to_host(counts)[:, planes].sum(axis=(0, 1)).tolist()
 
 
 def _open(d, wrap):

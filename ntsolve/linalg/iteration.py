@@ -60,6 +60,7 @@ def iterate(name, k, system, M, rtol, atol, maxiter, options, comm=SERIAL, *, re
             elapsed=watch.elapsed,
             backend=k.NAME,
         )
+    state.close()
     if guard is not None and guard.given_up:
         result = replace(result, message=f"{result.message} {guard.given_up}")
     return result
@@ -112,7 +113,8 @@ class State:
         """What is asked of each system, and where it starts: x0 or None, b - A x0, and the exponents of their sizes."""
         k, xp, comm, b = self.k, self.k.xp, self.comm, self.system.b
         batch = len(b)
-        b_norm = self.b_norm = comm.norm(k.to_host(operators.norms(k, b)))
+        found = k.to_host(operators.norms(k, b)) if self.system.norms is None else self.system.norms
+        b_norm = self.b_norm = comm.norm(found)
         with np.errstate(all="ignore"):
             self.tolerance = np.maximum(rtol * b_norm, atol)
             # A x, near b, is rounded: a residual is only known to that, and success must not be due to it
@@ -399,13 +401,16 @@ class State:
     def verify(self):
         """b - A x, computed from the problem as the caller gave it; it is what a next round starts from."""
         if self.moved or self.nit.any():
-            r = self.k.xp.empty_like(self.system.b)
-            norms = operators.true_residual(self.k, self.system, self.solution(), r)
-            self.residual = self.comm.norm(self.k.to_host(norms))
+            self.residual = self.comm.norm(self.k.to_host(self.true_norms()))
             self.status[~np.isfinite(self.residual)] = int(Status.NAN_OR_INF)
-            self.take_up(r)
 
-    def take_up(self, r):
-        """Let the next round start from b - A x."""
+    def true_norms(self):
+        """||b - A x||; the next round starts from b - A x."""
+        r = self.k.xp.empty_like(self.system.b)
+        norms = operators.true_residual(self.k, self.system, self.solution(), r)
         with np.errstate(all="ignore"):
             self.r[...] = self.k.xp.ldexp(r, self._down)
+        return norms
+
+    def close(self):
+        """Let another solve have the memory of this one."""

@@ -231,10 +231,15 @@ class LearnedMultigrid:
     def dtype(self):
         return np.dtype(self.grid.dtype)
 
-    def hierarchy(self, batch):
-        """A cycle on `batch` vectors in the layout of the kernels, with memory of its own; None if there is none."""
+    def hierarchy(self, batch, zeros=None):
+        """A cycle on `batch` vectors in the layout of the kernels, with memory of its own, or None.
+
+        `zeros` is where large arrays come from, if they are to be of a solve.
+        """
         choice = self._choice
-        return choice.aggregation.cycle(batch) if choice.blocks is None else hierarchy.Hierarchy(choice.blocks, batch)
+        if choice.blocks is None:
+            return choice.aggregation.cycle(batch)
+        return hierarchy.Hierarchy(choice.blocks, batch, zeros)
 
     def matvec_rows(self, k, r, z):
         """z = M r for rows (batch, cells) of whole grids, zero outside the mask."""

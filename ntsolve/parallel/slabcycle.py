@@ -126,10 +126,9 @@ class SlabLevels:
         """The share of pairs that walls part, of all ranks."""
         low, _ = self.levels[number].held[self.A.comm.rank]
         first, end = (factor[0] * plane - low for plane in self.levels[number + 1].slabs.own(self.A.comm.rank))
-        counts = np.array(hierarchy.unjoined([self.k.to_host(part) for part in given[1:]], factor,
-                                             slice(first, end)), dtype=float)  # fmt: skip
+        counts = np.array(hierarchy.pairs_of(self.k, given[1:], factor, slice(first, end)))
         self.A.comm.total(counts)
-        return counts[0] / max(1, counts[1])
+        return counts[1] / max(1, counts[0])
 
 
 class SlabHierarchy:
@@ -251,7 +250,7 @@ class SlabMultigrid(LearnedMultigrid):
         with kernels_for(A=self.grid.mask) as k:
             return _Choice(weights, why, aggregation=_Aggregated(k, self.grid))
 
-    def hierarchy(self, batch):
+    def hierarchy(self, batch, zeros=None):
         """A cycle on `batch` vectors in extended slabs, with memory of its own."""
         return (self._choice.blocks or self._choice.aggregation).cycle(batch)
 

@@ -6,6 +6,7 @@ the first and the last plane. While the planes are on their way the block is at 
 
 import numpy as np
 
+from .. import operators
 from ..kernels.contracts import workspace_shape
 from ..linalg import grid_rows
 from .planes import Spread
@@ -60,6 +61,8 @@ class SlabRows(grid_rows.Grid):
             q[:, own] -= flow
             k.dot(k.xp.ascontiguousarray(p[:, own]), flow, part, work)
             pq -= part
+
+    residual_norms = operators.Operator.residual_norms
 
     def residual(self, b, x, r):
         wait = self._fetch(x)
