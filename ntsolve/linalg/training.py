@@ -54,6 +54,9 @@ class Training:
     trained: float
     evaluations: int
 
+    def __repr__(self):
+        return f"Training({self.untrained:.2f} -> {self.trained:.2f} iterations, {self.evaluations} evaluations)"
+
     def save(self, path):
         """Write the weights to an .npz file, to be passed as ``weights=path``."""
         self.weights.save(path)
@@ -70,7 +73,8 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
     generations : int
         Of ten candidates each, at most.
     time_limit : float or None
-        Seconds, at most. With the same `rng` the result is the same if this does not cut it short.
+        Seconds: no generation begins that is not expected to be over by then, and what was found judged. With the same
+        `rng` the result is the same if this does not cut it short.
     sample : int
         Problems that a generation is judged on, drawn anew each time.
     rtol : float
@@ -114,9 +118,9 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
     began = time.perf_counter()
     systems = [(A, _right_hand_side(A, rng)) for A in problems]
     with _Judge(systems, rtol) as judge, _bar(generations, progress) as bar:
-        start = np.zeros(5 * LEVELS - LEVELS)
-        everything = range(len(systems))
+        start, everything = np.zeros(4 * LEVELS), range(len(systems))
         untrained = judge(start, everything)
+        judging, generation = time.perf_counter() - began, 0.0  # seconds
         # NaN: cma leaves NumPy's global random state alone, and draws from ours
         options = {"seed": np.nan, "randn": lambda *shape: rng.standard_normal(shape), "popsize": POPULATION,
                    "verbose": -9, "maxiter": np.inf}  # fmt: skip
@@ -124,7 +128,8 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
         history: list = []
         evaluations = 0
         for _ in range(generations):
-            if time.perf_counter() - began >= time_limit:
+            now = time.perf_counter()
+            if now - began + generation + judging >= time_limit:
                 break
             drawn = rng.choice(len(systems), min(sample, len(systems)), replace=False)
             candidates = search.ask()
@@ -132,6 +137,7 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
             search.tell(candidates, scores)
             evaluations += len(candidates)
             history.append((time.perf_counter() - began, min(scores), untrained[drawn].mean()))
+            generation = time.perf_counter() - now
             bar.update(1)
             bar.set_postfix_str(f"{min(scores):.2f} iterations, untrained {history[-1][2]:.2f}")
         center = np.asarray(search.result.xfavorite)

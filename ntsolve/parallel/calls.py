@@ -14,9 +14,10 @@ def find(solver):
     """(the function, its name if it is one of this package)"""
     package = importlib.import_module("ntsolve")
     if isinstance(solver, str):
-        if solver.startswith("_") or not inspect.isfunction(getattr(package, solver, None)):
+        function = getattr(package, solver, None) if solver in package.__all__ else None
+        if not inspect.isfunction(function) or "on_failure" not in inspect.signature(function).parameters:
             raise ValueError(f"solver: ntsolve has no solver called {solver!r}")
-        return getattr(package, solver), solver
+        return function, solver
     if not callable(solver):
         raise TypeError(f"solver must be a function or the name of one, not {type(solver).__name__}")
     name = getattr(solver, "__name__", "")
@@ -34,6 +35,9 @@ class _Form:
         parameters = self.signature.parameters
         self.by_place = any(parameter.kind in _BY_PLACE for parameter in parameters.values())
         self.names = list(parameters)
+        self.required = {name for name, parameter in parameters.items()
+                         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+                         and parameter.default is inspect.Parameter.empty}  # fmt: skip
         self.silent = {"on_failure": "ignore"} if "on_failure" in parameters else {}
         self.refusals: dict[Any, str | None] = {}
 
@@ -87,6 +91,8 @@ def bind(function, problems, settings):
         else:
             raise TypeError(f"problems[{number}] must be a tuple or a dict of arguments, not {type(problem).__name__}")
         errors.append(error)
+    if calls and (missing := form.required.difference(shared, *calls)):
+        raise TypeError(f"{function.__name__} needs a setting {', '.join(sorted(missing))}, which no problem brings")
     return calls, shared, errors
 
 

@@ -143,6 +143,7 @@ def test_any_function_that_returns_a_result():
     [
         (("no_solver", []), ValueError, "solver"),
         (("config", []), ValueError, "solver"),
+        (("prune", []), ValueError, "solver"),
         ((3, []), TypeError, "solver"),
         (("cg", 5), TypeError, "problems"),
         (("cg", {"A": 1}), TypeError, "problems"),
@@ -197,6 +198,9 @@ def test_a_setting_that_no_call_takes_is_refused_at_once_and_a_name_that_one_has
     result = ntsolve.solve_batch("cg", problems, on_failure="ignore")
     assert list(result.success) == [False, False, True, False, True]
     assert all(isinstance(result.errors[number], TypeError) for number in (0, 1, 3))
+    with pytest.raises(TypeError, match="solve_ot needs a setting reg"):
+        ntsolve.solve_batch("solve_ot", [(A,), {"C": A}])
+    assert ntsolve.solve_batch("solve_ot", [{"C": A, "reg": 1.0}]).success.all()
     untold = ntsolve.solve_batch(max, [(1, 2)], on_failure="ignore")  # has no signature to look at
     assert "which is not a Result" in str(untold.errors[0])
 
