@@ -52,14 +52,19 @@ def iterations(report, options):
                 A = make(rng, shape)
                 b = problems.right_hand_side(A, rng)
                 M = ntsolve.DeepConjugateDirection(A)
-                rows.append((_plain(A, b), *(_solve(M, b, kept) for kept in (2, "auto")), _flexible(A, M, b)))
-            plain, published, longer, flexible = np.array(rows).T
+                network = ntsolve.DeepConjugateDirection(A, blocks=False)
+                blocks = ntsolve.DeepConjugateDirection(A, weights=identity(len(shape)))
+                rows.append((_plain(A, b), *(_solve(M, b, kept) for kept in (2, "auto")), _flexible(A, M, b),
+                             _solve(network, b, 2), _solve(blocks, b, 2, 1000)))  # fmt: skip
+            plain, published, longer, flexible, network, blocks = np.array(rows).T
             for what, nit in (("2 directions as published", published), ("more where slow", longer)):
                 title = f"{name}: iterations of CG to {RTOL:g} over its own, {what}, median"
                 report.targets.append(Target(title, np.median(plain / nit), 5, at_least=True))
             report.lines.append(
-                f"{name}, iterations to {RTOL:g}, median (worst) of {len(rows)}: CG {_words(plain)}, as published "
-                f"{_words(published)}, with more directions where slow {_words(longer)}, as M of cg {_words(flexible)}"
+                f"{name}, iterations to {RTOL:g}, median (worst) of {len(rows)}: CG {_words(plain)}, 2 directions as "
+                f"published {_words(published)}, with more where slow {_words(longer)}, as M of cg {_words(flexible)}; "
+                f"with 2 directions, the network without the blocks {_words(network)}, the blocks without the network "
+                f"{_words(blocks)}"
             )
 
 
@@ -67,9 +72,22 @@ def _plain(A, b):
     return ntsolve.cg(A, b, rtol=RTOL).nit
 
 
-def _solve(M, b, directions):
+def identity(dim):
+    """The parameters of a network that gives what it gets."""
+    made, taps = {}, (3,) * dim
+    for level in range(3):
+        for part, inputs in (("feature1", 3), ("feature2", 1), ("gate", 1), ("enter", 1), ("leave", 1)):
+            made[f"levels.{level}.{part}.weight"] = np.zeros((1, inputs, *taps), dtype=np.float32)
+        for part in ("feature1", "feature2", "gate"):
+            made[f"levels.{level}.{part}.bias"] = np.ones(1, dtype=np.float32)
+    for part in ("enter", "leave"):
+        made[f"levels.0.{part}.weight"][(0, 0, *(1,) * dim)] = 1
+    return made
+
+
+def _solve(M, b, directions, most=MOST):
     """Iterations of the paper's method; those that are not enough count as infinitely many."""
-    result = M.solve(b, rtol=RTOL, maxiter=MOST, directions=directions, on_failure="ignore")
+    result = M.solve(b, rtol=RTOL, maxiter=most, directions=directions, on_failure="ignore")
     return result.nit if result.success else np.inf
 
 
@@ -91,7 +109,7 @@ def cost(report, options):
         b = np.random.default_rng(0).standard_normal(A.shape[0])
         M, cycle = ntsolve.DeepConjugateDirection(A), ntsolve.LearnedMultigrid(A)
         each = {
-            "an application of the network": _seconds(lambda M=M, b=b: M.matvec(b), 5) / b.size,
+            "an application of the network with its blocks": _seconds(lambda M=M, b=b: M.matvec(b), 5) / b.size,
             "an iteration of CG with the learned multigrid": _iteration(A, b, cycle, 4, 10) / b.size,
             "an iteration of plain CG": _iteration(A, b, None, 20, 120) / b.size,
         }

@@ -12,7 +12,8 @@ gradients need. f being neither linear nor symmetric, (2) is a truncation here, 
 residual falls slowly, unless one asks for two. Where a direction is useless, with (p, A p) not positive or not a
 number, the step is along r.
 
-The network is described in dcd_network.py and trained in dcd_training.py.
+The network is described in dcd_network.py and trained in dcd_training.py. Around it, mean errors of large blocks of the
+grid are solved for exactly, by dcd_blocks.py.
 """
 
 from collections import deque
@@ -26,6 +27,7 @@ from ..monitor import Monitor
 from ..outcome import linear_result, report
 from ..reductions import SERIAL
 from ..result import Status
+from .dcd_blocks import Blocks
 from .dcd_network import Network, take
 from .grid import GridOperator
 from .linear_operator import linear_operator
@@ -49,6 +51,9 @@ class DeepConjugateDirection:
     weights : "auto", path, or mapping of arrays
         The parameters of the network: those that are shipped, for 2 or 3 axes; a file as
         ``python -m bench._train_dcd`` writes it; or its arrays.
+    blocks : bool
+        Whether one solves exactly, around an application of the network, for errors that are constant on large blocks
+        of the grid, of which there are at most 64. Without, walls with little air are beyond the network.
 
     Attributes
     ----------
@@ -75,7 +80,9 @@ class DeepConjugateDirection:
     J. Teran, "A Deep Conjugate Direction Method for Iteratively Solving Linear Systems", ICML 2023. Unlike theirs, the
     network is told the domain, as that of K. W. Lan, E. Gueidon, A. Kaneda, J. Panetta, J. Teran, "A
     Neural-Preconditioned Poisson Solver for Mixed Dirichlet and Neumann Boundary Conditions", ICML 2024, and has as
-    many levels as the grid can be halved.
+    many levels as the grid can be halved. The blocks are no part of either: with r the residual, f the network and Q r
+    what is constant on blocks and leaves r no sum over any of them, it is Q r + (1 - Q A) f((1 - A Q) r) that is
+    applied. ``blocks=False`` is f alone.
 
     Examples
     --------
@@ -94,7 +101,7 @@ class DeepConjugateDirection:
 
     works_on_grid_rows = True
 
-    def __init__(self, A, *, weights="auto"):
+    def __init__(self, A, *, weights="auto", blocks=True):
         if not isinstance(A, GridOperator):
             A = GridOperator.poisson(A)
         if A.comm is not SERIAL:
@@ -103,7 +110,7 @@ class DeepConjugateDirection:
             raise ValueError("A must be a Laplacian with equal spacings: the network knows no coefficients")
         if any(A.periodic):
             raise ValueError("A must not have periodic axes, which the network does not know")
-        parameters = take(weights, A.ndim)
+        parameters, blocks = take(weights, A.ndim), validate.flag("blocks", blocks)
         self.A = self.grid = A
         self.shape, self.dtype = A.shape, np.dtype("float32")
         self._weights = parameters
@@ -118,38 +125,50 @@ class DeepConjugateDirection:
             self._domains = [network.on(*of_one) for of_one in zip(*fields, strict=True)]
             self._idle = [deque([domain]) for domain in self._domains]  # those whose memory no thread is using
             self.flops = 2.0 * network.work()
+            self._blocks = Blocks(k, A) if blocks else None
 
     def __getstate__(self):
         """What it was made of."""
-        return {"A": self.A, "weights": self._weights}
+        return {"A": self.A, "weights": self._weights, "blocks": self._blocks is not None}
 
     def __setstate__(self, state):
         DeepConjugateDirection.__init__(self, **state)
 
     def matvec_rows(self, k, r, z):
-        """z = f(r) for rows of cells (batch, cells); zero in cells that are no unknowns."""
+        """z = f(r), blocks included, for rows of cells (batch, cells); zero in cells that are no unknowns."""
         size = k.xp.empty(len(r))
         k.norm(r, size, k.xp.empty(workspace_shape(*r.shape)))
-        cells = np.sqrt(np.maximum(self.A.counts, 1))
-        for number, norm in enumerate(k.to_host(size)):
-            which = number % len(self._domains)
-            if not np.isfinite(norm) or norm == 0:
+        size = k.to_host(size)
+        rows, cells = k.xp.zeros(r.shape, dtype="float32"), np.sqrt(np.maximum(self.A.counts, 1))
+        sound = np.isfinite(size) & (size > 0)
+        for number, one in enumerate(sound):
+            if one:  # (1): so that entries are about 1 on a grid of any size
+                rows[number] = r[number] * (1 / size[number] * cells[number % len(cells)])
+        rows = self._network(rows) if self._blocks is None else self._blocks.around(k, self._network, rows)
+        z[...] = rows
+        for number, one in enumerate(sound):
+            if one:
+                z[number] *= size[number] / cells[number % len(cells)] / self.A.scale
+            else:
                 z[number] = r[number]
-                continue
-            row, unit = r[number], 1 / norm
-            unit *= cells[number % len(cells)]  # (1): so that entries are about 1 on a grid of any size
+
+    def _network(self, rows):
+        """What the network makes of rows (batch, cells) float32."""
+        out = rows.copy()
+        for number, row in enumerate(out):
+            which = number % len(self._domains)
             try:
                 domain = self._idle[which].pop()
             except IndexError:
                 domain = self._domains[which].twin()
-            domain.r[...] = (row * unit).reshape(domain.r.shape)
+            domain.r[...] = row.reshape(domain.r.shape)
             domain.apply()
-            z[number] = domain.r.reshape(row.shape)
+            row[...] = domain.r.reshape(row.shape)
             self._idle[which].append(domain)
-            z[number] *= 1 / unit / self.A.scale
+        return out
 
     def matvec(self, r):
-        """f(r), an approximation of A^-1 r.
+        """What the network, with the blocks around it, takes for A^-1 r.
 
         Parameters
         ----------

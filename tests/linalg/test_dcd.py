@@ -85,9 +85,32 @@ def test_network_is_the_one_of_its_equations(shape):
     faces = 2 * len(shape)
     fields = np.array([A.mask, A.mask - A.open_faces / faces, A.sink / faces])
     expected = reference(weights, fields, r[None])[0]
-    got = DCD(A, weights=weights).matvec(r)
+    got = DCD(A, weights=weights, blocks=False).matvec(r)
     np.testing.assert_allclose(got, expected, atol=1e-5 * abs(expected).max())
     assert not got[~A.mask].any()
+
+
+@pytest.mark.parametrize(("shape", "blocks", "closed"), [((20, 33), (5, 9), True), ((70, 8), (18, 2), False),
+                                                         ((9, 11, 10), (3, 3, 3), False),
+                                                         ((30, 6, 4), (8, 2, 1), True)])  # fmt: skip
+def test_blocks_are_solved_for_exactly_around_the_network(shape, blocks, closed):
+    solid = np.zeros(shape, dtype=bool)
+    solid[:5, 2:5] = solid[-3, 1:] = True  # a block with nothing but wall in it, others in parts
+    A = Grid.poisson(~solid, solid=solid, spacing=0.1, outside="neumann" if closed else "dirichlet")
+    M, network = (DCD(A, weights=parameters(len(shape)), blocks=with_them) for with_them in (True, False))
+    places = [np.arange(n) // 4 for n in shape]
+    number = np.ravel_multi_index(np.meshgrid(*places, indexing="ij"), blocks)[~solid]
+    Z = np.eye(np.prod(blocks))[:, number]
+    matrix = A.tocsr().toarray()
+    Q = Z.T @ np.linalg.pinv(Z @ matrix @ Z.T, rcond=1e-9) @ Z
+    b = np.random.default_rng(1).standard_normal((2, A.shape[0]))
+    for r, z in zip(b @ matrix, M.matvec(b @ matrix), strict=True):
+        q = network.matvec(r - matrix @ (Q @ r))
+        difference = z - (Q @ r + q - Q @ (matrix @ q))
+        if closed:  # A is singular: both are known up to a constant
+            difference -= difference.mean()
+        np.testing.assert_allclose(difference, 0, atol=1e-4 * abs(z).max())
+        np.testing.assert_allclose(Z @ matrix @ z, Z @ r, atol=1e-4 * np.linalg.norm(Z @ r))
 
 
 def test_network_is_positively_homogeneous_and_not_linear():
@@ -123,6 +146,18 @@ def test_shipped_network_takes_a_fifth_of_the_iterations(shape):
     assert result.success
     assert np.linalg.norm(b - A @ result.x) <= 1e-4 * np.linalg.norm(b)
     assert 5 * result.nit <= plain.nit
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 128), (32, 32, 32)])
+def test_shipped_network_takes_a_fifth_of_the_iterations_among_walls_with_little_air(shape):
+    axes = np.meshgrid(*[np.linspace(0, 1, n) for n in shape], indexing="ij")
+    solid = (sum((a - 0.4) ** 2 for a in axes) < 0.04) | ((abs(axes[0] - 0.7) < 0.06) & (axes[1] < 0.6))
+    air = axes[-1] > 0.9 + 0.05 * np.sin(6 * axes[0])
+    A = Grid.poisson(~(solid | air), solid=solid & ~air, outside="neumann")
+    b = np.random.default_rng(4).standard_normal(A.shape[0])
+    result = DCD(A).solve(b, rtol=1e-4, directions=2)
+    assert result.success
+    assert 5 * result.nit <= ntsolve.cg(A, b, rtol=1e-4).nit
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -240,6 +275,8 @@ def test_bad_input_is_refused_by_name(tmp_path):
         DCD(Grid.diffusion(np.linspace(1, 2, 64).reshape(8, 8)))
     with pytest.raises(ValueError, match="A must not have periodic"):
         DCD(Grid.poisson(mask, periodic=(True, False)))
+    with pytest.raises(TypeError, match="blocks must be"):
+        DCD(mask, blocks="auto")
     with pytest.raises(TypeError, match="weights must be"):
         DCD(mask, weights=3)
     with pytest.raises(ValueError, match="a network for 2 axes is needed"):
