@@ -1,6 +1,7 @@
 """What a solve returns: a status that carries its own advice, and frozen results."""
 
 import enum
+import functools
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -65,9 +66,12 @@ class Status(enum.IntEnum):
     RAISED = -16, "The solve raised an exception, which is kept in `errors`."
 
 
+_COMPUTED = (property, functools.cached_property)
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What every solver returns. Fields are read as attributes, or as items by name.
+    """What every solver returns. Fields, and what is computed when asked for, are attributes, or items by name.
 
     Attributes
     ----------
@@ -102,7 +106,7 @@ class Result:
     backend: str
 
     def __getitem__(self, name):
-        if name not in self.keys():
+        if name not in self.keys() and not isinstance(getattr(type(self), str(name), None), _COMPUTED):
             raise KeyError(name)
         return getattr(self, name)
 

@@ -8,3 +8,10 @@ from ._pot_sinkhorn import SinkhornWarning, sinkhorn, sinkhorn2
 from ._pot_solve import LazyPlan, TransportResult, solve, solve_sample
 
 __all__ = ["LazyPlan", "SinkhornWarning", "TransportResult", "sinkhorn", "sinkhorn2", "solve", "solve_sample"]
+
+
+def __getattr__(name):
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    ours = ", ".join(each for each in __all__ if each.islower())
+    raise AttributeError(f"ntsolve.compat.pot has no {name!r}, it has {ours}; take the rest from POT itself: import ot")

@@ -209,6 +209,16 @@ class EmpiricalFisher(FisherMatrix):
     def __deepcopy__(self, memo):
         return self.with_damp(self.damp)
 
+    def __reduce__(self):
+        """For pickle: the gradients and the settings, from which the factor is made anew."""
+        if self._comm is not None:
+            raise TypeError("comm: what is shared among ranks cannot be pickled; pickle the gradients of each rank")
+        if not isinstance(self._rows, InMemory | None):
+            raise TypeError("G is in a file, which a pickle would copy: pickle its path, and make this anew from it")
+        options = {"damp": self.damp, "block_size": self.block_size, "method": self._method}
+        window = {"m": self._capacity, "d": self.d, "dtype": np.dtype(self._dtype).name} if self._moving else None
+        return _unpickled, (self.gradients(), options, window)
+
     def as_linear_operator(self):
         """F^-1 as an operator: the `M` of `ntsolve.cg`, `ntsolve.ihvp` or one of SciPy's solvers.
 
@@ -328,3 +338,9 @@ class EmpiricalFisher(FisherMatrix):
         kept = self._dtype if self._rows is None else self._rows.array.dtype
         with np.errstate(over="ignore"):
             return validate.numeric(f"g as {kept}", g.astype(kept)).astype(kept)
+
+
+def _unpickled(gradients, options, window):
+    if window is None:
+        return EmpiricalFisher(gradients, **options)
+    return EmpiricalFisher.window(start=gradients, **window, **options)

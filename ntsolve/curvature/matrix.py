@@ -84,6 +84,9 @@ class FisherMatrix:
         """
         return self._apply("multiply", X, check)
 
+    def __matmul__(self, X):
+        return self.matvec(X)
+
     def solve_newest(self):
         """F^-1 applied to the gradient that came last, equation (3): one pass over G, and no cancellation.
 

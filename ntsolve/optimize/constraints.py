@@ -131,7 +131,14 @@ def take(constraints, n):
         kind = type(constraints).__name__
         raise TypeError(f"constraints must be SciPy's objects or dicts, one or a list, not {kind}")
     named = [("constraints", constraints)] if single else [(f"constraints[{i}]", c) for i, c in enumerate(constraints)]
-    return [_one(name, constraint, n) for name, constraint in named]
+    return [_one(name, constraint, n) for name, constraint in named if not vacuous(constraint)]
+
+
+def vacuous(constraint):
+    """Whether they are bounds, of x or of a function of it, none of which is finite."""
+    if not isinstance(constraint, (Bounds, LinearConstraint, NonlinearConstraint)):
+        return False
+    return bool(np.all(np.asarray(constraint.lb) == -np.inf) and np.all(np.asarray(constraint.ub) == np.inf))
 
 
 def _one(name, constraint, n):

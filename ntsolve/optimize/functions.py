@@ -49,7 +49,7 @@ class Problem:
         self._hessp: Any = validate.function("hessp", hessp) if hess is None else None
         self.blocks = forms.take(constraints, self.n)
         self.nfev = self.njev = self.nhev = 0
-        self.missing = [] if self._jac is not None else ["jac"]
+        self.missing = [] if self._jac is not None and jac != "2-point" else ["jac"]
         if self._hessp is None:
             if self._hess is None and not wanted:
                 self.missing.append("hess")

@@ -292,10 +292,11 @@ def make(name, problem, **options):
 def choose(problem, start, lam, *, state_solve=None):
     """The name of the inner solver that "auto" stands for.
 
-    A state solve is used where there is one. Else K is factorised: as a dense matrix up to order 500 or where H and J
-    are dense, as a sparse one where both are sparse. A Hessian that is known by products is formed where there are at
-    most 200 variables; beyond that K is left to an iterative solver. A `FactoredHessian` of order 1000 or more is
-    sketched where X is dense and has more than 16 n rows: there, to form it would take longest.
+    A state solve is used where there is one. Else K is factorised: as a dense matrix up to order 500 or where H or J is
+    dense, as a sparse one where both are sparse, or J is an array with no more entries than H. A Hessian that is known
+    by products is formed where there are at most 200 variables; beyond that K is left to an iterative solver. A
+    `FactoredHessian` of order 1000 or more is sketched where X is dense and has more than 16 n rows: there, to form it
+    would take longest.
     """
     if state_solve is not None:
         return "reduced"
@@ -306,7 +307,7 @@ def choose(problem, start, lam, *, state_solve=None):
         return "ldl" if n + m <= FEW_PRODUCTS else "minres"
     if n + m <= DIRECT_LIMIT:
         return "ldl"
-    if kind == "sparse" and (is_sparse(start.J) or not m):
+    if kind == "sparse" and (not m or is_sparse(start.J) or np.count_nonzero(start.J) <= H.sparse().nnz):
         return "splu"
     if kind == "factored":
         X = H.factored[1].X

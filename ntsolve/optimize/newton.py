@@ -28,6 +28,7 @@ from ..monitor import Monitor
 from ..outcome import report
 from ..result import Status
 from . import kkt
+from .constraints import vacuous
 from .functions import Problem
 from .outer import Newton
 from .result import ADVICE, MinimizeResult, PerConstraint
@@ -45,9 +46,10 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
         ``fun(x, *args)`` returns f(x), or with ``jac=True`` f(x) and its gradient.
     x0 : array (n,)
         Where to start; it need not be feasible. Leading axes are a batch of problems of one structure.
-    jac : callable, True, "3-point" or "cs", optional
+    jac : callable, True, "3-point", "2-point" or "cs", optional
         ``jac(x, *args)`` returns the gradient (n,). By default it comes from central differences, with a
-        `PerformanceWarning`; "cs" is the complex step, for functions that take complex numbers.
+        `PerformanceWarning`, and so it does for "2-point", which is not accurate enough here; "cs" is the complex step,
+        for functions that take complex numbers.
     hess : callable, "3-point" or "cs", optional
         ``hess(x, *args)`` returns the Hessian of f: an array (n, n), a sparse matrix, a LinearOperator, or a
         `FactoredHessian`. By default, differences of the gradient.
@@ -57,7 +59,7 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
     constraints : NonlinearConstraint, LinearConstraint, or dict, or a list of these
         SciPy's, with lb == ub; a dict is ``{"type": "eq", "fun": ..., "jac": ..., "hess": ..., "args": ...}`` with
         ``hess(x, v)`` as in a NonlinearConstraint. Jacobians may be arrays, sparse matrices or LinearOperators.
-    bounds : None
+    bounds : None, or a Bounds with nothing finite in it
         There for a clear refusal: bounds and inequalities are not taken.
     args : tuple
         Passed on to fun, jac, hess and hessp.
@@ -140,7 +142,7 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
                               checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
     if options.saving.wanted and (method != "newton" or np.ndim(x0) > 1):
         raise ValueError('checkpoint and resume are for one problem, by method="newton"')
-    if bounds is not None:
+    if bounds is not None and not vacuous(bounds):
         raise ValueError("bounds are not taken: equality constraints only")
     if method not in METHODS:
         validate.choice("method", method, METHODS)
@@ -151,7 +153,8 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
     x0 = validate.numeric("x0", x0, check=options.check)
     if x0.dtype.kind == "c":
         raise TypeError("x0 is complex; minimize is for real variables")
-    if x0.ndim == 0 or x0.shape[-1] == 0:
+    x0 = x0.reshape(1) if x0.ndim == 0 else x0
+    if x0.shape[-1] == 0:
         raise ValueError(f"x0 has shape {tuple(x0.shape)}; (n,) with n at least 1 is needed")
     if x0.ndim > 1:
         from . import batch
@@ -162,9 +165,13 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
         for name, (value, allowed) in fixed.items():
             if not any(value is one or (isinstance(value, str) and value == one) for one in allowed):
                 raise ValueError(f"{name} cannot be chosen for a batch: x0 has shape {tuple(x0.shape)}")
-        with kernels_for(x0=x0) as k:
-            result = batch.solve(k, fun, x0, own=own, jac=jac, hess=hess, constraints=constraints, args=args,
-                                 lam0=lam0, tol=tol, maxiter=options.maxiter, options=options)  # fmt: skip
+        try:
+            with kernels_for(x0=x0) as k:
+                result = batch.solve(k, fun, x0, own=own, jac=jac, hess=hess, constraints=constraints, args=args,
+                                     lam0=lam0, tol=tol, maxiter=options.maxiter, options=options)  # fmt: skip
+        except Exception as error:
+            error.add_note(f"x0 has shape {tuple(x0.shape)}: its leading axes are a batch, functions get x like that")
+            raise
         report("minimize", result, options.on_failure)
         return result
     place = home(x0)

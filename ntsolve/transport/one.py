@@ -149,7 +149,7 @@ def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
         x=solution.x,
         success=status == Status.CONVERGED,
         status=status,
-        message=status.advice,
+        message=_message(problem, status, tol),
         nit=nit,
         residual=residual,
         history=history,
@@ -163,6 +163,14 @@ def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
         cg_steps=counts.get("cg", 0),
         _solution=solution,
     )
+
+
+def _message(problem, status, tol):
+    """Advice, or the reason where no plan can meet the tolerance."""
+    if status == Status.STALLED and problem.mismatch > tol:
+        return (f"The sums of a and b differ by {problem.mismatch:.2g}, within the rounding of their dtype, but above "
+                "tol: no plan meets both. Normalise them in float64, or raise tol.")  # fmt: skip
+    return status.advice
 
 
 def _centred(problem, f, g):

@@ -42,6 +42,10 @@ class OTResult(Result):
     cg_steps: Any
     _solution: Solution = field(default=None)  # type: ignore[assignment]
 
+    def __repr__(self):
+        asked = "value, value_linear, plan, potentials, lower_bound, upper_bound, gap"
+        return f"{super().__repr__()}\n{'on demand':>14}: {asked}"
+
     def _with_device(self, function, *args):
         with kernels_for(f=self._solution.f):
             return function(*args)

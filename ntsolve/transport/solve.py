@@ -12,6 +12,8 @@ points), unbalanced.py, sinkhorn.py and paper.py.
 
 import functools
 
+import numpy as np
+
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
@@ -23,10 +25,11 @@ from .points import cost_of_points, metric_of
 from .problem import cost_matrix, pose, relaxation
 
 METHODS = ("sns", "sinkhorn", "sns-paper")
+TOL = {"float32": 1e-6, "float64": 1e-9}
 MAXITER = {"sns": 10_000, "sinkhorn": 1_000_000, "sns-paper": 10_000}
 
 
-def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_b=None, potentials_init=None,
+def solve_ot(C, a=None, b=None, *, reg, tol=None, method="sns", tau_a=None, tau_b=None, potentials_init=None,
              maxiter=None, time_limit=None, callback=None, verbose=False, rng=None, check=True,
              on_failure="warn", checkpoint=None, checkpoint_every=60.0, resume=None):  # fmt: skip
     """Solve an entropic optimal transport problem from a cost matrix.
@@ -41,8 +44,9 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
         Weights, not negative and of equal sums. None or empty: uniform, of the mass of the other, or 1.
     reg : float
         Strength of the entropy, in units of C. From a thousandth of its range down, plans are close to unregularised.
-    tol : float
-        A plan is accepted when ``|P 1 - a|_1 + |P'1 - b|_1 <= tol``.
+    tol : float, optional
+        A plan is accepted when ``|P 1 - a|_1 + |P'1 - b|_1 <= tol``. Default: 1e-9; 1e-6 where an array is float32,
+        to which a plan rounds by 6e-8.
     method : {"sns", "sinkhorn", "sns-paper"}
         "sns": Sinkhorn-Newton-Sparse on an annealed kernel, see `ntsolve.transport.newton`. "sinkhorn": Sinkhorn's
         iteration in the logarithmic domain. "sns-paper": Sinkhorn-Newton-Sparse as it was published. The last two are
@@ -99,7 +103,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     >>> bool(result.lower_bound <= 0 <= result.upper_bound)  # of the cost without entropy
     True
     """
-    reg, tol = validate.positive("reg", reg), validate.nonnegative("tol", tol)
+    reg, tol = validate.positive("reg", reg), _tolerance(tol)
     method = validate.choice("method", method, METHODS)
     tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
     maxiter = MAXITER[method] if maxiter is None else maxiter
@@ -117,7 +121,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=1e-9, method="sns", tau_a=None, tau_
     return result
 
 
-def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9, tau_a=None, tau_b=None,
+def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=None, tau_a=None, tau_b=None,
                     potentials_init=None, maxiter=None, time_limit=None, callback=None, verbose=False, rng=None,
                     check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
                     resume=None):  # fmt: skip
@@ -173,7 +177,7 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
     ('CONVERGED', (300, 400))
     """
     with join(comm).together() as ranks:
-        reg, tol, metric = validate.positive("reg", reg), validate.nonnegative("tol", tol), metric_of(metric)
+        reg, tol, metric = validate.positive("reg", reg), _tolerance(tol), metric_of(metric)
         tau = relaxation("tau_a", tau_a), relaxation("tau_b", tau_b)
         maxiter = MAXITER["sns"] if maxiter is None else maxiter
         options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose,
@@ -194,6 +198,10 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=1e-9
     return result
 
 
+def _tolerance(tol):
+    return None if tol is None else validate.nonnegative("tol", tol)
+
+
 def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL, **settings):
     """The result of the one problem, or of those in a batch.
 
@@ -205,7 +213,11 @@ def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL, **settin
     shape, items = batch.split({name: (value, given[name][1]) for name, (value, _) in found.items()})
     if shape != () and ranks is not SERIAL:
         raise ValueError("comm is for one problem whose X is shared among ranks, not for a batch")
-    with kernels_for(**batch.places({name: value for name, (value, _) in found.items()})) as k:
+    arrays = batch.places({name: value for name, (value, _) in found.items()})
+    if tol is None:
+        tol = max(TOL.get(str(getattr(each, "dtype", "")), TOL["float64"]) for each in arrays.values())
+        tol = float(ranks.largest(np.array([tol]))[0])
+    with kernels_for(**arrays) as k:
         if shape == ():
             settings |= {"reg": reg, "tol": tol, "method": method, "potentials_init": init}
             name = "solve_ot_sample" if "X" in given else "solve_ot"

@@ -63,3 +63,12 @@ def test_other_names_are_attribute_errors():
 
     with pytest.raises(AttributeError, match="no attribute 'gc'"):
         ntsolve.gc
+
+
+def test_drop_ins_are_found_from_the_top():
+    import ntsolve
+
+    assert dir(ntsolve.compat) == ["pot", "scipy"]
+    assert callable(ntsolve.compat.scipy.cg)
+    with pytest.raises(AttributeError, match="import ot"):
+        _ = ntsolve.compat.pot.emd

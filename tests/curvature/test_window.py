@@ -1,6 +1,7 @@
 """A window that moves is always the Fisher matrix of the gradients that are in it."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -218,3 +219,42 @@ def test_a_window_needs_sizes(arguments, kind, word):
         ntsolve.EmpiricalFisher.window(5, 5, 0.1, dtype="int8")
     with pytest.raises(TypeError, match="dtype"):
         ntsolve.EmpiricalFisher.window(5, 5, 0.1, dtype="no such")
+
+
+@pytest.mark.parametrize("kind", ["whole", "blocks", "recursion", "window", "empty window"])
+def test_a_pickle_is_the_same_matrix(kind):
+    G, x = gradients(6, 20, "float64"), gradients(1, 20, "float64", seed=1)[0]
+    options = {"blocks": {"block_size": 5}, "recursion": {"method": "recursion"}}.get(kind, {})
+    if "window" in kind:
+        F = ntsolve.EmpiricalFisher.window(4, 20, 0.1, dtype="float64")
+        for g in G if kind == "window" else ():
+            F.append(g)
+    else:
+        F = ntsolve.EmpiricalFisher(G, damp=0.1, **options)
+    other = pickle.loads(pickle.dumps(F))
+    np.testing.assert_allclose(other.solve(x), F.solve(x), rtol=1e-13)
+    np.testing.assert_allclose(other @ x, F.matvec(x), rtol=1e-13)
+    for each in (F, other):
+        each.append(x)
+    np.testing.assert_allclose(other.solve_newest(), F.solve_newest(), rtol=1e-12)
+
+
+def test_what_is_not_here_is_not_pickled(tmp_path):
+    G = np.memmap(tmp_path / "g", "float32", "w+", shape=(12, 300))
+    G[...] = gradients(12, 300, "float32")
+    with ntsolve.config(budget=2**11):
+        F = ntsolve.EmpiricalFisher(G, damp=0.1)
+        with pytest.raises(TypeError, match="file"):
+            pickle.dumps(F)
+
+
+def test_a_pickled_optimizer_takes_the_same_steps():
+    G = gradients(8, 20, "float64")
+    optimizer, w = ntsolve.MFAC(20, m=4, dtype="float64"), np.ones(20)
+    for g in G[:6]:
+        optimizer.step(w, g)
+    other, v = pickle.loads(pickle.dumps(optimizer)), w.copy()
+    for g in G[6:]:
+        optimizer.step(w, g)
+        other.step(v, g)
+    np.testing.assert_allclose(v, w, rtol=1e-10)

@@ -359,3 +359,43 @@ def test_one_constraint_of_one_variable_may_have_a_number_for_a_jacobian():
     constraint = {"type": "eq", "fun": lambda x: x[0] - 2, "jac": lambda x: 1.0, "hess": lambda x, v: np.zeros((1, 1))}
     result = ntsolve.minimize(lambda x: x @ x, np.ones(1), **BOWL, constraints=constraint)
     assert result.x == pytest.approx([2.0])
+
+
+def test_bounds_that_bound_nothing_are_none():
+    free = [Bounds(), LinearConstraint(np.eye(N), -np.inf, np.inf), NonlinearConstraint(fun, -np.inf, np.inf)]
+    result = ntsolve.minimize(fun, np.zeros(N), jac=jac, hess=hess, bounds=Bounds(-np.inf, np.inf), constraints=free)
+    alone = ntsolve.minimize(fun, np.zeros(N), jac=jac, hess=hess)
+    np.testing.assert_array_equal(result.x, alone.x)
+    assert len(result.v) == 0
+
+
+def test_a_number_is_a_start_of_one_variable():
+    found = ntsolve.minimize(lambda x: (x[0] - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3), hess=lambda x: 2 * np.eye(1))
+    assert found.success
+    np.testing.assert_allclose(found.x, [3.0])
+
+
+def test_two_point_differences_are_done_with_three_and_said_to_be():
+    with pytest.warns(ntsolve.PerformanceWarning, match="jac"):
+        found = ntsolve.minimize(fun, np.zeros(N), jac="2-point", hess=hess)
+    np.testing.assert_allclose(found.x, ntsolve.minimize(fun, np.zeros(N), jac=jac, hess=hess).x, atol=1e-7)
+
+
+def test_functions_that_fail_on_a_batch_say_that_it_is_one():
+    with pytest.raises(ValueError, match="matmul") as caught:
+        ntsolve.minimize(lambda x: x @ np.eye(N) @ x, np.zeros((1, N)), jac=jac, hess=hess)
+    assert "batch" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_a_dense_row_of_constraints_leaves_a_sparse_problem_sparse(form):
+    n = 600
+    T = sp.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(n, n)).tocsr()
+    total = LinearConstraint(form(np.ones((1, n))), 1, 1)
+    found = ntsolve.minimize(
+        lambda x: 0.5 * x @ (T @ x), np.zeros(n), jac=lambda x: T @ x, hess=lambda x: T, constraints=total
+    )
+    assert found.success
+    assert found.inner == "splu"
+    K = np.block([[T.toarray(), np.ones((n, 1))], [np.ones((1, n)), np.zeros((1, 1))]])
+    np.testing.assert_allclose(found.x, np.linalg.solve(K, np.append(np.zeros(n), 1))[:n], atol=1e-10)

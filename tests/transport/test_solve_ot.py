@@ -256,8 +256,45 @@ def test_a_tolerance_out_of_reach_is_said_to_be():
     assert not result.success
     assert result.residual < 1e-13
     with pytest.warns(ntsolve.PrecisionWarning):
-        result = ntsolve.solve_ot(C.astype(np.float32), a, b, reg=1e-2)
+        result = ntsolve.solve_ot(C.astype(np.float32), a, b, reg=1e-2, tol=1e-9)
     assert 1e-9 < result.residual < 1e-6
+
+
+@pytest.mark.parametrize("reg", [1e-1, 1e-3])
+def test_the_default_tolerance_is_within_reach_of_the_dtype(reg):
+    """Of all that is passed in: weights in float32 may differ in their sums."""
+    C, a, b = example()
+    for single in ("C", "a", "Cab", ""):
+        given = [v.astype(np.float32) if name in single else v for name, v in zip("Cab", (C, a, b), strict=True)]
+        result = ntsolve.solve_ot(*given, reg=reg)
+        assert result.success
+        assert result.tolerance == (1e-6 if single else 1e-9)
+        assert oracle.marginal_error(result.plan.astype(float), a, b) <= (2e-6 if single else 1.5e-9)
+    several = ntsolve.solve_ot([C, C[:10].astype(np.float32)], reg=reg)
+    assert several.success.all()
+
+
+def test_sums_that_differ_by_rounding_are_named_where_they_stand_in_the_way():
+    C, a, b = example()
+    single = a.astype(np.float32)
+    assert 0 < abs(single.sum(dtype=float) - b.sum()) < 1e-6
+    result = ntsolve.solve_ot(C, single, b, reg=1e-2, tol=1e-10, on_failure="ignore")
+    assert not result.success
+    assert "sums of a and b differ" in result.message
+
+
+def test_what_is_computed_on_demand_is_an_item_too():
+    C, a, b = example()
+    result = ntsolve.solve_ot(C, a, b, reg=1e-2)
+    assert result["value"] == result.value
+    assert result["plan"] is result.plan
+    assert "value_linear" in repr(result)
+    with pytest.raises(KeyError):
+        result["verify"]
+    batch = ntsolve.solve_ot([C, C[:10]], reg=1e-2)
+    assert batch[1] is batch.results[1]
+    assert batch[-1].plan.shape == (10, 40)
+    assert batch["value"].shape == (2,)
 
 
 @pytest.mark.parametrize("reg", [1e-9, 1e-12, 1e-15])
