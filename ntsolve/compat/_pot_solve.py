@@ -109,7 +109,7 @@ def solve(M, a=None, b=None, reg=None, c=None, reg_type="KL", unbalanced=None, u
     c : array (n, m), optional
         What the plan is compared with where reg_type is "KL" and the marginals are relaxed. Default: a b'.
     reg_type : {"KL", "entropy"}
-        reg KL(P | a b'), or reg sum P (log P - 1), as POT's `sinkhorn_unbalanced` has it. Where both marginals are to be
+        reg KL(P | a b'), or reg sum P (log P - 1), as in POT's `sinkhorn_unbalanced`. Where both marginals are to be
         met, the plan is the same.
     unbalanced : float or (float, float), optional
         Prices of missing a and b, in KL; infinite where one is to be met.
