@@ -3,6 +3,11 @@
 import numpy as np
 import scipy.sparse as sp
 
+from tests.backends import to_host
+
+TIGHT = {"float64": 1e-11, "float32": 1e-5, "complex128": 1e-11, "complex64": 1e-5}  # tolerances for close answers
+CLOSE = {"float64": 1e-9, "float32": 2e-4, "complex128": 1e-9, "complex64": 2e-4}
+
 
 def laplacian(n, dtype="float64", shift=0.0):
     """1-D, on n points, plus `shift` times the identity, in CSR."""
@@ -55,3 +60,33 @@ def residual(A, b, x):
     top = r.max(axis=-1, initial=0)
     safe = np.where((top > 0) & np.isfinite(top), top, 1)
     return np.where(top > 0, top * np.sqrt(((r / safe[..., None]) ** 2).sum(-1)), 0)
+
+
+def close(got, want, dtype="float64"):
+    """Whether an answer to a tolerance of TIGHT is the right one."""
+    got = to_host(got)
+    assert got.shape == want.shape
+    assert abs(got - want).max(initial=0) <= CLOSE[dtype] * abs(want).max(initial=0)
+
+
+class Product:
+    """Nothing but `@`."""
+
+    def __init__(self, A):
+        self.A = A
+
+    def __matmul__(self, v):
+        return self.A @ v
+
+
+def cells_of(shape, seed=0, share=0.7):
+    """(unknowns, which of the others are walls)"""
+    kind = np.random.default_rng(seed).random(shape)
+    mask = kind < share
+    mask.flat[0] = True
+    return mask, kind > (1 + share) / 2
+
+
+def consistent(A, seed=1):
+    """A right-hand side that has a solution."""
+    return A @ np.random.default_rng(seed).standard_normal(A.shape[0])
