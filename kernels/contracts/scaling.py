@@ -120,23 +120,18 @@ def scaling_products(starts, ends, offsets, values, x, q, row, t, y, work):
     y[:] = R.T @ (q * (t if row is None else row))
 
 
-def _diagonal_cases(rng, dtype):
+def _columns_cases(rng, dtype):
     for store, m, work in _stored(rng, dtype):
         yield *store, rng.random(len(store[0])), np.full(width_of(m), np.nan), work
 
 
-@contract(cases=_diagonal_cases, writes=("diagonal",), scratch=("work",))
+@contract(cases=_columns_cases, writes=("diagonal",), scratch=("work",))
 def scaling_diagonal(starts, ends, offsets, values, q, diagonal, work):
     """diagonal_j = sum_i q_i R_ij^2, the diagonal of R' diag(q) R."""
     diagonal[:] = q @ dense(starts, ends, offsets, values, diagonal.size) ** 2
 
 
-def _column_max_cases(rng, dtype):
-    for store, m, work in _stored(rng, dtype):
-        yield *store, rng.random(len(store[0])), np.full(width_of(m), np.nan), work
-
-
-@contract(cases=_column_max_cases, writes=("top",), scratch=("work",))
+@contract(cases=_columns_cases, writes=("top",), scratch=("work",))
 def scaling_column_max(starts, ends, offsets, values, u, top, work):
     """top_j = max_i u_i R_ij, 0 for a column with nothing in it; u >= 0."""
     top[:] = (u[:, None] * dense(starts, ends, offsets, values, top.size)).max(0, initial=0.0)

@@ -8,13 +8,8 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import ntsolve
 
+from ..linalg.problems import laplacian
 from .registry import Problem, Solver
-
-
-def laplacian(n, dtype="float64", shift=0.0):
-    """1-D, on n points, plus `shift` times the identity."""
-    A = sp.diags_array([-1.0, 2.0 + shift, -1.0], offsets=[-1, 0, 1], shape=(n, n), format="csr")
-    return A.astype(dtype)
 
 
 def rhs(*shape, dtype="float64"):

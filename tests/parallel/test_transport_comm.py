@@ -14,17 +14,13 @@ from ntsolve.transport import sparse
 from ntsolve.transport.cells import kd_order
 
 from ..backends import BACKENDS, to_device, to_host
+from ..transport.problems import masses
 from .team import bounds, ends, together
 
 
 def clouds(n, m, p=2, seed=0, dtype="float64"):
     rng = np.random.default_rng(seed)
     return rng.random((n, p)).astype(dtype), (rng.random((m, p)) + 0.3).astype(dtype)
-
-
-def masses(n, seed=1):
-    w = np.random.default_rng(seed).uniform(0.2, 1.8, n)
-    return w / w.sum()
 
 
 def shared(size, X, Y, a=None, b=None, *, cuts=None, run=together, then=None, **options):

@@ -43,6 +43,12 @@ def weights(rng, n):
     return a / a.sum()
 
 
+def masses(n, seed=1):
+    """Uneven weights of sum 1."""
+    w = np.random.default_rng(seed).uniform(0.2, 1.8, n)
+    return w / w.sum()
+
+
 def ugly():
     """name: (C, a, b, reg), each with weights of equal sums, and a plan."""
     rng = np.random.default_rng(3)

@@ -13,6 +13,7 @@ from ntsolve.transport import sparse
 from tests.backends import BACKENDS, to_device, to_host
 
 from . import oracle
+from .problems import masses
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = ("sqeuclidean", "euclidean", "cosine")
@@ -21,11 +22,6 @@ METRICS = ("sqeuclidean", "euclidean", "cosine")
 def clouds(n, m, p=2, seed=0, dtype="float64"):
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, p)).astype(dtype), (rng.standard_normal((m, p)) + 0.5).astype(dtype)
-
-
-def masses(n, seed=1):
-    w = np.random.default_rng(seed).uniform(0.2, 1.8, n)
-    return w / w.sum()
 
 
 def error(result, C, a, b, reg):
