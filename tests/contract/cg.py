@@ -3,7 +3,6 @@
 import time
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import ntsolve
