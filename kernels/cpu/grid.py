@@ -8,8 +8,10 @@ import numpy as np
 from numba import njit, uint64
 
 from .exact import EXACT_JIT, add, subtract_product
+from .lanes import above, any_of, fill, fused, only, store
 from .linalg import _total, merged_squares, norm_total, scaled_squares
 from .pool import JIT, over_blocks
+from .singles import load_wide
 
 _GRAIN = 30  # blocks a thread is worth waking for: about 60,000 cells
 
@@ -166,38 +168,51 @@ def _take_shifted(high, low, c, c_ahead, u, wraps):
 
 
 @njit(**EXACT_JIT)
-def _span(count):
-    """Where the unknowns of a line begin and end."""
-    first, last = 0, count.size
-    while first < last and count[first] == 0:
-        first += 1
-    while last > first and count[last - 1] == 0:
-        last -= 1
-    return first, last
+def _add_lanes(high, low, value):
+    """`add` of eight."""
+    total = high + value
+    part = total - high
+    return total, low + ((high - (total - part)) + (value - part))
+
+
+@njit(**EXACT_JIT)
+def _add_product_lanes(high, low, a, b):
+    product = a * b
+    high, low = _add_lanes(high, low, product)
+    return high, low + fused(a, b, fill(0.0) - product)
 
 
 @njit(**EXACT_JIT)
 def _open_residual_line(count, scale, wraps, x, y0, y1, z0, z1, b, wide, out):
     """out = b - A x on one line: a sum of neighbours, times the scale; wide (n + 2) is scratch."""
     n = x.size
-    first, last = _span(count)
-    for i in range(first):
-        out[i] = b[i]
-    for i in range(last, n):
-        out[i] = b[i]
     for i in range(n):
         wide[i + 1] = x[i]
     wide[0], wide[n + 1] = (x[n - 1], x[0]) if wraps & 1 else (0.0, 0.0)
-    left, mid, right, count = wide[first:last], wide[first + 1 : last + 1], wide[first + 2 :], count[first:last]
-    y0, y1, z0, z1, b, out = y0[first:], y1[first:], z0[first:], z1[first:], b[first:], out[first:]
-    for i in range(left.size):
-        high, low = add(left[i], 0.0, right[i])
+    whole = n // 8 * 8
+    for i in range(0, whole, 8):
+        faces, right = load_wide(count, i), load_wide(b, i)
+        unknown = above(faces, fill(0.0))
+        if not any_of(unknown):
+            store(out, i, right)
+            continue
+        high, low = _add_lanes(load_wide(wide, i), fill(0.0), load_wide(wide, i + 2))
+        high, low = _add_lanes(high, low, load_wide(y0, i))
+        high, low = _add_lanes(high, low, load_wide(y1, i))
+        high, low = _add_lanes(high, low, load_wide(z0, i))
+        high, low = _add_lanes(high, low, load_wide(z1, i))
+        around = only(unknown, fill(scale))
+        total, rest = _add_product_lanes(right, fill(0.0), fill(-scale) * faces, load_wide(wide, i + 1))
+        total, rest = _add_product_lanes(total, rest, around, high)
+        store(out, i, total + (rest + around * low))
+    for i in range(whole, n):
+        high, low = add(wide[i], 0.0, wide[i + 2])
         high, low = add(high, low, np.float64(y0[i]))
         high, low = add(high, low, np.float64(y1[i]))
         high, low = add(high, low, np.float64(z0[i]))
         high, low = add(high, low, np.float64(z1[i]))
         around = scale if count[i] > 0 else 0.0
-        total, rest = subtract_product(np.float64(b[i]), 0.0, scale * np.float64(count[i]), mid[i])
+        total, rest = subtract_product(np.float64(b[i]), 0.0, scale * np.float64(count[i]), wide[i + 1])
         total, rest = subtract_product(total, rest, -around, high)
         out[i] = total + (rest + around * low)
 
@@ -350,10 +365,10 @@ def remove_means(starts, members, x, sums, sizes):
 
 
 @njit(**JIT)
-def _step(a, b, nz, ny, nx, wraps):
-    """1, 2, 3 for a step along x, y, z from flat place a to b, negative for one back, 0 for anything else."""
-    there = b - a
-    x = a % nx
+def _step(there, x, y, z, dims, wraps):
+    """1, 2, 3 for a step along x, y, z to `there` places further, negative for one back, 0 for anything else."""
+    nz, ny, nx = dims
+    plane = nx * ny
     if there == 1 and x < nx - 1:
         return 1
     if there == -1 and x > 0:
@@ -363,17 +378,15 @@ def _step(a, b, nz, ny, nx, wraps):
             return 1
         if x == 0 and there == nx - 1:
             return -1
-    y = a // nx % ny
     if there == nx and y < ny - 1:
         return 2
     if there == -nx and y > 0:
         return -2
     if ny > 2 and wraps & 2:
-        if y == ny - 1 and there == (1 - ny) * nx:
+        if y == ny - 1 and there == nx - plane:
             return 2
-        if y == 0 and there == (ny - 1) * nx:
+        if y == 0 and there == plane - nx:
             return -2
-    z, plane = a // (nx * ny), nx * ny
     if there == plane:
         return 3
     if there == -plane:
@@ -387,10 +400,16 @@ def _step(a, b, nz, ny, nx, wraps):
 
 
 @njit(**JIT)
+def _coordinates(a, dims):
+    line = a // dims[2]
+    return a - line * dims[2], line % dims[1], line // dims[1]
+
+
+@njit(**JIT)
 def _read_faces(first, last, indptr, indices, data, cells, wraps, cz, cy, cx, diag, dims, flaws, balance):
-    nz, ny, nx = dims
     for i in range(first * _CHUNK, min(last * _CHUNK, cells.size)):
         a = cells[i]
+        x, y, z = _coordinates(a, dims)
         flaw = forward = 0
         for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
             value, b = np.float64(data[k]), cells[uint64(indices[k])]
@@ -399,7 +418,7 @@ def _read_faces(first, last, indptr, indices, data, cells, wraps, cz, cy, cx, di
             elif a == b:
                 diag[a] = value
             elif value != 0.0:
-                step = _step(a, b, nz, ny, nx, wraps)
+                step = _step(b - a, x, y, z, dims, wraps)
                 if step == 0:
                     flaw = 1
                 elif step < 0:
@@ -417,13 +436,13 @@ def _read_faces(first, last, indptr, indices, data, cells, wraps, cz, cy, cx, di
 
 @njit(**JIT)
 def _match_faces(first, last, indptr, indices, data, cells, wraps, match, cz, cy, cx, dims, flaws):
-    nz, ny, nx = dims
     for i in range(first * _CHUNK, min(last * _CHUNK, cells.size)):
         a = cells[i]
+        x, y, z = _coordinates(a, dims)
         for k in range(uint64(indptr[i]), uint64(indptr[i + 1])):
             value, b = np.float64(data[k]), cells[uint64(indices[k])]
-            if a != b and value < 0.0 and np.isfinite(value):
-                step = _step(a, b, nz, ny, nx, wraps)
+            if (b < a or (wraps and b > a)) and value < 0.0 and np.isfinite(value):
+                step = _step(b - a, x, y, z, dims, wraps)
                 if step < 0:
                     mirror = np.float64(cx[b] if step == -1 else (cy[b] if step == -2 else cz[b]))
                     if not abs(mirror + value) <= match * mirror:

@@ -229,6 +229,16 @@ def times_plus(typing_context, a, b, c):
     return _LANES(_LANES, _LANES, _LANES), generate
 
 
+@intrinsic
+def fused(typing_context, a, b, c):
+    """a b + c, rounded once, whatever it costs."""
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, "llvm.fma.v8f64", _DOUBLES, *arguments)
+
+    return _LANES(_LANES, _LANES, _LANES), generate
+
+
 def _with_exponent(builder, p, shifted):
     bits = builder.shl(builder.bitcast(shifted, _INTS), ir.Constant(_INTS, [52] * 8))
     return builder.bitcast(builder.add(builder.bitcast(p, _INTS), bits), _DOUBLES)

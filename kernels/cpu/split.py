@@ -128,22 +128,26 @@ def grid_join(v, a):
 # ---- stencils -------------------------------------------------------------------------------------------------------
 
 
-@njit(**LANES_JIT)
-def _mask_row(mine, ahead, after, before, behind, wraps, crosses, follows, present, x, y, z, s):
-    """Add the faces of a row of a mask, those that the coarse level keeps, and what is left of D; all uint8."""
+@njit(**SMALL_JIT)
+def _mask_row(mine, ahead, after, before, behind, bits, wraps, present, x, y, z, s):
+    """Add the faces of a row of a mask, those that the coarse level keeps, and what is left of D; all uint8.
+
+    `bits` are 1 for the rows that there are, of the first four, and for the faces in x and y that are kept.
+    """
     nz = mine.size
+    has_ahead, has_after, has_before, has_behind, crosses, follows = bits
     for k in range(uint64(nz)):
         present[k + uint64(1)] = mine[k] > 0
     present[0], present[nz + 1] = (present[nz], present[1]) if wraps else (0, 0)
-    left, here, right = present[:nz], present[1 : nz + 1], present[2:]
     for k in range(uint64(nz)):
-        in_x, in_y = here[k] & np.uint8(ahead[k] > 0), here[k] & np.uint8(after[k] > 0)
-        in_z = here[k] & right[k]
-        others = (here[k] & left[k]) + (here[k] & np.uint8(behind[k] > 0)) + (here[k] & np.uint8(before[k] > 0))
+        here = present[k + uint64(1)]
+        in_x, in_y = here & has_ahead & np.uint8(ahead[k] > 0), here & has_after & np.uint8(after[k] > 0)
+        in_z, back = here & present[k + uint64(2)], here & present[k]
+        others = (here & has_behind & np.uint8(behind[k] > 0)) + (here & has_before & np.uint8(before[k] > 0))
         x[k] += in_x & crosses
         y[k] += in_y & follows
         z[k] += in_z
-        s[k] += mine[k] - (in_x + in_y + in_z + others)
+        s[k] += mine[k] - (in_x + in_y + in_z + back + others)
 
 
 @njit(**LANES_JIT)
@@ -173,20 +177,19 @@ def _fold_all(plane, row, rows, factor, alpha, alpha_s, cx, cy, cz, cs):
 @njit(**LANES_JIT)
 def _coarsen_mask(first, last, d, alpha, alpha_s, factor, wrap, cx, cy, cz, cs):
     (nx, ny, nz), (f0, f1, _), (w0, w1, w2) = d.shape, factor, wrap
-    none, present = np.zeros(nz, np.uint8), np.zeros(nz + 2, np.uint8)
-    rows = np.zeros((4, nz), np.uint8)  # of at most four rows, each of them at most 6
+    present, rows = np.zeros(nz + 2, np.uint8), np.zeros((4, nz), np.uint8)  # of at most four rows, at most 6 each
     for plane in range(first, last):
         for row in range(cs.shape[1]):
             rows[:] = 0
             for i in range(f0 * plane, min(f0 * plane + f0, nx)):
                 for j in range(f1 * row, min(f1 * row + f1, ny)):
-                    crosses, follows = np.uint8(f0 == 1 or i % 2 == 1), np.uint8(f1 == 1 or j % 2 == 1)
-                    ahead = d[(i + 1) % nx, j] if i + 1 < nx or w0 else none
-                    behind = d[(i - 1) % nx, j] if i > 0 or w0 else none
-                    after = d[i, (j + 1) % ny] if j + 1 < ny or w1 else none
-                    before = d[i, (j - 1) % ny] if j > 0 or w1 else none
-                    _mask_row(d[i, j], ahead, after, before, behind, w2, crosses, follows, present, rows[0], rows[1],
-                              rows[2], rows[3])  # fmt: skip
+                    there = (np.uint8(i + 1 < nx or w0), np.uint8(j + 1 < ny or w1), np.uint8(j > 0 or w1),
+                             np.uint8(i > 0 or w0))  # fmt: skip
+                    kept = np.uint8(f0 == 1 or i % 2 == 1), np.uint8(f1 == 1 or j % 2 == 1)
+                    ahead, behind = i + 1 if i + 1 < nx else 0, i - 1 if i > 0 else nx - 1
+                    after, before = j + 1 if j + 1 < ny else 0, j - 1 if j > 0 else ny - 1
+                    _mask_row(d[i, j], d[ahead, j], d[i, after], d[i, before], d[behind, j], there + kept, w2, present,
+                              rows[0], rows[1], rows[2], rows[3])  # fmt: skip
             _fold_all(plane, row, rows, factor, alpha, alpha_s, cx, cy, cz, cs)
 
 
@@ -229,7 +232,8 @@ def _used(i, fx, fy, fz, s, used):
     """Which cells of plane i have a face or a sink; the last face of an axis is before the first cell."""
     nz = s.shape[2]
     for j in range(s.shape[1]):
-        xs, ys, zs, sinks, behind, left, out = fx[i, j], fy[i, j], fz[i, j], s[i, j], fx[i - 1, j], fy[i, j - 1], used[j]
+        xs, ys, zs, sinks, behind, left = fx[i, j], fy[i, j], fz[i, j], s[i, j], fx[i - 1, j], fy[i, j - 1]
+        out = used[j]
         for k in range(uint64(nz)):
             total = sinks[k] + xs[k] + behind[k] + ys[k] + left[k] + zs[k]  # none is negative
             out[k] = total > 0.0

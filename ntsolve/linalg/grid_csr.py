@@ -135,9 +135,9 @@ def _take(k, parts, grid_shape, cells, periodic):
         for axis, (one, face) in enumerate(zip(periodic, faces, strict=True))
     )
     ends = grid_faces.border(grid_shape, "neumann", wrap)
-    wide = [face.astype("float64") for face in faces]
+    wide = [face.astype("float64", copy=False) for face in faces]
     sink = diag - grid_faces.add_faces(wide, ends, xp.zeros(diag.shape))
-    sink = _without_rounding(xp, sink, np.finfo(dtype).eps * diag.astype("float64")).astype(dtype)
+    sink = _without_rounding(xp, sink, np.finfo(dtype).eps * diag.astype("float64", copy=False)).astype(dtype, copy=False)
     if bool((sink < 0).any()):
         return None
     options = {"k": k, "mask": mask, "ends": ends, "spacing": (1.0,) * len(grid_shape), "dtype": dtype}

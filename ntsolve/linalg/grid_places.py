@@ -7,6 +7,8 @@ import itertools
 
 import numpy as np
 
+from ..kernels.cpu import places
+
 MOST_COMPONENTS = 64  # that are laid out one behind the other
 MOST_CELLS = 8  # of a grid, for each unknown
 ROUNDS = 8
@@ -49,92 +51,13 @@ def place(indptr, indices, data):
     In C order, the neighbours ahead of a cell come as x, y, z; and among all faces along one axis, that of the later
     cell leads to the later cell. So a face whose axis is known says something about those before and after it.
     """
-    n = indptr.size - 1
-    row = np.repeat(np.arange(n, dtype=indices.dtype), np.diff(indptr))
-    stored = data != 0
-    forward = (indices > row) & stored
-    one, other = row[forward].astype("int64"), indices[forward].astype("int64")  # by row, then by column
-    if one.size == 0 or one.size != np.count_nonzero((indices < row) & stored):
+    faces = places.faces_of(indptr, indices, data)
+    axis = None if faces is None else places.axes_of(*faces, ROUNDS)
+    if axis is None:
         return None
-    if (np.bincount(one, minlength=n) + np.bincount(other, minlength=n)).max() > 6:
-        return None
-    place = one * n + other
-    if not (place[1:] > place[:-1]).all():
-        order = np.argsort(place, kind="stable")
-        one, other = one[order], other[order]
-    axis, sure = _axes(n, one, other)
-    return None if axis is None else _layout(n, one, other, axis, sure)
-
-
-def _ranks(n, one, other):
-    """For each face, its place among those ahead of its first cell and how many these are; and behind its second.
-
-    Faces are sorted by cells; those behind a cell are counted from the nearest one.
-    """
-    from scipy import sparse
-
-    faces = np.arange(one.size)
-    ahead, behind = np.bincount(one, minlength=n), np.bincount(other, minlength=n)
-    ends = np.concatenate([[0], np.cumsum(ahead)])
-    by_other = sparse.csr_array((faces, other, ends), shape=(n, n)).tocsc().data  # and by `one`
-    last = np.empty_like(faces)
-    last[by_other] = np.repeat(np.cumsum(behind), behind) - 1 - faces
-    return faces - ends[one], ahead[one], last, behind[other]
-
-
-def _axes(n, one, other):
-    """0 (along x), 1, 2 for each face, and whether it can be no other; (None, None) where that makes no sense."""
-    rank, count, back, behind = _ranks(n, one, other)
-    ndim = int(max(count.max(), behind.max()))
-    if ndim > 3:
-        return None, None
-    ndim = max(ndim, 2)
-    axis = np.full(one.size, -1)
-    axis[count == ndim] = rank[count == ndim]
-    axis[behind == ndim] = back[behind == ndim]
-    if ndim == 2:
-        axis[(axis < 0) & (other > one + 1)] = 1
-    for _ in range(ROUNDS):
-        unknown = np.flatnonzero(axis < 0)
-        if unknown.size == 0:
-            return axis, axis >= 0
-        fits = np.zeros((ndim, unknown.size), dtype=bool)
-        for a in range(ndim):
-            known = np.flatnonzero(axis == a)
-            at = np.searchsorted(known, unknown)  # faces are sorted by their first cell
-            before = other[known[np.maximum(at - 1, 0)]] if known.size else np.zeros(unknown.size)
-            after = other[known[np.minimum(at, known.size - 1)]] if known.size else np.zeros(unknown.size)
-            fits[a] = ((at == 0) | (before < other[unknown])) & ((at == known.size) | (other[unknown] < after))
-        fits[0] &= other[unknown] == one[unknown] + 1
-        sure = fits.sum(axis=0) == 1
-        if not sure.any():
-            break
-        axis[unknown[sure]] = fits[:, sure].argmax(axis=0)
-    unknown = np.flatnonzero(axis < 0)
-    if (~fits.any(axis=0)).any():
-        return None, None
-    sure = axis >= 0
-    axis[unknown] = fits.argmax(axis=0)
-    return axis, sure
-
-
-def _layout(n, one, other, axis, sure):
-    """Places of the unknowns, components one behind the other; unknowns next to each other along x are a run."""
-    along = (axis == 0) & sure & (other == one + 1)
-    begins = np.ones(n, dtype=bool)
-    begins[other[along]] = False
-    run, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
-    inside = np.arange(n) - first[run]
-    one, other, axis, sure = (part[~along] for part in (one, other, axis, sure))
-    shift = inside[one] - inside[other]
-    one, other = run[one], run[other]
-    order = np.argsort(axis, kind="stable")  # so that faces between the same runs follow each other
-    one, other, axis, shift, sure = (part[order] for part in (one, other, axis, shift, sure))
-    new = np.ones(one.size, dtype=bool)
-    new[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
-    starts = np.flatnonzero(new)
-    doubt = 1 / np.diff(np.append(starts, one.size)) + 2 * ~np.logical_or.reduceat(sure, starts)
-    found = _laid_out(first.size, one[new], other[new], axis[new], shift[new], doubt)
+    one, other = faces[:2]
+    run, inside, count = places.runs_of(indptr.size - 1, one, other, axis)
+    found = _laid_out(count, *places.links_of(one, other, axis, run, inside))
     if found is None:
         return None
     coordinates, label = found
