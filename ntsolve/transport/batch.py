@@ -177,13 +177,13 @@ class Task:
     own: Any  # makes an array of the user's own kind; None: it is one
 
 
-def solve(k, tasks, shape, reg, tol, method, options, own):
+def solve(k, tasks, shape, reg, method, options, own):
     """The result of the batch."""
     results: list = [None] * len(tasks)
     alone = method != "sns" or options.callback is not None
     with Monitor("solve_ot", maxiter=1, time_limit=None, began=options.began, start=[0.0]) as watch:
         if not alone:
-            many.solve(k, tasks, reg, tol, options, results)
+            many.solve(k, tasks, reg, options, results)
         left = [i for i, result in enumerate(results) if result is None]
 
         def stopped():
@@ -192,7 +192,7 @@ def solve(k, tasks, shape, reg, tol, method, options, own):
         def run(number):
             i = left[number]
             task = tasks[i]
-            results[i] = found = one.solve(k, task.pose(), reg, tol, method, task.init, options, task.own, stopped)
+            results[i] = found = one.solve(k, task.pose(), reg, method, task.init, options, task.own, stopped)
             if found.status == Status.CALLBACK_STOP:
                 watch.status = Status.CALLBACK_STOP
 
@@ -217,7 +217,7 @@ def gather(results, shape, elapsed, own):
     out = shape or (-1,)
     numbers: dict[str, Any] = {
         name: np.array([getattr(each, name) for each in results]).reshape(out)
-        for name in ("nit", "residual", "passes", "scaling_steps", "newton_steps", "cg_steps")
+        for name in ("nit", "residual", "tolerance", "passes", "scaling_steps", "newton_steps", "cg_steps")
     }
     whole = OTBatchResult(
         x=None,
@@ -227,7 +227,6 @@ def gather(results, shape, elapsed, own):
         history=history.reshape(rows, *out),
         elapsed=elapsed,
         backend=first.backend,
-        tolerance=first.tolerance,
         reg=first.reg,
         results=tuple(results),
         _shape=shape,

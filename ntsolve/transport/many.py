@@ -33,13 +33,13 @@ class _Item:
     own: Any  # makes an array of the user's own kind; None: it is one
 
 
-def solve(k, tasks, reg, tol, options, results):
+def solve(k, tasks, reg, options, results):
     """Put into `results` those of the tasks that are for this file, and that it solves."""
     small = [number for number, task in enumerate(tasks) if _entries(task) <= k.ENTRIES_A_PROBLEM]
     with Monitor("solve_ot", maxiter=options.maxiter + 1, time_limit=options.time_limit, began=options.began,
                  start=[0.0]) as watch, np.errstate(all="ignore"):  # fmt: skip
         for group in _groups(k, tasks, small):
-            _solve(k, group, reg, tol, watch, options.maxiter, results)
+            _solve(k, group, reg, watch, options.maxiter, results)
 
 
 def _entries(task):
@@ -67,7 +67,7 @@ def _groups(k, tasks, numbers):
         yield group
 
 
-def _solve(k, group, reg, tol, watch, maxiter, results):
+def _solve(k, group, reg, watch, maxiter, results):
     """All problems of the group, in one call of the kernel unless it takes long."""
     xp, count = k.xp, len(group)
     problems = [item.problem for item in group]
@@ -77,7 +77,7 @@ def _solve(k, group, reg, tol, watch, maxiter, results):
     C, at = _costs(k, problems, entries)
     a, b = (xp.concatenate([getattr(problem, side) for problem in problems]) for side in ("a", "b"))
     g = [xp.zeros(item.problem.b.size) if item.g is None else item.g for item in group]
-    goal = xp.asarray([(tol - problem.mismatch) / problem.mass for problem in problems])
+    goal = xp.asarray([(problem.tol - problem.mismatch) / problem.mass for problem in problems])
     r = xp.asarray([_start(item, reg) for item in group])
     f, g, col = xp.zeros(a.size), xp.concatenate(g), xp.zeros(b.size)
     error, nit, outcome = xp.zeros(count), xp.zeros(count, dtype="int32"), xp.zeros(count, dtype="int32")
@@ -106,7 +106,7 @@ def _solve(k, group, reg, tol, watch, maxiter, results):
         start = sum(float(side.sum()) for side in problem.weights)
         history = np.array([start, answer.error][: 1 + (steps > 0)])
         status = watch.status or Status.MAXITER
-        results[item.number] = one.conclude(k, problem, reg, tol, answer, status, steps, history, watch.elapsed,
+        results[item.number] = one.conclude(k, problem, reg, answer, status, steps, history, watch.elapsed,
                                             item.own)  # fmt: skip
 
 

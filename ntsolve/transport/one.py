@@ -74,14 +74,14 @@ class _Watch(Monitor):
             raise ValueError("resume: the potentials of the checkpoint are not finite")
 
 
-def solve(k, problem, reg, tol, method, init, options, own, stopped=None, keeper=None):
+def solve(k, problem, reg, method, init, options, own, stopped=None, keeper=None):
     """The result of a problem; `stopped()` is None, or why the batch that the problem is of has to end."""
     with np.errstate(all="ignore"):  # what overflows is seen
-        return _solve(k, problem, reg, tol, method, init, options, own, stopped, keeper)
+        return _solve(k, problem, reg, method, init, options, own, stopped, keeper)
 
 
-def _solve(k, problem, reg, tol, method, init, options, own, stopped, keeper):
-    cost, mass, tau = problem.cost, problem.mass, problem.tau
+def _solve(k, problem, reg, method, init, options, own, stopped, keeper):
+    cost, mass, tau, tol = problem.cost, problem.mass, problem.tau, problem.tol
     a, b = problem.weights
     begin = start(k, problem, init)
     nothing = shared.total(cost.ranks, float(a.sum())) + float(b.sum())  # the error of a plan of zeros
@@ -122,12 +122,12 @@ def _solve(k, problem, reg, tol, method, init, options, own, stopped, keeper):
         watch.iterate = lambda: (f, g)  # which does not keep the method alive
         answer = newton.Outcome(f, g, error, counts, columns)
         status = watch.status or Status.STALLED
-        result = conclude(k, problem, reg, tol, answer, status, watch.nit, watch.history, watch.elapsed, own)
+        result = conclude(k, problem, reg, answer, status, watch.nit, watch.history, watch.elapsed, own)
         watch.finish(watch, result.success)
         return result
 
 
-def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
+def conclude(k, problem, reg, answer, status, nit, history, elapsed, own):
     """The result for the potentials of an `Outcome`; `status` is for those that do not meet the tolerance."""
     f, g = _centred(problem, answer.f, answer.g)
     rows = relaxed(k.xp, problem.weights[0], f, problem.tau[0])
@@ -135,7 +135,7 @@ def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
     residual, cost, counts = solution.residual(answer.error), problem.cost, answer.counts
     if not np.isfinite(residual):
         status = Status.NAN_OR_INF
-    elif residual <= tol:
+    elif residual <= problem.tol:
         status = Status.CONVERGED
     ranks = cost.ranks
     if not ranks.any(status != Status.STALLED) and cost.forbidden:
@@ -149,13 +149,13 @@ def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
         x=solution.x,
         success=status == Status.CONVERGED,
         status=status,
-        message=_message(problem, status, tol),
+        message=_message(problem, status),
         nit=nit,
         residual=residual,
         history=history,
         elapsed=elapsed,
         backend=k.NAME,
-        tolerance=tol,
+        tolerance=problem.tol,
         reg=reg,
         passes=counts.get("passes", 0),
         scaling_steps=counts.get("scalings", 0),
@@ -165,9 +165,9 @@ def conclude(k, problem, reg, tol, answer, status, nit, history, elapsed, own):
     )
 
 
-def _message(problem, status, tol):
+def _message(problem, status):
     """Advice, or the reason where no plan can meet the tolerance."""
-    if status == Status.STALLED and problem.mismatch > tol:
+    if status == Status.STALLED and problem.mismatch > problem.tol:
         return (f"The sums of a and b differ by {problem.mismatch:.2g}, within the rounding of their dtype, but above "
                 "tol: no plan meets both. Normalise them in float64, or raise tol.")  # fmt: skip
     return status.advice

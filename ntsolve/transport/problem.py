@@ -15,6 +15,7 @@ from ..reductions import SERIAL
 from . import shared
 
 SAME_SUM = {"float32": 2e-6, "float64": 1e-10}  # relative: what rounding explains, of weights of that dtype
+TOL = {"float32": 1e-6, "float64": 1e-9}  # relative to the mass: where no tolerance is asked for
 NO_MASS = 1e-100  # relative to the largest weight: less than that is none, for scalings that must not underflow
 
 
@@ -31,6 +32,7 @@ class Problem:
     columns: Any
     tau: tuple[float, float]  # price of missing a marginal; infinite where it has to be met
     mismatch: float  # of the sums of a and b as they were passed in
+    tol: float  # what the marginal error may be, in the user's units
 
     @property
     def weights(self):
@@ -92,12 +94,13 @@ def equal_weights(k, a, b, shape, *, balanced=True, names=("a", "b"), sides=("C"
     return a, b, sum_a, sum_b
 
 
-def pose(k, cost, a, b, *, tau=(np.inf, np.inf), names=("C", "a", "b"), sides=("C", "C"), check=True):
+def pose(k, cost, a, b, *, tol=None, tau=(np.inf, np.inf), names=("C", "a", "b"), sides=("C", "C"), check=True):
     """The problem of that cost with those weights: arrays of the backend, or None for uniform ones.
 
     `names` are those of the arguments, and `sides` of what has the rows and the columns.
     `check=False` leaves out the search for NaN and infinity in the weights; signs and sums are always looked at.
     """
+    kinds = {np.dtype(each.dtype).name for each in (cost, a, b) if hasattr(each, "dtype")}
     shape, balanced, ranks = cost.shape, min(tau) == np.inf, cost.ranks
     said = {"names": names[1:], "sides": sides, "check": check}
     a, b, sum_a, sum_b = equal_weights(k, a, b, shape, balanced=balanced, **said, ranks=ranks)
@@ -108,7 +111,9 @@ def pose(k, cost, a, b, *, tau=(np.inf, np.inf), names=("C", "a", "b"), sides=("
         a, b = a / shared.total(ranks, float(a.sum())), b / float(b.sum())
     cost = cost.part(rows, columns)
     cost.look(names[0])
-    return Problem(cost, a, b, mass, shape, rows, columns, tau, abs(sum_a - sum_b) if balanced else 0.0)
+    if tol is None:
+        tol = TOL["float32" if ranks.any("float32" in kinds) else "float64"] * max(sum_a, sum_b)
+    return Problem(cost, a, b, mass, shape, rows, columns, tau, abs(sum_a - sum_b) if balanced else 0.0, tol)
 
 
 def _weights(k, name, values, count, side, check, ranks):

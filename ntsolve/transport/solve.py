@@ -12,8 +12,6 @@ points), unbalanced.py, sinkhorn.py and paper.py.
 
 import functools
 
-import numpy as np
-
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
@@ -25,7 +23,6 @@ from .points import cost_of_points, metric_of
 from .problem import cost_matrix, pose, relaxation
 
 METHODS = ("sns", "sinkhorn", "sns-paper")
-TOL = {"float32": 1e-6, "float64": 1e-9}
 MAXITER = {"sns": 10_000, "sinkhorn": 1_000_000, "sns-paper": 10_000}
 
 
@@ -45,8 +42,8 @@ def solve_ot(C, a=None, b=None, *, reg, tol=None, method="sns", tau_a=None, tau_
     reg : float
         Strength of the entropy, in units of C. From a thousandth of its range down, plans are close to unregularised.
     tol : float, optional
-        A plan is accepted when ``|P 1 - a|_1 + |P'1 - b|_1 <= tol``. Default: 1e-9; 1e-6 where an array is float32,
-        to which a plan rounds by 6e-8.
+        A plan is accepted when ``|P 1 - a|_1 + |P'1 - b|_1 <= tol``. Default: 1e-9 of the mass; 1e-6 of it where an
+        array is float32, to which a plan rounds by 6e-8.
     method : {"sns", "sinkhorn", "sns-paper"}
         "sns": Sinkhorn-Newton-Sparse on an annealed kernel, see `ntsolve.transport.newton`. "sinkhorn": Sinkhorn's
         iteration in the logarithmic domain. "sns-paper": Sinkhorn-Newton-Sparse as it was published. The last two are
@@ -114,7 +111,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=None, method="sns", tau_a=None, tau_
 
     def posed(k, names, C, a, b):
         cost = MatrixCost(k, cost_matrix(k, names[0], C))
-        return pose(k, cost, a, b, tau=tau, names=names, sides=names[:1] * 2, check=options.check)
+        return pose(k, cost, a, b, tol=tol, tau=tau, names=names, sides=names[:1] * 2, check=options.check)
 
     result = _solve(posed, given, potentials_init, reg, tol, method, options, tau=tau)
     report("solve_ot", result, options.on_failure)
@@ -190,7 +187,7 @@ def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=None
                          maxiter=options.maxiter)  # fmt: skip
             cost = cost_of_points(k, X, Y, metric, names[:2], ranks)
             said = {"names": ("metric", *names[2:]), "sides": names[:2]}
-            return pose(k, cost, a, b, tau=tau, **said, check=options.check)
+            return pose(k, cost, a, b, tol=tol, tau=tau, **said, check=options.check)
 
         result = _solve(posed, given, potentials_init, reg, tol, "sns", options, ranks, tau=tau,
                         metric=metric)  # fmt: skip
@@ -213,16 +210,12 @@ def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL, **settin
     shape, items = batch.split({name: (value, given[name][1]) for name, (value, _) in found.items()})
     if shape != () and ranks is not SERIAL:
         raise ValueError("comm is for one problem whose X is shared among ranks, not for a batch")
-    arrays = batch.places({name: value for name, (value, _) in found.items()})
-    if tol is None:
-        tol = max(TOL.get(str(getattr(each, "dtype", "")), TOL["float64"]) for each in arrays.values())
-        tol = float(ranks.largest(np.array([tol]))[0])
-    with kernels_for(**arrays) as k:
+    with kernels_for(**batch.places({name: value for name, (value, _) in found.items()})) as k:
         if shape == ():
             settings |= {"reg": reg, "tol": tol, "method": method, "potentials_init": init}
             name = "solve_ot_sample" if "X" in given else "solve_ot"
             keeper = options.saving.of(name, k, ranks, **items[0], **settings)
-            return one.solve(k, posed(k, tuple(given), **items[0]), reg, tol, method, init, options, own, keeper=keeper)
+            return one.solve(k, posed(k, tuple(given), **items[0]), reg, method, init, options, own, keeper=keeper)
         if options.saving.wanted:
             raise ValueError("checkpoint and resume are for one problem, not for a batch")
         owns, inits = own if isinstance(own, list) else [None] * len(items), batch.starts(init, len(items))
@@ -230,4 +223,4 @@ def _solve(posed, given, init, reg, tol, method, options, ranks=SERIAL, **settin
         for i, (item, start, kind) in enumerate(zip(items, inits, owns, strict=True)):
             names = tuple(f"{name}[{i}]" for name in given)
             tasks.append(batch.Task(item, functools.partial(posed, k, names, **item), start, kind))
-        return batch.solve(k, tasks, shape, reg, tol, method, options, own)
+        return batch.solve(k, tasks, shape, reg, method, options, own)

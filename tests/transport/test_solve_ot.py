@@ -268,10 +268,22 @@ def test_the_default_tolerance_is_within_reach_of_the_dtype(reg):
         given = [v.astype(np.float32) if name in single else v for name, v in zip("Cab", (C, a, b), strict=True)]
         result = ntsolve.solve_ot(*given, reg=reg)
         assert result.success
-        assert result.tolerance == (1e-6 if single else 1e-9)
+        assert result.tolerance == pytest.approx(1e-6 if single else 1e-9)
         assert oracle.marginal_error(result.plan.astype(float), a, b) <= (2e-6 if single else 1.5e-9)
     several = ntsolve.solve_ot([C, C[:10].astype(np.float32)], reg=reg)
     assert several.success.all()
+
+
+@pytest.mark.parametrize("mass", [1e-12, 1e-6, 1e6])
+@pytest.mark.parametrize("tau", [None, 0.1])
+def test_the_default_tolerance_is_relative_to_the_mass(mass, tau):
+    C, a, b = example()
+    whole = ntsolve.solve_ot(C, a, b, reg=1e-2, tau_a=tau)
+    part = ntsolve.solve_ot([C, C], mass * a, mass * b, reg=1e-2, tau_a=tau)
+    assert part.success.all()
+    np.testing.assert_allclose(part.tolerance, 1e-9 * mass * max(a.sum(), b.sum()))
+    if tau is None:  # else the scale is a part of the problem: P (log P - 1)
+        np.testing.assert_allclose(part.value_linear / mass, whole.value_linear, rtol=1e-7)
 
 
 def test_sums_that_differ_by_rounding_are_named_where_they_stand_in_the_way():
