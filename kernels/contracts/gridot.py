@@ -1,17 +1,20 @@
 """Optimal transport between images whose cost is a sum over the axes, as moves along columns and then along rows.
 
 For c(i, k) + d(j, l) a plan from (i, j) to (k, l) may go through (k, j): f[j, i, k] is the mass moved from (i, j) to
-(k, j), g[k, j, l] that moved on to (k, l). With lines (the columns of the first image, the rows of the second) first:
+(k, j), g[k, l, j] that moved on from there to (k, l). Only pixels (i, j), (k, l) with mass are there, and of cells
+(k, j) those of a row with mass in the second image and a column with mass in the first one, K x J of them:
 
-    min sum f c + sum g d,  f, g >= 0,   sum_k f[j, i, k] = a[i, j]            potential y1[j, i]
-                                         sum_l g[k, j, l] = sum_i f[j, i, k]   potential y2[k, j]               (1)
-                                         sum_j g[k, j, l] = b[k, l]            potential y3[k, l]
+    min sum f c + sum g d,  f, g >= 0,   sum_k f[j, i, k] = a[i, j]                        potential y1[j, i]
+                                         sum_l g[k, l, j] = sum_i f[j, i, k]               potential y2[k, j]     (1)
+                                         sum_j g[k, l, j] = b[k, l]                        potential y3[k, l]
 
-Both are "lines" x (lines, p, p) with potentials `rows` (lines, p) and `columns` (lines, p): (y1, y2') for f, (-y2, y3)
-for g. HOT (Zhang, Yuan, Qin, Sun, "HOT: An efficient Halpern accelerating algorithm for optimal transport problems",
-2024) is Halpern's iteration for the reflected splitting of (1); in one variable s, with step sigma,
+Each is packed by lines, f by columns j of the first image, g by rows k of the second one: s (R, p) has a row for each
+pixel with mass and an entry for each cell of its line; line j has the rows starts[j] to starts[j + 1], and row r the
+costs C[places[r]]. Potentials are `rows` (R,) and `columns` (L, p): (y1, y2') for f, (y3, -y2) for g. HOT (Zhang,
+Yuan, Qin, Sun, "HOT: An efficient Halpern accelerating algorithm for optimal transport problems", 2024) is Halpern's
+iteration for the reflected splitting of (1); in one variable s, with step sigma,
 
-    t = s + 2 sigma (rows_i + columns_k - C_ik),   s <- w |t| + (1 - w) |t0|                                  (2)
+    t = s + 2 sigma (rows_r + columns_k - C_rk),   s <- w |t| + (1 - w) |t0|                                      (2)
 
 where the potentials make s + sigma (rows + columns - C) meet the constraints. In the limit max(t, 0) is the plan and
 max(-t, 0) / sigma what its reduced costs are. t0 is t at the anchor.
@@ -22,110 +25,135 @@ import numpy as np
 from . import contract
 
 
-def _t(s, rows, columns, C, sigma):
-    return s + 2 * sigma * (rows[:, :, None] + columns[:, None, :] - C)
+def _t(s, rows, columns, C, starts, places, sigma):
+    line = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    return s + 2 * sigma * (rows[:, None] + columns[line] - C[places])
+
+
+def _over_rows(starts, values):
+    """Sums of the rows of each line, in float64."""
+    ends = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, 0, dtype=float)])
+    return ends[starts[1:]] - ends[starts[:-1]]
 
 
 def _lines(rng, dtype):
-    """(s, anchor, rows, columns, C, sigma) for lines shorter and longer than vectors and warps."""
-    for lines, p in ((1, 1), (3, 2), (5, 7), (4, 33), (2, 70), (0, 3)):
-        s, anchor = rng.random((lines, p, p)).astype(dtype), rng.standard_normal((lines, p, p)).astype(dtype)
-        rows, columns = rng.standard_normal((lines, p)), rng.standard_normal((lines, p))
-        yield s, anchor, rows, columns, ((np.arange(p)[:, None] - np.arange(p)) ** 2 / p**2).astype(dtype), 0.3
+    """(s, anchor, rows, columns, C, starts, places, sigma) for lines shorter and longer than vectors and warps."""
+    for counts, sources, p in (((1,), 1, 1), ((2, 1, 2), 2, 3), ((7, 1, 5, 7), 7, 5), ((33, 40), 40, 33), ((9,), 9, 70),
+                               ((), 1, 3)):  # fmt: skip
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        chosen = [np.sort(rng.choice(sources, count, replace=False)) for count in counts]
+        places = np.concatenate([*chosen, []]).astype(np.int32)
+        shape = (len(places), p)
+        s, anchor = rng.random(shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
+        rows, columns = rng.standard_normal(len(places)), rng.standard_normal((len(counts), p))
+        C = ((np.arange(sources)[:, None] - np.arange(p)) ** 2 / max(sources, p) ** 2).astype(dtype)
+        yield s, anchor, rows, columns, C, starts, places, 0.3
 
 
-def _sums(lines, p):
-    return np.full((lines, p), np.nan), np.full((lines, p), np.nan)
+def _sums(rows, columns):
+    return np.full(rows.shape, np.nan), np.full(columns.shape, np.nan)
 
 
 def _step_cases(rng, dtype):
-    for s, anchor, rows, columns, C, sigma in _lines(rng, dtype):
-        yield s, anchor, rows, columns, C, sigma, 0.75, *_sums(*rows.shape), np.full(len(s), np.nan)
+    for case in _lines(rng, dtype):
+        rows, columns = case[2:4]
+        yield *case, 0.75, *_sums(rows, columns), np.full(len(columns), np.nan)
 
 
-@contract(cases=_step_cases, writes=("s", "row_sums", "column_sums", "moved"), rtol={"float32": 2e-5, "float64": 1e-12})
-def grid_step(s, anchor, rows, columns, C, sigma, weight, row_sums, column_sums, moved):
-    """(2) for lines s, anchor (lines, p, p), C (p, p); then sums of s over its last and its middle axis (lines, p).
+@contract(cases=_step_cases, writes=("s", "row_sums", "column_sums", "moved"))
+def grid_step(s, anchor, rows, columns, C, starts, places, sigma, weight, row_sums, column_sums, moved):
+    """(2) for s, anchor (R, p), C (P, p), starts (L + 1,) int32 and places (R,) int32; then sums of s.
 
-    moved (lines,) is the sum of (s - |t|)^2. Potentials and sums are float64, the rest of one dtype.
+    Those are over the entries of a row (R,), and over the rows of a line (L, p). moved (L,) is the sum of (s - |t|)^2.
+    Potentials and sums are float64, the rest of one dtype, in which t is computed.
     """
-    t = abs(_t(s, rows, columns, C, sigma))
-    moved[:] = ((s.astype(float) - t) ** 2).sum((1, 2))
+    t = abs(_t(s, rows, columns, C, starts, places, sigma))
+    moved[:] = _over_rows(starts, ((s.astype(float) - t) ** 2).sum(1))
     s[:] = weight * t + (1 - weight) * abs(anchor)
-    row_sums[:], column_sums[:] = s.sum(2, dtype=float), s.sum(1, dtype=float)
+    row_sums[:], column_sums[:] = s.sum(1, dtype=float), _over_rows(starts, s)
 
 
 def _plan_cases(rng, dtype):
-    for s, _, rows, columns, C, sigma in _lines(rng, dtype):
-        yield s, rows, columns, C, sigma, *_sums(*rows.shape)
+    for s, _, rows, columns, *rest in _lines(rng, dtype):
+        yield s, rows, columns, *rest, *_sums(rows, columns)
 
 
-@contract(cases=_plan_cases, writes=("row_sums", "column_sums"), rtol={"float32": 2e-5, "float64": 1e-12})
-def grid_plan(s, rows, columns, C, sigma, row_sums, column_sums):
-    """Sums of the plan max(t, 0) over its last and its middle axis."""
-    x = np.maximum(_t(s, rows, columns, C, sigma), 0)
-    row_sums[:], column_sums[:] = x.sum(2), x.sum(1)
+@contract(cases=_plan_cases, writes=("row_sums", "column_sums"))
+def grid_plan(s, rows, columns, C, starts, places, sigma, row_sums, column_sums):
+    """Sums of the plan max(t, 0) over the entries of a row and over the rows of a line."""
+    x = np.maximum(_t(s, rows, columns, C, starts, places, sigma), 0)
+    row_sums[:], column_sums[:] = x.sum(1), _over_rows(starts, x)
 
 
 def _turn_cases(rng, dtype):
     for case in _lines(rng, dtype):
-        yield *case, np.full((len(case[0]), 2), np.nan)
+        yield *case, np.full((len(case[3]), 2), np.nan)
 
 
 @contract(cases=_turn_cases, writes=("s", "moved"), rtol={"float32": 5e-5, "float64": 1e-12})
-def grid_turn(s, anchor, rows, columns, C, sigma, moved):
-    """s <- t, to become an anchor; moved (lines, 2): squared distances of max(t, 0) and max(-t, 0) from the last."""
-    t = _t(s, rows, columns, C, sigma)
+def grid_turn(s, anchor, rows, columns, C, starts, places, sigma, moved):
+    """s <- t, to become an anchor; moved (L, 2): squared distances of max(t, 0) and max(-t, 0) from the last."""
+    t = _t(s, rows, columns, C, starts, places, sigma)
     old = anchor.astype(float)
-    moved[:, 0] = ((np.maximum(t, 0) - np.maximum(old, 0)) ** 2).sum((1, 2))
-    moved[:, 1] = ((np.minimum(t, 0) - np.minimum(old, 0)) ** 2).sum((1, 2))
+    moved[:, 0] = _over_rows(starts, ((np.maximum(t, 0) - np.maximum(old, 0)) ** 2).sum(1))
+    moved[:, 1] = _over_rows(starts, ((np.minimum(t, 0) - np.minimum(old, 0)) ** 2).sum(1))
     s[:] = t
 
 
 def _anchor_cases(rng, dtype):
-    for s, anchor, rows, *_ in _lines(rng, dtype):
-        yield s - dtype.type(0.5), anchor, 1.7, *_sums(*rows.shape)
+    for s, anchor, rows, columns, _, starts, *_ in _lines(rng, dtype):
+        yield s - dtype.type(0.5), anchor, starts, 1.7, *_sums(rows, columns)
 
 
 @contract(cases=_anchor_cases, writes=("s", "anchor", "row_sums", "column_sums"))
-def grid_anchor(s, anchor, ratio, row_sums, column_sums):
+def grid_anchor(s, anchor, starts, ratio, row_sums, column_sums):
     """anchor <- s, its negative entries times `ratio`, by which sigma has grown; s <- |anchor|, and its sums."""
     anchor[:] = np.where(s < 0, ratio * s, s)
     s[:] = abs(anchor)
-    row_sums[:], column_sums[:] = s.sum(2, dtype=float), s.sum(1, dtype=float)
+    row_sums[:], column_sums[:] = s.sum(1, dtype=float), _over_rows(starts, s)
 
 
 def _potentials_cases(rng, dtype):
-    for m, n in ((1, 1), (3, 5), (40, 33), (2, 70)):
-        a, b = rng.random((m, n)), rng.random((m, n))
-        C, D = rng.random((m, m)), rng.random((n, n))
-        sums = (rng.random((n, m)), rng.random((n, m)), rng.random((m, n)), rng.random((m, n)))
-        costs = (C.sum(1), C.sum(0), D.sum(1), D.sum(0))
-        shapes = ((n, m), (n, m), (m, n), (m, n))
-        yield a, b, *sums, *costs, 0.7, *(np.full(shape, np.nan) for shape in shapes)
+    for f_counts, g_counts in (((1,), (1,)), ((3, 1), (2, 5, 4)), ((40,) * 33, (20,) * 40), ((2,) * 70, (70, 1))):
+        starts = [np.concatenate([[0], np.cumsum(counts)]).astype(np.int32) for counts in (f_counts, g_counts)]
+        J, K = len(f_counts), len(g_counts)
+        size = {"a": sum(f_counts), "b": sum(g_counts)}
+        given = [rng.random(size["a"]), rng.random(size["b"]), *starts]
+        given += [rng.random(size["a"]), rng.random((J, K)), rng.random(size["b"]), rng.random((K, J))]
+        given += [rng.random(size["a"]), rng.random((K, J)), rng.random(size["b"])]
+        given.append(rng.random((J + K, J + K)) / (J + K))
+        shapes = size["a"], (J, K), size["b"], (K, J)
+        yield *given, 0.7, *(np.full(shape, np.nan) for shape in shapes)
 
 
 @contract(cases=_potentials_cases, writes=("f_rows", "f_columns", "g_rows", "g_columns"))
 def grid_potentials(
-    a, b, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_rows, c_columns, d_rows, d_columns, sigma,
+    a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g, inverse, sigma,
     f_rows, f_columns, g_rows, g_columns,
 ):  # fmt: skip
     """The potentials for which s + sigma (rows + columns - C) meets the constraints (1), from the sums of s.
 
-    a, b (m, n); sums and potentials of f (n, m), of g (m, n); row and column sums of the costs (m,), (m,), (n,), (n,).
-    With r the residuals of the constraints over sigma, and q = r2 - mean_i r1 + mean_l r3 for y2[k, j],
-    y2 = (q + (m / n) mean_k q + (n / m) mean_j q) / (m + n), y1 = (r1 - sum_k y2) / m, y3 = (r3 + sum_j y2) / n.
+    a (A,), b (B,): masses of the rows of f and g; sums and potentials of f (A,), (J, K), of g (B,), (K, J); c_f (A,),
+    c_g (B,): sums of a row's costs; c_fg (K, J): those of the costs of f over the rows of line j, less those of g over
+    the rows of line k. With p_j and q_k the numbers of these rows, and r the residuals of (1) over sigma,
+    y1 = (r1 - sum_k y2) / K, y3 = (r3 + sum_j y2) / J, and
+
+        (p_j + q_k) y2_kj - (p_j / K) sum_k y2_kj - (q_k / J) sum_j y2_kj = r2 - sum_i r1 / K + sum_l r3 / J = h    (3)
+
+    where p_j / K sum_k y2, then q_k / J sum_j y2, are `inverse` (J + K, J + K) times the sums of h / (p_j + q_k) over
+    k, then over j.
     """
-    m, n = a.shape
-    r1 = (a - f_row_sums.T) / sigma + c_rows[:, None]  # (i, j)
-    r2 = (g_row_sums - f_column_sums.T) / sigma + c_columns[:, None] - d_rows  # (k, j)
-    r3 = (b - g_column_sums) / sigma + d_columns  # (k, l)
-    q = r2 - r1.mean(0) + r3.mean(1)[:, None]
-    y2 = (q + q.mean(1)[:, None] * n / m + q.mean(0) * m / n) / (m + n)
-    f_rows[:] = ((r1 - y2.sum(0)) / m).T
-    f_columns[:] = y2.T
-    g_rows[:] = -y2
-    g_columns[:] = (r3 + y2.sum(1)[:, None]) / n
+    p, q = np.diff(f_starts), np.diff(g_starts)
+    J, K = p.size, q.size
+    share = p + q[:, None]
+    r1, r3 = (a - f_row_sums) / sigma + c_f, (b - g_row_sums) / sigma + c_g
+    h = (g_column_sums - f_column_sums.T) / sigma + c_fg - _over_rows(f_starts, r1) / K
+    h = (h + _over_rows(g_starts, r3)[:, None] / J) / share
+    means = inverse @ np.concatenate([h.sum(0), h.sum(1)])
+    y2 = h + (means[:J] + means[J:, None]) / share
+    f_rows[:] = (r1 - np.repeat(y2.sum(0), p)) / K
+    g_rows[:] = (r3 + np.repeat(y2.sum(1), q)) / J
+    f_columns[:], g_columns[:] = y2.T, -y2
 
 
 def _transform_cases(rng, dtype):

@@ -3,63 +3,101 @@
 import numpy as np
 from numba import njit
 
+from .lanes import LANES_JIT, SMALL_JIT
 from .pool import JIT, over_blocks
+from .wide import fill, load, load_some, only, size_of, store, store_some, sum_of, times_plus, width
 
 _GRAIN = 200_000  # entries a thread is worth waking for
+_TILE = 16  # entries a side of what is transposed at a time
+_FLUSH = 16  # rows that are added up in the dtype of s before they go to a sum in float64
 
 
-def _over_lines(body, s, *args):
-    over_blocks(body, s.shape[0], 1 + _GRAIN // max(1, s.shape[1] * s.shape[2]), s, *args)
+def _over_lines(body, s, starts, *args):
+    """Of the range of rows that a thread is given, it takes the lines that begin there."""
+    over_blocks(body, s.shape[0], 1 + _GRAIN // max(1, s.shape[1]), s, starts, *args)
+
+
+@njit(**SMALL_JIT)
+def _stepped(before, level, old, steps, nears, fars):
+    """(|t|, new s)"""
+    t = size_of(times_plus(steps, level, before))
+    return t, times_plus(nears, t, fars * size_of(old))
+
+
+@njit(**LANES_JIT)
+def _grid_step(first, last, s, starts, anchor, rows, columns, C, places, scale, near, far, row_sums, column_sums,
+               moved):  # fmt: skip
+    p, wide = s.shape[1], width(s)
+    end, left = p // wide * wide, p % wide
+    there, sums = np.zeros(end + wide, s.dtype), np.empty(end + wide, s.dtype)
+    steps, nears, fars, none = fill(s, scale), fill(s, near), fill(s, far), fill(s, 0.0)
+    for line in range(starts.size - 1):
+        if not first <= starts[line] < last:
+            continue
+        there[:p] = columns[line]
+        sums[:] = 0
+        square, squares, all_sums = 0.0, none, column_sums[line]
+        all_sums[:] = 0.0
+        for r in range(starts[line], starts[line + 1]):
+            at, cost, here, total = np.int64(r) * p, np.int64(places[r]) * p, fill(s, rows[r]), none
+            for k in range(0, end, wide):
+                before = load(s, at + k)
+                level = load(there, k) - load(C, cost + k) + here
+                t, new = _stepped(before, level, load(anchor, at + k), steps, nears, fars)
+                store(s, at + k, new)
+                store(sums, k, load(sums, k) + new)
+                total, d = total + new, before - t
+                squares = times_plus(d, d, squares)
+            if left:
+                before = load_some(s, at + end, left)
+                level = only(left, load(there, end) - load_some(C, cost + end, left) + here)
+                t, new = _stepped(before, level, load_some(anchor, at + end, left), steps, nears, fars)
+                store_some(s, at + end, left, new)
+                store(sums, end, load(sums, end) + new)
+                total, d = total + new, before - t
+                squares = times_plus(d, d, squares)
+            row_sums[r] = sum_of(total)
+            if (r - starts[line]) % _FLUSH == _FLUSH - 1:
+                square, squares = square + sum_of(squares), none
+                all_sums += sums[:p]
+                sums[:] = 0
+        all_sums += sums[:p]
+        moved[line] = square + sum_of(squares)
+
+
+def grid_step(s, anchor, rows, columns, C, starts, places, sigma, weight, row_sums, column_sums, moved):
+    _over_lines(_grid_step, s, starts, anchor, rows, columns, C, places, 2 * sigma, weight, 1 - weight, row_sums,
+                column_sums, moved)  # fmt: skip
 
 
 @njit(**JIT)
-def _grid_step(first, last, s, anchor, rows, columns, C, scale, near, far, row_sums, column_sums, moved):
-    for line in range(first, last):
-        there, sums, square = columns[line], column_sums[line], 0.0
-        sums[:] = 0.0
-        for i in range(s.shape[1]):
-            row, old, c, here, total = s[line, i], anchor[line, i], C[i], rows[line, i], 0.0
-            for k in range(row.size):
-                t = abs(row[k] + scale * (here + there[k] - c[k]))
-                d = row[k] - t
-                new = near * t + far * abs(old[k])
-                row[k] = new
-                total += new
-                square += d * d
-                sums[k] += new
-            row_sums[line, i] = total
-        moved[line] = square
-
-
-def grid_step(s, anchor, rows, columns, C, sigma, weight, row_sums, column_sums, moved):
-    _over_lines(_grid_step, s, anchor, rows, columns, C, 2 * sigma, weight, 1 - weight, row_sums, column_sums,
-                moved)  # fmt: skip
-
-
-@njit(**JIT)
-def _grid_plan(first, last, s, rows, columns, C, scale, row_sums, column_sums):
-    for line in range(first, last):
+def _grid_plan(first, last, s, starts, rows, columns, C, places, scale, row_sums, column_sums):
+    for line in range(starts.size - 1):
+        if not first <= starts[line] < last:
+            continue
         there, sums = columns[line], column_sums[line]
         sums[:] = 0.0
-        for i in range(s.shape[1]):
-            row, c, here, total = s[line, i], C[i], rows[line, i], 0.0
+        for r in range(starts[line], starts[line + 1]):
+            row, c, here, total = s[r], C[places[r]], rows[r], 0.0
             for k in range(row.size):
                 x = max(row[k] + scale * (here + there[k] - c[k]), 0.0)
                 total += x
                 sums[k] += x
-            row_sums[line, i] = total
+            row_sums[r] = total
 
 
-def grid_plan(s, rows, columns, C, sigma, row_sums, column_sums):
-    _over_lines(_grid_plan, s, rows, columns, C, 2 * sigma, row_sums, column_sums)
+def grid_plan(s, rows, columns, C, starts, places, sigma, row_sums, column_sums):
+    _over_lines(_grid_plan, s, starts, rows, columns, C, places, 2 * sigma, row_sums, column_sums)
 
 
 @njit(**JIT)
-def _grid_turn(first, last, s, anchor, rows, columns, C, scale, moved):
-    for line in range(first, last):
+def _grid_turn(first, last, s, starts, anchor, rows, columns, C, places, scale, moved):
+    for line in range(starts.size - 1):
+        if not first <= starts[line] < last:
+            continue
         there, above, below = columns[line], 0.0, 0.0
-        for i in range(s.shape[1]):
-            row, old, c, here = s[line, i], anchor[line, i], C[i], rows[line, i]
+        for r in range(starts[line], starts[line + 1]):
+            row, old, c, here = s[r], anchor[r], C[places[r]], rows[r]
             for k in range(row.size):
                 t = row[k] + scale * (here + there[k] - c[k])
                 row[k] = t
@@ -69,79 +107,102 @@ def _grid_turn(first, last, s, anchor, rows, columns, C, scale, moved):
         moved[line, 0], moved[line, 1] = above, below
 
 
-def grid_turn(s, anchor, rows, columns, C, sigma, moved):
-    _over_lines(_grid_turn, s, anchor, rows, columns, C, 2 * sigma, moved)
+def grid_turn(s, anchor, rows, columns, C, starts, places, sigma, moved):
+    _over_lines(_grid_turn, s, starts, anchor, rows, columns, C, places, 2 * sigma, moved)
 
 
 @njit(**JIT)
-def _grid_anchor(first, last, s, anchor, ratio, row_sums, column_sums):
-    p = s.shape[1]
-    for line in range(first, last):
+def _grid_anchor(first, last, s, starts, anchor, ratio, row_sums, column_sums):
+    for line in range(starts.size - 1):
+        if not first <= starts[line] < last:
+            continue
         sums = column_sums[line]
         sums[:] = 0.0
-        for i in range(p):
-            row, turned, total = s[line, i], anchor[line, i], 0.0
-            for k in range(p):
+        for r in range(starts[line], starts[line + 1]):
+            row, turned, total = s[r], anchor[r], 0.0
+            for k in range(row.size):
                 t = row[k] * ratio if row[k] < 0 else row[k]
                 turned[k] = t
                 row[k] = abs(t)
                 total += np.float64(abs(t))
                 sums[k] += abs(t)
-            row_sums[line, i] = total
+            row_sums[r] = total
 
 
-def grid_anchor(s, anchor, ratio, row_sums, column_sums):
-    _over_lines(_grid_anchor, s, anchor, ratio, row_sums, column_sums)
+def grid_anchor(s, anchor, starts, ratio, row_sums, column_sums):
+    _over_lines(_grid_anchor, s, starts, anchor, ratio, row_sums, column_sums)
 
 
 @njit(**JIT)
-def _grid_potentials(a, b, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_rows, c_columns, d_rows, d_columns,
-                     sigma, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
-    m, n = a.shape
-    per = 1.0 / sigma
-    from_f, from_g = np.zeros(n), np.zeros(m)  # mean_i r1, mean_l r3
-    over_k, over_j = np.zeros(n), np.zeros(m)  # sums of q, then of y2
-    for j in range(n):
-        for i in range(m):
-            r1 = (a[i, j] - f_row_sums[j, i]) * per + c_rows[i]
-            f_rows[j, i] = r1
-            from_f[j] += r1 / m
-    for k in range(m):
-        for j in range(n):
-            r3 = (b[k, j] - g_column_sums[k, j]) * per + d_columns[j]
-            g_columns[k, j] = r3
-            from_g[k] += r3 / n
-    for k in range(m):
-        for j in range(n):
-            q = (g_row_sums[k, j] - f_column_sums[j, k]) * per + c_columns[k] - d_rows[j] - from_f[j] + from_g[k]
-            g_rows[k, j] = q
-            over_k[j] += q
-            over_j[k] += q
-    for k in range(m):
-        row = g_rows[k]
-        for j in range(n):
-            row[j] = (row[j] + over_j[k] / m + over_k[j] / n) / (m + n)
-    over_k[:] = 0.0
-    over_j[:] = 0.0
-    for k in range(m):
-        row = g_rows[k]
-        for j in range(n):
-            over_k[j] += row[j]
-            over_j[k] += row[j]
-            f_columns[j, k] = row[j]
-            row[j] = -row[j]
-    for j in range(n):
-        for i in range(m):
-            f_rows[j, i] = (f_rows[j, i] - over_k[j]) / m
-    for k in range(m):
-        for j in range(n):
-            g_columns[k, j] = (g_columns[k, j] + over_j[k]) / n
+def _transpose(x, out):
+    for k0 in range(0, x.shape[1], _TILE):
+        for j0 in range(0, x.shape[0], _TILE):
+            for k in range(k0, min(k0 + _TILE, x.shape[1])):
+                for j in range(j0, min(j0 + _TILE, x.shape[0])):
+                    out[k, j] = x[j, k]
 
 
-def grid_potentials(a, b, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_rows, c_columns, d_rows, d_columns,
-                    sigma, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
-    _grid_potentials(a, b, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_rows, c_columns, d_rows, d_columns,
-                     sigma, f_rows, f_columns, g_rows, g_columns)  # fmt: skip
+@njit(**JIT)
+def _residuals(masses, sums, costs, per, out):
+    """Of the rows of a line, and the sum."""
+    total = 0.0
+    for r in range(out.size):
+        found = (masses[r] - sums[r]) * per + costs[r]
+        out[r] = found
+        total += found
+    return total
+
+
+@njit(**JIT)
+def _grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g,
+                     inverse, per, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
+    J, K = f_columns.shape
+    f_sums = np.empty((K, J))  # so that loops run over j
+    _transpose(f_column_sums, f_sums)
+    p, from_f, over, means = np.empty(J), np.empty(J), np.zeros(J + K), np.empty(J + K)
+    for j in range(J):
+        rows = slice(f_starts[j], f_starts[j + 1])
+        p[j] = f_starts[j + 1] - f_starts[j]
+        from_f[j] = _residuals(a[rows], f_row_sums[rows], c_f[rows], per, f_rows[rows]) / K
+    over_k, means_k = over[:J], means[:J]
+    for k in range(K):
+        rows = slice(g_starts[k], g_starts[k + 1])
+        from_g = _residuals(b[rows], g_row_sums[rows], c_g[rows], per, g_rows[rows]) / J
+        y2, f, g, c, total, q = g_columns[k], f_sums[k], g_column_sums[k], c_fg[k], 0.0, g_starts[k + 1] - g_starts[k]
+        for j in range(J):
+            h = ((g[j] - f[j]) * per + c[j] - from_f[j] + from_g) / (p[j] + q)
+            y2[j] = h
+            total += h
+            over_k[j] += h
+        over[J + k] = total
+    for e in range(J + K):
+        row, total = inverse[e], 0.0
+        for d in range(row.size):
+            total += row[d] * over[d]
+        means[e] = total
+    over[:] = 0.0
+    for k in range(K):
+        y2, f, mean, total, q = g_columns[k], f_sums[k], means[J + k], 0.0, g_starts[k + 1] - g_starts[k]
+        for j in range(J):
+            y = y2[j] + (means_k[j] + mean) / (p[j] + q)
+            y2[j] = -y
+            f[j] = y
+            total += y
+            over_k[j] += y
+        rows = g_rows[g_starts[k] : g_starts[k + 1]]
+        for r in range(rows.size):
+            rows[r] = (rows[r] + total) / J
+    _transpose(f_sums, f_columns)
+    for j in range(J):
+        rows, total = f_rows[f_starts[j] : f_starts[j + 1]], over_k[j]
+        for r in range(rows.size):
+            rows[r] = (rows[r] - total) / K
+
+
+def grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g,
+                    inverse, sigma, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
+    _grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g,
+                     inverse, 1 / sigma, f_rows, f_columns, g_rows, g_columns)  # fmt: skip
 
 
 @njit(**JIT)

@@ -1,4 +1,4 @@
-// CUDA twins of contracts/gridot.py: a block a line, a warp a row of it at a time.
+// CUDA twins of contracts/gridot.py: a block a line, its entries row by row.
 #include "common.cuh"
 
 #define THREADS 256
@@ -6,72 +6,80 @@
 
 // t of (2) for an entry of a line.
 template <typename T>
-__device__ __forceinline__ double turned(T s, double row, double column, T c, double scale) {
-  return double(s) + scale * (row + column - double(c));
+__device__ __forceinline__ T turned(T s, double row, double column, T c, double scale) {
+  return s + T(scale) * ((T(column) - c) + T(row));
 }
 
-// Sums over both axes of the entries of a line: a thread a column, then a warp a row.
-template <typename T, typename Entry>
-__device__ void line_sums(int p, double* row_sums, double* column_sums, Entry entry) {
-  const long long at = (long long)blockIdx.x * p;
+// Sums of the entries (r, k) of a line with rows [first, last): a thread a column, then a warp a row.
+template <typename Entry>
+__device__ void line_sums(int first, int last, int p, double* row_sums, double* column_sums, Entry entry) {
   for (int k = threadIdx.x; k < p; k += THREADS) {
     double sum = 0;
 #pragma unroll 1
-    for (int i = 0; i < p; i++) sum += entry(i, k);
-    column_sums[at + k] = sum;
+    for (int r = first; r < last; r++) sum += entry(r, k);
+    column_sums[(long long)blockIdx.x * p + k] = sum;
   }
-  for (int i = threadIdx.x / 32; i < p; i += WARPS) {
+  for (int r = first + threadIdx.x / 32; r < last; r += WARPS) {
     double sum = 0;
 #pragma unroll 1
-    for (int k = threadIdx.x % 32; k < p; k += 32) sum += entry(i, k);
+    for (int k = threadIdx.x % 32; k < p; k += 32) sum += entry(r, k);
     sum = group_sum<32>(sum);
-    if (threadIdx.x % 32 == 0) row_sums[at + i] = sum;
+    if (threadIdx.x % 32 == 0) row_sums[r] = sum;
   }
 }
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 grid_step(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, const double* __restrict__ columns,
-          const T* __restrict__ C, double scale, double weight, double* __restrict__ row_sums,
-          double* __restrict__ column_sums, double* __restrict__ moved, int p) {
-  const long long line = blockIdx.x, first = line * p * p, at = line * p;
+          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places, double scale,
+          double weight, double* __restrict__ row_sums, double* __restrict__ column_sums, double* __restrict__ moved,
+          int p) {
+  const int line = blockIdx.x, first = starts[line], last = starts[line + 1];
+  const long long begin = (long long)first * p;
+  const T near = T(weight), far = T(1 - weight);
   double square = 0;
-  for (int e = threadIdx.x; e < p * p; e += THREADS) {
-    const int i = e / p, k = e % p;
-    const double t = fabs(turned<T>(s[first + e], rows[at + i], columns[at + k], C[e], scale));
-    const double d = double(s[first + e]) - t;
+#pragma unroll 1
+  for (int e = threadIdx.x; e < (last - first) * p; e += THREADS) {
+    const int r = first + e / p, k = e % p;
+    const T before = s[begin + e];
+    const T t = fabs(turned<T>(before, rows[r], columns[(long long)line * p + k], C[places[r] * p + k], scale));
+    const double d = before - t;
     square += d * d;
-    s[first + e] = T(weight * t + (1 - weight) * fabs(double(anchor[first + e])));
+    s[begin + e] = near * t + far * T(fabs(anchor[begin + e]));
   }
   square = block_sum<THREADS>(square);  // which waits until s is complete
   if (threadIdx.x == 0) moved[line] = square;
-  line_sums<T>(p, row_sums, column_sums, [&](int i, int k) { return double(s[first + (long long)i * p + k]); });
+  line_sums(first, last, p, row_sums, column_sums, [=](int r, int k) { return double(s[(long long)r * p + k]); });
 }
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 grid_plan(const T* __restrict__ s, const double* __restrict__ rows, const double* __restrict__ columns,
-          const T* __restrict__ C, double scale, double* __restrict__ row_sums, double* __restrict__ column_sums, int p) {
-  const long long first = (long long)blockIdx.x * p * p, at = (long long)blockIdx.x * p;
-  line_sums<T>(p, row_sums, column_sums, [&](int i, int k) {
-    const int e = i * p + k;
-    return fmax(turned<T>(s[first + e], rows[at + i], columns[at + k], C[e], scale), 0.0);
+          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places, double scale,
+          double* __restrict__ row_sums, double* __restrict__ column_sums, int p) {
+  const int line = blockIdx.x;
+  line_sums(starts[line], starts[line + 1], p, row_sums, column_sums, [=](int r, int k) {
+    const double column = columns[(long long)line * p + k];
+    return fmax(double(turned<T>(s[(long long)r * p + k], rows[r], column, C[places[r] * p + k], scale)), 0.0);
   });
 }
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 grid_turn(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, const double* __restrict__ columns,
-          const T* __restrict__ C, double scale, double* __restrict__ moved, int p) {
-  const long long line = blockIdx.x, first = line * p * p, at = line * p;
+          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places, double scale,
+          double* __restrict__ moved, int p) {
+  const int line = blockIdx.x, first = starts[line];
+  const long long begin = (long long)first * p;
   double above = 0, below = 0;
-  for (int e = threadIdx.x; e < p * p; e += THREADS) {
-    const double t = turned<T>(s[first + e], rows[at + e / p], columns[at + e % p], C[e], scale);
-    const double old = double(anchor[first + e]);
-    const double high = fmax(t, 0.0) - fmax(old, 0.0), low = fmin(t, 0.0) - fmin(old, 0.0);
+  for (int e = threadIdx.x; e < (starts[line + 1] - first) * p; e += THREADS) {
+    const int r = first + e / p, k = e % p;
+    const T t = turned<T>(s[begin + e], rows[r], columns[(long long)line * p + k], C[places[r] * p + k], scale);
+    const double now = double(t), old = double(anchor[begin + e]);
+    const double high = fmax(now, 0.0) - fmax(old, 0.0), low = fmin(now, 0.0) - fmin(old, 0.0);
     above += high * high;
     below += low * low;
-    s[first + e] = T(t);
+    s[begin + e] = t;
   }
   above = block_sum<THREADS>(above);
   below = block_sum<THREADS>(below);
@@ -83,78 +91,79 @@ grid_turn(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, c
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
-grid_anchor(T* s, T* anchor, double ratio, double* __restrict__ row_sums, double* __restrict__ column_sums, int p) {
-  const long long first = (long long)blockIdx.x * p * p;
-  for (int e = threadIdx.x; e < p * p; e += THREADS) {
-    const T t = s[first + e] < 0 ? T(double(s[first + e]) * ratio) : s[first + e];
-    anchor[first + e] = t;
-    s[first + e] = fabs(t);
+grid_anchor(T* s, T* anchor, const int* __restrict__ starts, double ratio, double* __restrict__ row_sums,
+            double* __restrict__ column_sums, int p) {
+  const int first = starts[blockIdx.x], last = starts[blockIdx.x + 1];
+  const long long begin = (long long)first * p;
+  for (int e = threadIdx.x; e < (last - first) * p; e += THREADS) {
+    const T t = s[begin + e] < 0 ? T(double(s[begin + e]) * ratio) : s[begin + e];
+    anchor[begin + e] = t;
+    s[begin + e] = fabs(t);
   }
   __syncthreads();  // s is complete
-  line_sums<T>(p, row_sums, column_sums, [&](int i, int k) { return double(s[first + (long long)i * p + k]); });
+  line_sums(first, last, p, row_sums, column_sums, [=](int r, int k) { return double(s[(long long)r * p + k]); });
 }
 
 // One block: there is little to do, and most of it needs what comes before.
 __global__ void __launch_bounds__(THREADS)
-grid_potentials(const double* __restrict__ a, const double* __restrict__ b, const double* __restrict__ f_row_sums,
+grid_potentials(const double* __restrict__ a, const double* __restrict__ b, const int* __restrict__ f_starts,
+                const int* __restrict__ g_starts, const double* __restrict__ f_row_sums,
                 const double* __restrict__ f_column_sums, const double* __restrict__ g_row_sums,
-                const double* __restrict__ g_column_sums, const double* __restrict__ c_rows,
-                const double* __restrict__ c_columns, const double* __restrict__ d_rows,
-                const double* __restrict__ d_columns, double sigma, double* f_rows, double* f_columns, double* g_rows,
-                double* g_columns, int m, int n) {
+                const double* __restrict__ g_column_sums, const double* __restrict__ c_f,
+                const double* __restrict__ c_fg, const double* __restrict__ c_g, const double* __restrict__ inverse,
+                double sigma, double* f_rows, double* f_columns, double* g_rows, double* g_columns, int J, int K) {
   extern __shared__ double shared[];
-  double *over_k = shared, *over_j = shared + n;  // sums over k of r1 and y2, and over j of r3 and y2
-  for (int j = threadIdx.x; j < n; j += THREADS) {
+  double *over = shared, *means = shared + J + K;  // sums over k, then over j; J of the one, K of the other
+  for (int j = threadIdx.x; j < J; j += THREADS) {
     double sum = 0;
-    for (int i = 0; i < m; i++) {
-      const double r1 = (a[i * n + j] - f_row_sums[j * m + i]) / sigma + c_rows[i];
-      f_rows[j * m + i] = r1;
-      sum += r1 / m;
-    }
-    over_k[j] = sum;
+    for (int r = f_starts[j]; r < f_starts[j + 1]; r++) sum += f_rows[r] = (a[r] - f_row_sums[r]) / sigma + c_f[r];
+    means[j] = -sum / K;
   }
-  for (int k = threadIdx.x; k < m; k += THREADS) {
+  for (int k = threadIdx.x; k < K; k += THREADS) {
     double sum = 0;
-    for (int l = 0; l < n; l++) {
-      const double r3 = (b[k * n + l] - g_column_sums[k * n + l]) / sigma + d_columns[l];
-      g_columns[k * n + l] = r3;
-      sum += r3 / n;
+    for (int r = g_starts[k]; r < g_starts[k + 1]; r++) sum += g_rows[r] = (b[r] - g_row_sums[r]) / sigma + c_g[r];
+    means[J + k] = sum / J;
+  }
+  __syncthreads();  // the sums of r1 and r3 are complete
+  for (int e = threadIdx.x; e < J * K; e += THREADS) {
+    const int k = e / J, j = e % J, rows = f_starts[j + 1] - f_starts[j] + g_starts[k + 1] - g_starts[k];
+    const double r2 = (g_column_sums[e] - f_column_sums[j * K + k]) / sigma + c_fg[e];
+    g_columns[e] = (r2 + means[j] + means[J + k]) / rows;
+  }
+  __syncthreads();  // h is complete
+  for (int e = threadIdx.x; e < J + K; e += THREADS) {
+    double sum = 0;
+    if (e < J) {
+      for (int k = 0; k < K; k++) sum += g_columns[k * J + e];
+    } else {
+      for (int j = 0; j < J; j++) sum += g_columns[(e - J) * J + j];
     }
-    over_j[k] = sum;
+    over[e] = sum;
+  }
+  __syncthreads();  // its sums are complete
+  for (int e = threadIdx.x / 32; e < J + K; e += WARPS) {
+    double sum = 0;
+    for (int d = threadIdx.x % 32; d < J + K; d += 32) sum += inverse[(long long)e * (J + K) + d] * over[d];
+    sum = group_sum<32>(sum);
+    if (threadIdx.x % 32 == 0) means[e] = sum;
   }
   __syncthreads();  // the means are complete
-  for (int e = threadIdx.x; e < m * n; e += THREADS) {
-    const int k = e / n, j = e % n;
-    g_rows[e] = (g_row_sums[e] - f_column_sums[j * m + k]) / sigma + c_columns[k] - d_rows[j] - over_k[j] + over_j[k];
-  }
-  __syncthreads();  // q is complete, and the means are no longer needed
-  for (int j = threadIdx.x; j < n; j += THREADS) {
-    double sum = 0;
-    for (int k = 0; k < m; k++) sum += g_rows[k * n + j];
-    over_k[j] = sum;
-  }
-  for (int k = threadIdx.x; k < m; k += THREADS) {
-    double sum = 0;
-    for (int j = 0; j < n; j++) sum += g_rows[k * n + j];
-    over_j[k] = sum;
-  }
-  __syncthreads();  // the sums of q are complete
-  for (int e = threadIdx.x; e < m * n; e += THREADS) {
-    const int k = e / n, j = e % n;
-    const double y2 = (g_rows[e] + over_j[k] / m + over_k[j] / n) / (m + n);
-    f_columns[j * m + k] = y2;
-    g_rows[e] = -y2;
+  for (int e = threadIdx.x; e < J * K; e += THREADS) {
+    const int k = e / J, j = e % J, rows = f_starts[j + 1] - f_starts[j] + g_starts[k + 1] - g_starts[k];
+    const double y2 = g_columns[e] + (means[j] + means[J + k]) / rows;
+    f_columns[j * K + k] = y2;
+    g_columns[e] = -y2;
   }
   __syncthreads();  // y2 is complete
-  for (int j = threadIdx.x; j < n; j += THREADS) {
+  for (int j = threadIdx.x; j < J; j += THREADS) {
     double sum = 0;
-    for (int k = 0; k < m; k++) sum += f_columns[j * m + k];
-    for (int i = 0; i < m; i++) f_rows[j * m + i] = (f_rows[j * m + i] - sum) / m;
+    for (int k = 0; k < K; k++) sum += f_columns[j * K + k];
+    for (int r = f_starts[j]; r < f_starts[j + 1]; r++) f_rows[r] = (f_rows[r] - sum) / K;
   }
-  for (int k = threadIdx.x; k < m; k += THREADS) {
+  for (int k = threadIdx.x; k < K; k += THREADS) {
     double sum = 0;
-    for (int j = 0; j < n; j++) sum -= g_rows[k * n + j];
-    for (int l = 0; l < n; l++) g_columns[k * n + l] = (g_columns[k * n + l] + sum) / n;
+    for (int j = 0; j < J; j++) sum -= g_columns[k * J + j];
+    for (int r = g_starts[k]; r < g_starts[k + 1]; r++) g_rows[r] = (g_rows[r] + sum) / J;
   }
 }
 

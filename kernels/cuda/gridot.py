@@ -16,34 +16,34 @@ INSTANCES[FILE] = [
 _launch = functools.partial(launch, FILE)
 
 
-def _over_lines(name, s, *args):
+def _over_lines(name, s, starts, *args):
     """A block a line."""
-    _launch(f"{name}<{CTYPE[s.dtype.name]}>", (s.shape[0],), THREADS, (s, *args, np.int32(s.shape[1])))
+    _launch(f"{name}<{CTYPE[s.dtype.name]}>", (starts.size - 1,), THREADS, (s, *args, np.int32(s.shape[1])))
 
 
-def grid_step(s, anchor, rows, columns, C, sigma, weight, row_sums, column_sums, moved):
-    _over_lines("grid_step", s, anchor, rows, columns, C, np.float64(2 * sigma), np.float64(weight), row_sums,
-                column_sums, moved)  # fmt: skip
+def grid_step(s, anchor, rows, columns, C, starts, places, sigma, weight, row_sums, column_sums, moved):
+    _over_lines("grid_step", s, starts, anchor, rows, columns, C, starts, places, np.float64(2 * sigma),
+                np.float64(weight), row_sums, column_sums, moved)  # fmt: skip
 
 
-def grid_plan(s, rows, columns, C, sigma, row_sums, column_sums):
-    _over_lines("grid_plan", s, rows, columns, C, np.float64(2 * sigma), row_sums, column_sums)
+def grid_plan(s, rows, columns, C, starts, places, sigma, row_sums, column_sums):
+    _over_lines("grid_plan", s, starts, rows, columns, C, starts, places, np.float64(2 * sigma), row_sums, column_sums)
 
 
-def grid_turn(s, anchor, rows, columns, C, sigma, moved):
-    _over_lines("grid_turn", s, anchor, rows, columns, C, np.float64(2 * sigma), moved)
+def grid_turn(s, anchor, rows, columns, C, starts, places, sigma, moved):
+    _over_lines("grid_turn", s, starts, anchor, rows, columns, C, starts, places, np.float64(2 * sigma), moved)
 
 
-def grid_anchor(s, anchor, ratio, row_sums, column_sums):
-    _over_lines("grid_anchor", s, anchor, np.float64(ratio), row_sums, column_sums)
+def grid_anchor(s, anchor, starts, ratio, row_sums, column_sums):
+    _over_lines("grid_anchor", s, starts, anchor, starts, np.float64(ratio), row_sums, column_sums)
 
 
-def grid_potentials(a, b, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_rows, c_columns, d_rows, d_columns,
-                    sigma, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
-    m, n = a.shape
-    args = (a, b, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_rows, c_columns, d_rows, d_columns,
-            np.float64(sigma), f_rows, f_columns, g_rows, g_columns, np.int32(m), np.int32(n))  # fmt: skip
-    _launch("grid_potentials", (1,), THREADS, args, shared=8 * (m + n))
+def grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g,
+                    inverse, sigma, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
+    J, K = f_columns.shape
+    args = (a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g, inverse,
+            np.float64(sigma), f_rows, f_columns, g_rows, g_columns, np.int32(J), np.int32(K))  # fmt: skip
+    _launch("grid_potentials", (1,), THREADS, args, shared=16 * (J + K))
 
 
 def min_plus(C, u, w):

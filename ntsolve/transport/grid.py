@@ -31,14 +31,17 @@ OFTEN, SELDOM, HOPE = 1.06, 1.25, 0.1  # times the iterations until the next cer
 ALL = 4  # certificates, of which one looks at all that may lead to a bound, the others at what led to the last one
 EPS = float(np.finfo(np.float64).eps)
 SAME = 8 * EPS  # images of mass 1 that differ by less in all differ by rounding
-SINGLE, CACHED = 1e-5, 2_000_000  # a state with more entries is float32, for tolerances from here on
+NEGLIGIBLE = 0.01  # part of the gap aimed at
+SINGLE = 1e-5  # the state is float32 at first, for tolerances from here on
 STUCK = 8  # certificates without progress after which a float32 state becomes a float64 one
-LOST = 60  # and after which a grid is given up
+SIMILAR = 0.1  # mass that has to move, below which the first plan, which carries no more, is a good start
+LOST, LOST_COARSE = 60, 12  # and after which the grid is given up, or a coarser one
+FLOOR = 1e-5  # to the power of the cost, at least 2: by how much bounds may be apart whatever the cost is
 
 
-def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=MAXITER, time_limit=None, callback=None,
-                  verbose=False, rng=None, check=True, on_failure="warn", checkpoint=None, checkpoint_every=60.0,
-                  resume=None):  # fmt: skip
+def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, floor=None, maxiter=MAXITER, time_limit=None,
+                  callback=None, verbose=False, rng=None, check=True, on_failure="warn", checkpoint=None,
+                  checkpoint_every=60.0, resume=None):  # fmt: skip
     """Solve the optimal transport problem between two images, without regularisation.
 
     Parameters
@@ -52,6 +55,11 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
         Size of a pixel, down and across.
     tol : float
         Solved when the certified bounds of the cost differ by at most tol times the lower one.
+    floor : float, optional
+        Or by at most `floor` times what it would cost to carry all mass from one corner to the opposite one, of the
+        smallest box around the masses: of images that are all but equal, the cost is all but 0. By default 1e-10, with
+        which the root of a squared distance is known to 1e-5 of the diagonal, and ``1e-5**p`` for powers above 2.
+        0 insists on `tol`.
     maxiter : int
         Iterations on all grids, from the coarsest to the one given.
     time_limit : float, optional
@@ -98,8 +106,8 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
     >>> bool(99 < result.value < 101)  # the blob moves by (6, 8)
     True
     """
-    tol = validate.nonnegative("tol", tol)
-    power = power_of(cost)
+    tol, power = validate.nonnegative("tol", tol), power_of(cost)
+    floor = FLOOR ** max(2, power) if floor is None else validate.nonnegative("floor", floor)
     down, across = spacings(spacing)
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
                               on_failure=on_failure, rng=rng, checkpoint=checkpoint,
@@ -113,8 +121,9 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, maxiter=
         steps = down / unit, across / unit
         whole = GridProblem(k, a, b, *_line_costs(a.shape, steps, power))
         problem = GridProblem(k, box.cut(a), box.cut(b), *_line_costs(box.shape, steps, power))
-        solve = _Solve(k, whole if box.whole else problem, tol, steps, power, box, whole)
-        keeper = options.saving.of("solve_ot_grid", k, mu=mu, nu=nu, power=power, spacing=(down, across), tol=tol)
+        solve = _Solve(k, whole if box.whole else problem, tol, floor, steps, power, box, whole)
+        keeper = options.saving.of("solve_ot_grid", k, mu=mu, nu=nu, power=power, spacing=(down, across), tol=tol,
+                                   floor=floor)  # fmt: skip
         result = solve.run(options, own, np.float32 if single else np.float64, mass, unit**power, keeper)
     report("solve_ot_grid", result, options.on_failure)
     return result
@@ -164,8 +173,9 @@ def _line_costs(shape, steps, power):
 class _Solve:
     """A problem on its own grid and on coarser ones, and the best bounds so far."""
 
-    def __init__(self, k, problem, tol, steps, power, box, whole):
+    def __init__(self, k, problem, tol, floor, steps, power, box, whole):
         self.k, self.tol, self.box, self.whole = k, tol, box, whole
+        self.floor = floor * (problem.C.max() + problem.D.max())
         self.levels = [problem]
         while min(self.levels[0].a.shape) >= 2 * COARSEST and not any(size % 2 for size in self.levels[0].a.shape):
             a, b = (_halved(each) for each in (self.levels[0].a, self.levels[0].b))
@@ -203,16 +213,21 @@ class _Solve:
     # ---- bounds ----
 
     def _begin(self, problem):
-        """Bounds that are there before any iteration."""
+        """Bounds that are there before any iteration.
+
+        Among them: mass that one image has more of in a pixel moves to the next pixel at least.
+        """
         self.lower, self.u, self.v = gridbounds.lower_bound(problem, np.zeros(problem.a.shape))
         self.upper, self.middle = np.inf, problem.a
-        self._improve(problem, (), (problem.a, problem.b, np.outer(problem.b.sum(1), problem.a.sum(0))))
+        next_pixel = min(cost[cost > 0].min(initial=np.inf) for cost in (problem.C, problem.D))
+        more = np.where(problem.a > problem.b, next_pixel if next_pixel < np.inf else 0.0, 0.0)
+        self._improve(problem, (more,), (problem.a, problem.b, np.outer(problem.b.sum(1), problem.a.sum(0))))
 
     def _improve(self, problem, potentials, middles, number=0):
         """Better bounds, if these lead to them; of a `number` not divisible by ALL, only those that did last time."""
-        some, found = number % ALL != 0, {}
+        some, found, error = number % ALL != 0, {}, NEGLIGIBLE * max(self.tol * self.lower, self.floor)
         for which in [self.which_middle] if some else range(len(middles)):
-            found[which], fitted = gridbounds.upper_bound(problem, middles[which])
+            found[which], fitted = gridbounds.upper_bound(problem, middles[which], error)
             if found[which] < self.upper:
                 self.upper, self.middle = found[which], fitted
         self.which_middle = min(found, key=found.__getitem__, default=0)
@@ -225,9 +240,10 @@ class _Solve:
 
     @property
     def gap(self):
-        """Relative to the lower bound; finite, and large, where that is not positive."""
+        """Relative to the lower bound; finite, and large, where that is not positive; no more than tol at the floor."""
         apart = self.upper - self.lower
-        return apart / max(self.lower, EPS * self.upper) if apart > 0 else 0.0 * apart
+        relative = apart / max(self.lower, EPS * self.upper) if apart > 0 else 0.0 * apart
+        return min(relative, self.tol) if apart <= self.floor else relative
 
     def run(self, options, own, dtype, mass, unit, keeper=None):
         """The result."""
@@ -279,9 +295,7 @@ class _Solve:
         return max(self.lower, min(value, self.upper)), u, v
 
     def _hot(self):
-        problem = self.levels[self.level]
-        large = problem.a.size * sum(problem.a.shape) > CACHED
-        return Hot(problem, np.float32 if large and self.tol >= SINGLE else np.float64)
+        return Hot(self.levels[self.level], np.float32 if self.tol >= SINGLE else np.float64)
 
     def _all_levels(self, watch, resumed):
         for level in range(self.level, len(self.levels)):
@@ -289,8 +303,10 @@ class _Solve:
             if not resumed:
                 self.hot, self.due, self.stuck, self.best = self._hot(), 2 * LOOK, 0, np.inf
                 if before is not None:
-                    self.hot.start_from(before, self.middle)
+                    self.hot.start_from(before, self.v, self.middle)
                 self._begin(problem)
+                if before is None and abs(problem.a - problem.b).sum() / 2 < SIMILAR:
+                    self.hot.start(gridbounds.chain(problem, self.v), self.middle, self.hot.sigma)
             resumed, last = False, level == len(self.levels) - 1
             tol = self.tol * EASIER ** (len(self.levels) - 1 - level)
             if not self.gap <= tol or self.hot.total == 0:
@@ -323,7 +339,7 @@ class _Solve:
             if self.stuck >= STUCK and hot.dtype == np.float32:
                 hot.double()
                 self.stuck = 0
-            elif self.stuck >= LOST:
+            elif self.stuck >= (LOST if problem is self.levels[-1] else LOST_COARSE):
                 return
 
 

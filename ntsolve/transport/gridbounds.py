@@ -11,6 +11,7 @@ import numpy as np
 
 ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of the largest potential: by so much u + v may exceed the cost
 FITS, FITTED = 30, 1e-9  # sweeps of scaling rows and columns at most, and the relative error that ends them
+FINEST = 1e-15  # of such errors
 
 
 def ordered(p, q):
@@ -33,12 +34,12 @@ def line_cost(p, q, cost):
     return float(mass @ cost[start, to])
 
 
-def fit(middle, rows, columns):
+def fit(middle, rows, columns, error=FITTED):
     """A nonnegative matrix with these sums, close to the one given: that one scaled, and what is missing added."""
     middle = np.maximum(middle, 0.0)  # a copy
     for _ in range(FITS):
         found = middle.sum(1)
-        if abs(found - rows).sum() <= FITTED * rows.sum():
+        if abs(found - rows).sum() <= error * rows.sum():
             break
         middle *= _ratio(rows, found)[:, None]
         middle *= _ratio(columns, middle.sum(0))
@@ -53,9 +54,9 @@ def _ratio(wanted, found):
     return np.divide(wanted, found, out=np.zeros_like(found), where=found > 0)
 
 
-def upper_bound(problem, middle):
-    """(cost, middle) of the plan through `middle`, made to fit."""
-    middle = fit(middle, problem.b.sum(1), problem.a.sum(0))
+def upper_bound(problem, middle, error=0.0):
+    """(cost, middle) of the plan through `middle`, made to fit; this may add about that `error`, for costs up to 1."""
+    middle = fit(middle, problem.b.sum(1), problem.a.sum(0), min(max(error, FINEST), FITTED))
     first = line_cost(np.ascontiguousarray(problem.a.T), np.ascontiguousarray(middle.T), problem.C)
     return first + line_cost(middle, problem.b, problem.D), middle
 
@@ -82,14 +83,22 @@ def value(problem, u, v):
 
 
 def transform(k, u, C, D):
-    """min over (i, j) of C[i, k] + D[j, l] - u[i, j], one axis at a time."""
+    """min over (i, j) of C[i, k] + D[j, l] - u[i, j], one axis at a time; -inf in u is no pixel."""
+    return along(k, D, -along(k, C, u).T).T
+
+
+def chain(problem, v):
+    """(y1, y2, v): potentials of the first image and of the cells between, feasible beside v of the second image."""
+    y2 = -along(problem.k, problem.D.T, v.T).T
+    return along(problem.k, problem.C.T, y2), y2, v
+
+
+def along(k, C, u):
+    """min over i of C[i, k] - u[i, j], on the host."""
     xp = k.xp
-    C, D, u = (xp.asarray(np.ascontiguousarray(each)) for each in (C, D, u))
-    over_i = xp.empty((C.shape[1], u.shape[1]))
-    k.min_plus(C, u, over_i)
-    over_j = xp.empty((D.shape[1], C.shape[1]))
-    k.min_plus(D, xp.ascontiguousarray(-over_i.T), over_j)
-    return np.ascontiguousarray(k.to_host(over_j).T)
+    found = xp.empty((C.shape[1], u.shape[1]))
+    k.min_plus(*(xp.asarray(np.ascontiguousarray(each)) for each in (C, u)), found)
+    return k.to_host(found)
 
 
 def glued(problem, middle):

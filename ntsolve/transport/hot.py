@@ -13,7 +13,7 @@ from ..fixedpoint.schedule import ENOUGH, LONG, SOME
 from . import gridbounds
 
 LOOK = 8  # iterations between two looks at the residual
-LEAST_SIGMA, LARGEST_SIGMA = 1e-8, 1e8
+LEAST_SIGMA, LARGEST_SIGMA = 1e-20, 1e8
 
 
 @dataclass(frozen=True)
@@ -27,38 +27,81 @@ class GridProblem:
     D: np.ndarray
 
 
+class Moves:
+    """The moves of one kind, along lines: of each pixel with mass to, or from, each of the cells of its line.
+
+    Attributes
+    ----------
+    line, place : arrays (R,)
+        Of each pixel, the line among those with mass and where on it.
+    row_of : array (lines, n)
+        Number of a pixel; -1 where there is no mass.
+    """
+
+    def __init__(self, k, image, cost, cells):
+        """image (lines, n); cost (n, m) of moves between pixels and cells of a line, `cells` of which are there."""
+        xp, filled = k.xp, image > 0
+        self.lines = np.flatnonzero(filled.any(1))
+        self.line, self.place = np.nonzero(filled[self.lines])
+        self.row_of = np.full(image.shape, -1)
+        self.row_of[self.lines[self.line], self.place] = np.arange(self.line.size)
+        self.cost = np.ascontiguousarray(cost[:, cells])
+        self.counts = np.bincount(self.line, minlength=self.lines.size)
+        self.cost_rows = self.cost.sum(1)[self.place]
+        self.cost_columns = filled[self.lines].astype(float) @ self.cost  # (lines, cells)
+        self.masses = xp.asarray(image[self.lines[self.line], self.place])
+        self.starts = xp.asarray(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
+        self.places = xp.asarray(self.place.astype(np.int32))
+        self.shape = self.line.size, len(cells)
+
+    def image(self, values, outside):
+        """(lines, n) with these values of the pixels with mass."""
+        out = np.full(self.row_of.shape, outside)
+        out[self.lines[self.line], self.place] = values
+        return out
+
+
 class Hot:
     """The state s = (f, g), and all that is allocated once."""
 
     kept = ("f", "g", "f0", "g0", "sums", "moved", "sigma", "steps", "total", "restarts", "first", "before")
 
     def __init__(self, problem, dtype):
-        k, (m, n) = problem.k, problem.a.shape
+        k = problem.k
         xp = k.xp
         self.k, self.problem, self.dtype = k, problem, np.dtype(dtype)
-        self.a, self.b = xp.asarray(problem.a), xp.asarray(problem.b)
-        self.C, self.D = (xp.asarray(each.astype(dtype)) for each in (problem.C, problem.D))
-        self.cost_sums = tuple(xp.asarray(each.sum(axis)) for each in (problem.C, problem.D) for axis in (1, 0))
-        self.f, self.g = xp.zeros((n, m, m), dtype=dtype), xp.zeros((m, n, n), dtype=dtype)
+        columns, rows = np.flatnonzero((problem.a > 0).any(0)), np.flatnonzero((problem.b > 0).any(1))
+        self.cells = np.ix_(rows, columns)  # (k, j) that mass may go through
+        self.of_f = Moves(k, problem.a.T, problem.C, rows)
+        self.of_g = Moves(k, problem.b, problem.D.T, columns)
+        both = self.of_f, self.of_g
+        between = self.of_f.cost_columns.T - self.of_g.cost_columns
+        self.cost_sums = [xp.asarray(each) for each in (self.of_f.cost_rows, between, self.of_g.cost_rows)]
+        self.inverse = xp.asarray(inverse_of_means(self.of_f.counts, self.of_g.counts))
+        self.C, self.D = (xp.asarray(each.cost.astype(dtype)) for each in both)
+        self.f, self.g = (xp.zeros(each.shape, dtype=dtype) for each in both)
         self.f0, self.g0 = xp.zeros_like(self.f), xp.zeros_like(self.g)
-        shapes = ((n, m), (n, m), (m, n), (m, n))
+        shapes = [shape for each in both for shape in (each.shape[0], (each.lines.size, each.shape[1]))]
         self.sums = [xp.zeros(shape) for shape in shapes]  # of rows and columns of f, and of g
         self.potentials = [xp.zeros(shape) for shape in shapes]
-        self.moved = xp.zeros(n), xp.zeros(m)
-        self.changed = xp.zeros((n, 2)), xp.zeros((m, 2))
-        size = math.sqrt(n * (problem.C**2).sum() + m * (problem.D**2).sum())
-        self.sigma = math.sqrt((problem.a**2).sum() + (problem.b**2).sum()) / max(size, 1e-300) / math.sqrt(max(m, n))
+        self.moved = [xp.zeros(each.lines.size) for each in both]
+        self.changed = [xp.zeros((each.lines.size, 2)) for each in both]
+        size = math.sqrt(sum((each.cost**2).sum(1)[each.place].sum() for each in both))
+        longest = math.sqrt(max(rows.size, columns.size))
+        self.sigma = math.sqrt((problem.a**2).sum() + (problem.b**2).sum()) / max(size, 1e-300) / longest
         self.steps = self.total = self.restarts = 0
         self.first = self.before = math.inf  # the residual at the first look from this anchor, and at the last one
 
     def find_potentials(self):
-        self.k.grid_potentials(self.a, self.b, *self.sums, *self.cost_sums, self.sigma, *self.potentials)
+        f, g = self.of_f, self.of_g
+        self.k.grid_potentials(f.masses, g.masses, f.starts, g.starts, *self.sums, *self.cost_sums, self.inverse,
+                               self.sigma, *self.potentials)  # fmt: skip
 
     def _both(self):
-        """(state, anchor, rows, columns, cost), of f and of g."""
+        """(state, anchor, rows, columns, cost, starts, places), of f and of g."""
         return (
-            (self.f, self.f0, *self.potentials[:2], self.C),
-            (self.g, self.g0, *self.potentials[2:], self.D),
+            (self.f, self.f0, *self.potentials[:2], self.C, self.of_f.starts, self.of_f.places),
+            (self.g, self.g0, *self.potentials[2:], self.D, self.of_g.starts, self.of_g.places),
         )
 
     def iterate(self):
@@ -98,9 +141,9 @@ class Hot:
 
     def anchor(self, sigma):
         """Take what is in f and g as t of a new anchor, with a new step."""
-        for part, (s, s0, *_) in enumerate(self._both()):
+        for part, (s, s0, *_, starts, _) in enumerate(self._both()):
             sums = self.sums[2 * part : 2 * part + 2]
-            self.k.grid_anchor(s, s0, sigma / self.sigma, *sums)
+            self.k.grid_anchor(s, s0, starts, sigma / self.sigma, *sums)
         self.sigma, self.steps, self.first, self.before = sigma, 0, math.inf, math.inf
 
     def double(self):
@@ -108,38 +151,59 @@ class Hot:
         self.find_potentials()
         self.dtype = np.dtype(np.float64)
         self.f, self.g, self.f0, self.g0 = (each.astype(float) for each in (self.f, self.g, self.f0, self.g0))
-        self.C, self.D = (self.k.xp.asarray(each) for each in (self.problem.C, self.problem.D))
+        self.C, self.D = (self.k.xp.asarray(each.cost) for each in (self.of_f, self.of_g))
 
     # ---- what the state says ----------------------------------------------------------------------------------------
 
     def candidates(self):
-        """(potentials of both images, middles of plans), on the host; (m, n) each."""
+        """(potentials of both images, middles of plans), on the host; (m, n) each. -inf is no potential."""
         self.find_potentials()
         k, xp = self.k, self.k.xp
         f_sums, g_sums = ([xp.empty_like(each) for each in self.sums[at : at + 2]] for at in (0, 2))
         for (s, _, *rest), sums in zip(self._both(), (f_sums, g_sums), strict=True):
             k.grid_plan(s, *rest, self.sigma, *sums)
-        middle, other = k.to_host(f_sums[1]).T, k.to_host(g_sums[0])
-        first, second = k.to_host(self.potentials[0]).T, k.to_host(self.potentials[3])
+        middle, other = (np.zeros(self.problem.a.shape) for _ in range(2))
+        middle[self.cells], other[self.cells] = k.to_host(f_sums[1]).T, k.to_host(g_sums[1])
+        y1, y3 = (k.to_host(self.potentials[part]) for part in (0, 2))
+        first, second = np.ascontiguousarray(self.of_f.image(y1, -np.inf).T), self.of_g.image(y3, -np.inf)
         return (first, second), (0.5 * (middle + other), middle, other)
 
-    def start_from(self, coarse, middle):
-        """A start from the end of a grid half as fine in both directions: its potentials, and its best `middle`."""
-        problem, k, xp = self.problem, self.k, self.k.xp
-        middle = gridbounds.fit(finer(middle) / 4, problem.b.sum(1), problem.a.sum(0))
-        sigma = coarse.sigma / 4
-        costs = problem.C, problem.D
-        images = (np.ascontiguousarray(problem.a.T), np.ascontiguousarray(middle.T)), (middle, problem.b)
-        coarse.find_potentials()
-        for part, (state, cost, (p, q)) in enumerate(zip((self.f, self.g), costs, images, strict=True)):
-            rows, columns = (xp.asarray(finer(k.to_host(y))) for y in coarse.potentials[2 * part : 2 * part + 2])
-            reduced = xp.asarray(cost)[None] - rows[:, :, None] - columns[:, None, :]
-            plan = np.zeros(state.shape)
+    def start_from(self, coarse, v, middle):
+        """A start from the end of a grid half as fine in both directions: its best potential v and best `middle`."""
+        middle = gridbounds.fit(finer(middle) / 4, self.problem.b.sum(1), self.problem.a.sum(0))
+        self.start([finer(each) for each in gridbounds.chain(coarse.problem, v)], middle, coarse.sigma / 4)
+
+    def start(self, chain, middle, sigma):
+        """A start from potentials (m, n) of the first image, the cells between and the second one, and a `middle`."""
+        problem, f, g = self.problem, self.of_f, self.of_g
+        y1, y2, y3 = chain[0], chain[1][self.cells], chain[2]
+        potentials = (y1.T, y2.T), (y3, -y2)
+        images = (np.ascontiguousarray(problem.a.T), np.ascontiguousarray(middle.T)), (problem.b, middle)
+        numbers = (np.cumsum((problem.b > 0).any(1)) - 1, np.cumsum((problem.a > 0).any(0)) - 1)  # of cells of a line
+        for state, part, (outer, inner), (p, q), number in zip((self.f, self.g), (f, g), potentials, images, numbers,
+                                                               strict=True):  # fmt: skip
+            rows = outer[part.lines[part.line], part.place]
+            reduced = part.cost[part.place] - rows[:, None] - inner[part.line]
+            plan = np.zeros(part.shape)
             line, start, to, mass = gridbounds.ordered(p, q)
-            np.add.at(plan, (line, start, to), mass)
-            state[...] = (xp.asarray(plan) - sigma * xp.maximum(reduced, 0)).astype(self.dtype)
+            row = part.row_of[line, start]
+            np.add.at(plan, (row[row >= 0], number[to[row >= 0]]), mass[row >= 0])
+            state[...] = self.k.xp.asarray((plan - sigma * np.maximum(reduced, 0)).astype(self.dtype))
         self.sigma = sigma
         self.anchor(sigma)
+
+
+def inverse_of_means(p, q):
+    """The matrix (J + K, J + K) that (3) of contracts/gridot.py asks for, from the numbers of rows of the lines.
+
+    It is the inverse of a symmetric matrix, which constant y2 make singular: what it makes of those does not matter.
+    """
+    share = 1 / (p + q[:, None])
+    diagonal = np.concatenate([q.size / p - share.sum(0), p.size / q - share.sum(1)])
+    matrix = np.diag(diagonal)
+    matrix[: p.size, p.size :], matrix[p.size :, : p.size] = -share.T, -share
+    null = np.concatenate([p, q]) / math.hypot(*p, *q)
+    return np.linalg.inv(matrix + diagonal.mean() * np.outer(null, null))
 
 
 def finer(values):
