@@ -29,9 +29,7 @@ def count(name: str, value: Any, *, least: int = 0) -> int:
 
 def nonnegative(name, value, *, finite=True):
     """A real number >= 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
-    number = float(value)
+    number = _real(name, value)
     if not number >= 0 or (finite and math.isinf(number)):
         raise ValueError(f"{name} must be {'finite and ' if finite else ''}at least 0, not {value}")
     return number
@@ -39,9 +37,16 @@ def nonnegative(name, value, *, finite=True):
 
 def positive(name, value, *, finite=True):
     """A real number > 0."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and value <= 0:
-        raise ValueError(f"{name} must be positive, not {value}")
-    return nonnegative(name, value, finite=finite)
+    number = _real(name, value)
+    if not number > 0 or (finite and math.isinf(number)):
+        raise ValueError(f"{name} must be {'' if number <= 0 or not finite else 'finite and '}positive, not {value}")
+    return number
+
+
+def _real(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, not {type(value).__name__}")
+    return float(value)
 
 
 def flag(name, value):
