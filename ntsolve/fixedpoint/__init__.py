@@ -7,6 +7,7 @@ Fixed points
 Linear programs
     linprog, arguments, result      the public function and its loop; what is passed in; what comes back
     program, presolve, scaled       the form inside; what is plain beforehand; the units of the iteration
+    propagation                     contradictions between rows and bounds, likewise
     pdhg                            the iteration, for all programs of a batch
     attempts                        what is tried besides, now and then:
     polish                              feasibility polishing

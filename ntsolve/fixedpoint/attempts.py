@@ -114,18 +114,25 @@ class Attempts:
             self._hopeless = self._system is None
         return not self._hopeless
 
+    def _dear(self, ours):
+        """Seconds until what factors take is known, or 0 where that is cheap beside PDHG's time, `ours`."""
+        from .newtonsystem import seconds_to_begin
+
+        if self._small or self._hopeless or self._system is not None:
+            return 0.0
+        seconds = seconds_to_begin(self._batch)
+        return seconds if seconds > max(BEGIN_LEAST, BEGIN_SHARE * ours) else 0.0
+
     def _step_inside(self, iteration, watch, nit):
         """Whether the interior point method, as far as there is time for it, solves the program."""
         from .interior import STEPS, Interior
-        from .newtonsystem import seconds_to_begin
 
         i, k, interior = self._i, self._k, self._interior
         ours = watch.elapsed - self._finishing - self._searching
-        if self._system is None and not self._hopeless:
-            seconds = seconds_to_begin(self._batch)
-            if not self._small and seconds > max(BEGIN_LEAST, BEGIN_SHARE * ours):
-                self._inside = int(nit * max(OFTEN, seconds / (BEGIN_SHARE * ours)))
-                return False
+        seconds = self._dear(ours)
+        if seconds:
+            self._inside = int(nit * max(OFTEN, seconds / (BEGIN_SHARE * ours)))
+            return False
         if not self._begin(np.inf if watch.time_limit is None else watch.time_limit - watch.elapsed):
             self._inside = np.inf
             return False
@@ -168,13 +175,13 @@ class Attempts:
         """Whether the finisher has found a better point, which is then put in place."""
         from .finisher import Finisher
 
-        if not self._begin(left):
+        ours = elapsed - self._finishing - self._searching
+        if self._dear(ours) or not self._begin(left):
             return False
         if self._finisher is None:
             self._finisher = Finisher(self._item, iteration.tol, self._system)
         i, k, finisher = self._i, self._k, self._finisher
         share = (SHARE_STALLED if stalled else SHARE) * LOST ** min(self._losses, 1)
-        ours = elapsed - self._finishing - self._searching
         seconds = max(LEAST, share * ours - self._finishing)
         if not self._small and seconds < FEWEST * (finisher.seconds_a_step or self._system.seconds):
             return False
@@ -198,8 +205,8 @@ class Attempts:
                 self._begin(left)
             elif self._item is None:
                 self._item = self._batch.item(self._k, self._i)
-            self._rays = RaySearch(self._program, self._item, self._system)
-        seconds = max(RAY_LEAST, RAY_SHARE * elapsed - self._searching) if self._finish else 0.0
+            self._rays = RaySearch(self._program, self._item, self._system, newton=self._finish)
+        seconds = max(RAY_LEAST, RAY_SHARE * elapsed - self._searching)
         began = time.perf_counter()
         i, host, item = self._i, self._k.to_host, self._item
         moves = [(iteration.dx, iteration.dy), (iteration.p - iteration.x0, iteration.q - iteration.y0)]

@@ -7,12 +7,14 @@ bound is looked for by a program that has a solution,
 
     min c'd,  d and A d in the directions of no finite side,  -1 <= d <= 1                               (1)
 
-whose minimum is negative if there is one. What counts as found is up to `certificates`, in the program's own units.
+whose minimum is negative if there is one. Both are solved by proximal point steps, or, where nothing but products is
+allowed, by PDHG, whose steps run away along a proof just the same. What counts as found is up to `certificates`, in the
+program's own units.
 """
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,14 @@ from ..dispatch import kernels_for
 from ..result import Status
 from .certificates import Prover
 from .newtonsystem import newton_system
+from .pdhg import EVERY, Iteration
 from .proximal import Proximal
+from .scaled import Scaled
 
 FIRST, GROWTH, LARGEST = 100.0, 3.0, 1e8  # T
 STEPS, NEWTON_STEPS = 20, 100
-FEASIBLE = 1e-8  # scaled, a violation below which there is a feasible point
+LOOKS = 800  # of PDHG in place of the steps
+FEASIBLE, NEARLY = 1e-8, 1e-6  # scaled, a violation below which there is a feasible point; by PDHG
 
 
 class RaySearch:
@@ -39,13 +44,16 @@ class RaySearch:
         The same in those of the iteration: one `item`.
     system : Dense or Sparse, optional
         Of the Newton steps, if there is one already.
+    newton : bool
+        Whether there are to be Newton steps, or else nothing but products.
     """
 
-    def __init__(self, program, scaled, system=None):
+    def __init__(self, program, scaled, system=None, *, newton=True):
         self.program, self.scaled = program, scaled
         self._prover = Prover(program)
         self._plan = [RaySearch._farkas, RaySearch._direction]
         self._feasible = False
+        self._newton = newton
         self._system: Any = system
         self._path: Any = None
         self._left = math.inf
@@ -112,6 +120,9 @@ class RaySearch:
 
     def _steps(self, k, problem, x, going):
         """The path after each of its steps from (x, 0), without those of earlier calls; ends where it must."""
+        if not self._newton:
+            yield from self._looks(k, problem, x, going)
+            return
         if self._system is None:
             self._system = newton_system(k, self.scaled, self._left)  # it knows A only
             if self._system is None:
@@ -127,6 +138,17 @@ class RaySearch:
             self._step += 1
             yield self._path
 
+    def _looks(self, k, problem, x, going):
+        """The same by PDHG, at each look."""
+        if self._path is None:
+            self._path, self._step = _Walk(k, problem, x), 0
+        while self._step < STEPS and going():
+            if not self._path.advance():
+                self._step = STEPS
+            elif self._path.looks >= LOOKS * (self._step + 1) // STEPS:
+                self._step += 1
+            yield self._path
+
     def _farkas(self, k, going):
         """(what was found, whether there is no more to be done)"""
         problem = replace(self.scaled, c=np.zeros_like(self.scaled.c))
@@ -138,7 +160,8 @@ class RaySearch:
                     return (Status.PRIMAL_INFEASIBLE, found[0]), True
             k.csr_matvec(problem.indptr, problem.indices, problem.data, path.x[None], activity)
             nearest = np.clip(activity[0], problem.row_lower, problem.row_upper)
-            self._feasible = bool(abs(activity[0] - nearest).max(initial=0.0) < FEASIBLE)
+            near = FEASIBLE if self._newton else NEARLY
+            self._feasible = bool(abs(activity[0] - nearest).max(initial=0.0) < near)
             if self._feasible:
                 return None, True
         if self._step == STEPS:  # a direction proves nothing where there may be no feasible point
@@ -161,6 +184,25 @@ class RaySearch:
         return None, self._step == STEPS
 
 
-def search_rays(program, scaled, seconds, candidates=()):
-    """What a `RaySearch` finds in one go."""
-    return RaySearch(program, scaled).run(seconds, candidates)
+class _Walk:
+    """PDHG for a scaled problem on the host; (x, y) of the last step, and the (x0, y0) that it was taken from."""
+
+    def __init__(self, k, problem, x):
+        parts = {f.name: getattr(problem, f.name) for f in fields(problem)}
+        shared = ("indptr", "indices", "tindptr", "tindices")
+        one = Scaled(**{name: v if name in shared else np.asarray(v)[None] for name, v in parts.items()})
+        self._iteration = Iteration(k, one, x[None].copy(), np.zeros((1, problem.row_lower.size)), 0.0)
+        self.looks = 0
+        self._see()
+
+    def advance(self):
+        """To the next look; whether there is to be another."""
+        self._iteration.advance(EVERY)
+        self.looks += 1
+        self._see()
+        return bool(self._iteration.running[0])
+
+    def _see(self):
+        i = self._iteration
+        self.x, self.y = i.p[0], i.q[0]
+        self.x0, self.y0 = self.x - i.dx[0], self.y - i.dy[0]

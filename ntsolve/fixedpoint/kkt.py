@@ -104,7 +104,12 @@ def _by_program(xp, v, batch):
 
 
 def violations_in_units(program, x, y):
-    """(batch, 2): the largest violations of rows and of reduced costs, in units in which the entries of A are near 1.
+    """(batch, 2): the largest of `all_in_units`."""
+    return np.stack([v.max(1, initial=0.0) for v in all_in_units(program, x, y)], axis=1)
+
+
+def all_in_units(program, x, y):
+    """Violations of rows (batch, m) and of reduced costs (batch, n), in units in which the entries of A are near 1.
 
     A row with small entries asks for something all the same, which an error against 1 would not notice. So each row is
     divided by its largest entry, then each column by that of its own; a violation is then relative to the sum of the
@@ -128,7 +133,7 @@ def violations_in_units(program, x, y):
     excess = relative(excess, np.where(below > 0, low, high), sizes @ abs(x), row_unit)
     paid = np.isfinite(np.where(z > 0, lower, upper))
     unpaid = relative(np.where(paid, 0.0, abs(z)), c, sizes.T @ abs(y), column_unit)
-    return np.stack([v.reshape(batch, size).max(1, initial=0.0) for v, size in ((excess, m), (unpaid, n))], axis=1)
+    return excess.reshape(batch, m), unpaid.reshape(batch, n)
 
 
 def entry_units(m, n, row_of, column_of, data):

@@ -7,6 +7,8 @@ In passes over the matrix, until nothing changes:
     a column whose bounds are equal is a number, and moves to the sides of its rows;                     (3)
     a column without entries lies at the bound that its cost likes.                                      (4)
 
+In what is left, bounds and rows that exclude each other are looked for: propagation.py.
+
 The multipliers come back in reverse: those of (1) are zero; where in (2) the reduced cost z_j = c_j - (A'y)_j has the
 sign of a bound that a row gave, that row takes it, y_i = z_j / a; (3) and (4) have none. With c = 0 the same rule
 completes a proof of infeasibility. (Andersen and Andersen, "Presolving in linear programming", Math. Program. 71,
@@ -23,6 +25,7 @@ import numpy as np
 from ..result import Status
 from .certificates import certify_dual, certify_primal
 from .program import Program
+from .propagation import contradictions
 
 PASSES = 30
 SLACK = 1e-9  # relative, of an empty row's sides
@@ -128,7 +131,12 @@ class _Work:
             ray = self._direction()
             if certify_dual(self.program, ray) is not None:
                 return self._verdict(Status.DUAL_INFEASIBLE, ray)
-        return self._reduced()
+        left = self._reduced()
+        for y in contradictions(left.program):
+            found = certify_primal(self.program, left.restore_multipliers(y))
+            if found is not None:
+                return self._verdict(Status.PRIMAL_INFEASIBLE, found[0])
+        return left
 
     def _verdict(self, status, ray):
         return Presolved(self.program, status, ray, self.program)

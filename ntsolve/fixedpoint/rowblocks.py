@@ -186,7 +186,7 @@ def _step(blocks):
         if left <= CLOSE * value:
             break
         v *= 1 / math.sqrt(square) if square > 0 else 0.0
-    square = value + 0.5 * left
+    square = value + left
     return np.array([STEP / math.sqrt(square) if square > 0 else 1.0])
 
 

@@ -93,6 +93,9 @@ class RowSolve(Solve):
         self.ranks.add(x)
         return x, y
 
+    def mend(self, tol):
+        return False
+
     def products(self, x, y):
         return tuple(v[None] for v in self.measure.products(x[0], y[0]))
 

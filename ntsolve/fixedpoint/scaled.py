@@ -17,7 +17,7 @@ from .kkt import Errors, side_norm, work_shape
 from .program import transpose
 
 RUIZ = 10
-POWER_STEPS, POWER_CALLS = 20, 8  # of the power method: in one call, and calls at most
+POWER_STEPS, POWER_CALLS = 20, 3  # of the power method: in one call, and calls at most
 CLOSE = 1e-3  # of its residual, relative, at which it ends
 STEP = 0.998  # times 1 / |A|
 
@@ -139,5 +139,5 @@ def _step(k, A, At, m, n, batch):
         value, left = k.to_host(out).T
         if (left <= CLOSE * value).all():
             break
-    square = value + 0.5 * left
+    square = value + left
     return np.where(square > 0, STEP / np.sqrt(np.where(square > 0, square, 1.0)), 1.0)

@@ -10,14 +10,15 @@ import math
 import numpy as np
 
 from ..kernels import cpu
-from ..kernels.contracts.lp import DUAL, GAP, PRIMAL
+from ..kernels.contracts.lp import DUAL, GAP, PRIMAL, VIOLATION_SLACK
 from ..outcome import worst
 from ..reductions import SERIAL
 from ..result import Status
 from .attempts import Attempts, contradiction
 from .finisher import SMALL
-from .kkt import Errors, error_rows, violations_in_units
+from .kkt import Errors, all_in_units, error_rows, violations_in_units
 from .pdhg import EVERY, MOST_LOOKS, Iteration
+from .polish import mended
 from .result import ADVICE, LinprogResult, Marginals
 from .scaled import scale
 
@@ -26,6 +27,7 @@ STALLED_BELOW, PATIENCE = 1e-8, 50_000  # an error that does not halve in so man
 FAR_OFF, HUGE = 100.0, 1e10  # times the errors of x = 0, y = 0, and scaled: beyond them a start is left out
 NO_ANSWER = 100.0  # times the tolerance: an error at the start beyond which there is nothing to put back
 TIGHTER, ROUNDS = 0.3, 12  # times the tolerance, where the answer falls short when put back; how often
+FALLS_SHORT = 0.1  # times what a row may be violated by: rows to be mended, where one is beyond that
 AGAIN = 1.125  # times the iterations so far: when it is put back again, smaller tolerance or not
 
 
@@ -206,9 +208,9 @@ class Solve:
         units = violations_in_units(self.program, x, y)
         return [Errors.from_row(row).with_units(*more) for row, more in zip(rows, units, strict=True)]
 
-    def restored(self, dtype=None):
+    def restored(self, dtype=None, point=None):
         """(x, y) of the program as passed in, (batch, n) and (batch, m) on the host, rounded to the answer's dtype."""
-        x, y = map(self.k.to_host, self.iteration.point())
+        x, y = map(self.k.to_host, point or self.iteration.point())
         if self.program.single:
             x, y = (np.asarray(v)[None] for v in self.restore(x[0], y[0]))
         dtype = dtype or self.taken.dtype
@@ -220,8 +222,12 @@ class Solve:
 
     def verify(self, tol):
         """Measure what there is, in the program as passed in."""
-        self.x, self.y = self.agreed()
-        self.errors = self.measured(self.x, self.y)
+        x, y = self.agreed()
+        self.judge(x, y, self.measured(x, y), tol)
+
+    def judge(self, x, y, errors, tol):
+        """Take this for the answer, and see of which programs it is one."""
+        self.x, self.y, self.errors = x, y, errors
         undecided = (self.status == 0) | (self.status == Status.STALLED)
         self.met = np.array([e.meets(tol) for e in self.errors], dtype=bool) & undecided
         for i in np.flatnonzero(self.met & self.iteration.running):
@@ -236,10 +242,31 @@ class Solve:
             short &= ~np.array([e.meets(tol) for e in exact], dtype=bool)
         if not tol or goal < TIGHTER**ROUNDS * tol:
             return False
+        if short.any() and self.mend(tol):
+            return False
         for i in np.flatnonzero(short):
             self.iteration.wake(i, goal)
         self.again = later(self.iteration.nit.max())
         return bool(short.any())
+
+    def mend(self, tol):
+        """Whether the only program's answer, of which nothing but rows falls short, has been moved to meet them."""
+        if not self.program.single or not dataclasses.replace(self.errors[0], row_violation=0.0).meets(tol):
+            return False
+        iteration, scaled = self.iteration, self.scaled
+        most = VIOLATION_SLACK * tol
+        rows = all_in_units(self.reduced, *map(self.k.to_host, iteration.point()))[0][0]
+        if not rows.max(initial=0.0) > most:
+            return False
+        x, errors = mended(self.k, scaled, iteration, rows > FALLS_SHORT * most, self.pace)
+        point = x * scaled.x_unit, iteration.q * scaled.y_unit
+        answer_x, answer_y = self.restored(point=point)
+        found = self.measured(answer_x, answer_y)
+        if not found[0].meets(tol):
+            return False
+        iteration.put(0, x[0], iteration.q[0].copy(), Errors.from_row(errors), True)
+        self.judge(answer_x, answer_y, found, tol)
+        return True
 
     def products(self, x, y):
         """(A x, c - A'y), of (batch, n) and (batch, m) on the host."""

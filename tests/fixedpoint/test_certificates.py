@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from ntsolve import Status
 from ntsolve.dispatch import kernels_for
 from ntsolve.fixedpoint.certificates import certify_dual, certify_primal
-from ntsolve.fixedpoint.infeasible import RaySearch, search_rays
+from ntsolve.fixedpoint.infeasible import RaySearch
 from ntsolve.fixedpoint.program import Program
 from ntsolve.fixedpoint.scaled import scale
 
@@ -23,8 +23,8 @@ def scaled_item(program):
         return scale(k, program).item(k, 0)
 
 
-def search(program, seconds=60.0):
-    return search_rays(program, scaled_item(program), seconds)
+def search(program, seconds=60.0, newton=True):
+    return RaySearch(program, scaled_item(program), newton=newton).run(seconds)
 
 
 def made(c, A, row_lower, row_upper, lower=0.0, upper=INF):
@@ -71,11 +71,12 @@ def exact_primal(program, y):
     return worth, worst
 
 
-def test_programs_without_a_feasible_point_are_proved_to_have_none():
+@pytest.mark.parametrize("newton", [True, False])
+def test_programs_without_a_feasible_point_are_proved_to_have_none(newton):
     for seed in range(25):
         program = infeasible_program(np.random.default_rng(seed))
         assert highs(program)[0] == INFEASIBLE
-        status, ray = search(program)
+        status, ray = search(program, newton=newton)
         assert status == Status.PRIMAL_INFEASIBLE
         assert abs(ray).max() == 1
         worth, worst = exact_primal(program, ray)
@@ -101,11 +102,12 @@ def unbounded_program(rng):
     return Program.from_matrix(c, A, row_lower, row_upper, program.lower, program.upper)
 
 
-def test_programs_without_a_lower_bound_have_a_direction():
+@pytest.mark.parametrize("newton", [True, False])
+def test_programs_without_a_lower_bound_have_a_direction(newton):
     for seed in range(20):
         program = unbounded_program(np.random.default_rng(seed))
         assert highs(program)[0] == UNBOUNDED
-        status, x = search(program)
+        status, x = search(program, newton=newton)
         assert status == Status.DUAL_INFEASIBLE
         assert program.c @ x < 0
         activity = program.matrix() @ x
@@ -116,20 +118,23 @@ def test_programs_without_a_lower_bound_have_a_direction():
         assert (activity <= np.where(np.isfinite(program.row_upper), small, INF)).all()
 
 
-def test_nothing_is_proved_of_programs_that_have_an_optimum():
+@pytest.mark.parametrize("newton", [True, False])
+def test_nothing_is_proved_of_programs_that_have_an_optimum(newton):
     for seed in range(40):
         rng = np.random.default_rng(seed)
         program = random_program(rng, *rng.integers(2, 20, 2))
         program.c[:] *= 10.0 ** rng.integers(-4, 5)
-        search = RaySearch(program, scaled_item(program))
+        search = RaySearch(program, scaled_item(program), newton=newton)
         noise = [(rng.standard_normal(program.n), rng.standard_normal(program.m)) for _ in range(3)]
         assert search.run(60.0, noise) is None
         assert search.over
 
 
-def test_a_direction_is_no_proof_where_there_is_no_feasible_point():
+@pytest.mark.parametrize("newton", [True, False])
+def test_a_direction_is_no_proof_where_there_is_no_feasible_point(newton):
     program = made([-1.0, 0.0], [[0.0, 1.0], [0.0, 1.0]], [1.0, -INF], [INF, 0.0])
-    status, _ = RaySearch(program, scaled_item(program)).run(60.0, [(np.array([1.0, 0.0]), np.zeros(2))])
+    rays = RaySearch(program, scaled_item(program), newton=newton)
+    status, _ = rays.run(60.0, [(np.array([1.0, 0.0]), np.zeros(2))])
     assert status == Status.PRIMAL_INFEASIBLE
 
 
