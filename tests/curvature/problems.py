@@ -34,3 +34,14 @@ def inverse_times(G, damp, X):
 
 def error(got, wanted):
     return np.linalg.norm(np.asarray(got, float) - wanted) / np.linalg.norm(wanted)
+
+
+def hessian(d=60, condition=1e6, seed=0, shift=0.0):
+    """Eigenvalues that fall geometrically from 1, less `shift`."""
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
+    H = (Q * (np.geomspace(1, 1 / condition, d) - shift)) @ Q.T
+    return (H + H.T) / 2
+
+
+def vector(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape)
