@@ -25,8 +25,7 @@ TEST = [
     "setuptools>=77",
     "wheel>=0.43",
     f"nvidia-cuda-nvrtc==13.0.88; {LINUX}",
-    *(f"{need}; {LINUX}" for need in MPI if ";" not in need),
-    *(need for need in MPI if ";" in need),
+    *MPI,
 ]
 CUPY_13 = f"cupy-cuda13x==14.2.0; {LINUX}"
 DOCS = ["sphinx>=8", "myst-parser>=4", "furo>=2024.8.6"]
