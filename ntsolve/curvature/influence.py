@@ -25,7 +25,7 @@ from .ihvp import ihvp
 AT_ONCE = 16  # test gradients in one pass over the training gradients
 
 
-def influence(G, g_test, *, hvp=None, fisher=None, n=None, damp=0.0, **options):
+def influence(G, g_test, *, hvp=None, fisher=None, n=None, damp=0.0, on_failure="warn", **options):
     """Influence of training points on the loss at test points, by equation 2 of Koh and Liang (2017).
 
     Parameters
@@ -42,8 +42,10 @@ def influence(G, g_test, *, hvp=None, fisher=None, n=None, damp=0.0, **options):
         Points of the training set. Default: m.
     damp : float
         Added to the diagonal of the Hessian.
+    on_failure : {"warn", "raise", "ignore"}
+        What to do when the solve ends without success.
     **options
-        For `ntsolve.ihvp`: `method`, `rank`, `rtol`, `maxiter`, `time_limit`, `rng`, `on_failure`, ...
+        For `ntsolve.ihvp`: `method`, `rank`, `rtol`, `maxiter`, `time_limit`, `rng`, ...
 
     Returns
     -------
@@ -95,7 +97,7 @@ def influence(G, g_test, *, hvp=None, fisher=None, n=None, damp=0.0, **options):
         if hvp is None:
             raise ValueError("influence needs a Hessian: pass hvp, or an EmpiricalFisher as fisher")
     n = None if n is None else validate.count("n", n, least=1)
-    on_failure = validate.choice("on_failure", options.pop("on_failure", "warn"), ("warn", "raise", "ignore"))
+    on_failure = validate.choice("on_failure", on_failure, ("warn", "raise", "ignore"))
     g, own = validate.own_kind("g_test", g_test)
     g = validate.numeric("g_test", g)
     if g.dtype.kind == "c" or g.ndim == 0:

@@ -144,6 +144,7 @@ def test_any_function_that_returns_a_result():
         (("no_solver", []), ValueError, "solver"),
         (("config", []), ValueError, "solver"),
         (("prune", []), ValueError, "solver"),
+        (("read_mps", []), ValueError, "solver"),
         ((3, []), TypeError, "solver"),
         (("cg", 5), TypeError, "problems"),
         (("cg", {"A": 1}), TypeError, "problems"),
