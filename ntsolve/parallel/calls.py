@@ -15,7 +15,7 @@ def find(solver):
     package = importlib.import_module("ntsolve")
     if isinstance(solver, str):
         function = getattr(package, solver, None) if solver in package.__all__ else None
-        if not inspect.isfunction(function) or "on_failure" not in inspect.signature(function).parameters:
+        if not inspect.isfunction(function) or "on_failure" not in _known(function).names:
             raise ValueError(f"solver: ntsolve has no solver called {solver!r}")
         return function, solver
     if not callable(solver):
@@ -91,7 +91,8 @@ def bind(function, problems, settings):
         else:
             raise TypeError(f"problems[{number}] must be a tuple or a dict of arguments, not {type(problem).__name__}")
         errors.append(error)
-    if calls and (missing := form.required.difference(shared, *calls)):
+    missing = form.required - shared.keys()
+    if calls and missing and (missing := missing.difference(*calls)):
         raise TypeError(f"{function.__name__} needs a setting {', '.join(sorted(missing))}, which no problem brings")
     return calls, shared, errors
 
