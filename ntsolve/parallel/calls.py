@@ -71,8 +71,9 @@ def bind(function, problems, settings):
     own = getattr(function, "__module__", None) or ""
     form = (_known if own.startswith("ntsolve.") else _Form)(function)
     names, by_place, shared = form.names, form.by_place, settings | form.silent
+    called = getattr(function, "__name__", "the solver")
     if (why := form.refusal(None, shared)) is not None:
-        raise TypeError(f"{getattr(function, '__name__', 'the solver')} {why}")
+        raise TypeError(f"{called} {why}")
 
     @functools.cache
     def misfit(given):
@@ -93,7 +94,7 @@ def bind(function, problems, settings):
         errors.append(error)
     missing = form.required - shared.keys()
     if calls and missing and (missing := missing.difference(*calls)):
-        raise TypeError(f"{function.__name__} needs a setting {', '.join(sorted(missing))}, which no problem brings")
+        raise TypeError(f"{called} needs a setting {', '.join(sorted(missing))}, which no problem brings")
     return calls, shared, errors
 
 
