@@ -67,6 +67,12 @@ def test_a_public_name_is_documented(name):
         assert ">>>" in text, f"the docstring of ntsolve.{name} has no example"
 
 
+def test_every_public_name_is_on_the_api_page():
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    shown = set(re.findall(r"^\.\. auto\w+:: ntsolve\.(\w+)$", page, re.M))
+    assert shown >= set(ntsolve.__all__) - {"__version__"}
+
+
 def test_the_stub_declares_the_public_names():
     """ntsolve/__init__.pyi is what editors and type checkers see of the lazily loaded names."""
     declared = set()
