@@ -10,14 +10,15 @@ For c(i, k) + d(j, l) a plan from (i, j) to (k, l) may go through (k, j): f[j, i
 
 Each is packed by lines, f by columns j of the first image, g by rows k of the second one: s (R, p) has a row for each
 pixel with mass and an entry for each cell of its line; line j has the rows starts[j] to starts[j + 1], and row r the
-costs C[places[r]]. Potentials are `rows` (R,) and `columns` (L, p): (y1, y2') for f, (y3, -y2) for g. HOT (Zhang,
-Yuan, Qin, Sun, "HOT: An efficient Halpern accelerating algorithm for optimal transport problems", 2024) is Halpern's
-iteration for the reflected splitting of (1); in one variable s, with step sigma,
+costs C[places[r]] and a step sigma_r = sigma speeds[r], longer where there is more mass. Potentials are `rows` (R,) and
+`columns` (L, p): (y1, y2') for f, (y3, -y2) for g. HOT (Zhang, Yuan, Qin, Sun, "HOT: An efficient Halpern accelerating
+algorithm for optimal transport problems", 2024) is Halpern's iteration for the reflected splitting of (1), here in the
+norm in which a row's squares count 1 / speeds[r]; in one variable s,
 
-    t = s + 2 sigma (rows_r + columns_k - C_rk),   s <- w |t| + (1 - w) |t0|                                      (2)
+    t = s + 2 sigma_r (rows_r + columns_k - C_rk),   s <- w |t| + (1 - w) |t0|                                    (2)
 
-where the potentials make s + sigma (rows + columns - C) meet the constraints. In the limit max(t, 0) is the plan and
-max(-t, 0) / sigma what its reduced costs are. t0 is t at the anchor.
+where the potentials make s + sigma_r (rows + columns - C) meet the constraints. In the limit max(t, 0) is the plan and
+max(-t, 0) / sigma_r what its reduced costs are. t0 is t at the anchor.
 """
 
 import numpy as np
@@ -25,9 +26,13 @@ import numpy as np
 from . import contract
 
 
-def _t(s, rows, columns, C, starts, places, sigma):
+def _t(s, rows, columns, C, starts, places, speeds, sigma):
     line = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    return s + 2 * sigma * (rows[:, None] + columns[line] - C[places])
+    return s + 2 * sigma * speeds[:, None] * (rows[:, None] + columns[line] - C[places])
+
+
+def _squares(starts, speeds, d):
+    return _over_rows(starts, (d.astype(float) ** 2).sum(1) / speeds)
 
 
 def _over_rows(starts, values):
@@ -37,7 +42,7 @@ def _over_rows(starts, values):
 
 
 def _lines(rng, dtype):
-    """(s, anchor, rows, columns, C, starts, places, sigma) for lines shorter and longer than vectors and warps."""
+    """What is before `weight` in grid_step, for lines shorter and longer than vectors and warps."""
     for counts, sources, p in (((1,), 1, 1), ((2, 1, 2), 2, 3), ((7, 1, 5, 7), 7, 5), ((33, 40), 40, 33), ((9,), 9, 70),
                                ((), 1, 3)):  # fmt: skip
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -47,7 +52,7 @@ def _lines(rng, dtype):
         s, anchor = rng.random(shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
         rows, columns = rng.standard_normal(len(places)), rng.standard_normal((len(counts), p))
         C = ((np.arange(sources)[:, None] - np.arange(p)) ** 2 / max(sources, p) ** 2).astype(dtype)
-        yield s, anchor, rows, columns, C, starts, places, 0.3
+        yield s, anchor, rows, columns, C, starts, places, 0.5 + rng.random(len(places)), 0.3
 
 
 def _sums(rows, columns):
@@ -61,14 +66,14 @@ def _step_cases(rng, dtype):
 
 
 @contract(cases=_step_cases, writes=("s", "row_sums", "column_sums", "moved"))
-def grid_step(s, anchor, rows, columns, C, starts, places, sigma, weight, row_sums, column_sums, moved):
-    """(2) for s, anchor (R, p), C (P, p), starts (L + 1,) int32 and places (R,) int32; then sums of s.
+def grid_step(s, anchor, rows, columns, C, starts, places, speeds, sigma, weight, row_sums, column_sums, moved):
+    """(2) for s, anchor (R, p), C (P, p), starts (L + 1,) int32, places (R,) int32, speeds (R,); then sums of s.
 
-    Those are over the entries of a row (R,), and over the rows of a line (L, p). moved (L,) is the sum of (s - |t|)^2.
-    Potentials and sums are float64, the rest of one dtype, in which t is computed.
+    Those are over the entries of a row (R,), and over the rows of a line (L, p). moved (L,): squares of s - |t|.
+    Potentials, sums and speeds are float64, the rest of one dtype, in which t is computed.
     """
-    t = abs(_t(s, rows, columns, C, starts, places, sigma))
-    moved[:] = _over_rows(starts, ((s.astype(float) - t) ** 2).sum(1))
+    t = abs(_t(s, rows, columns, C, starts, places, speeds, sigma))
+    moved[:] = _squares(starts, speeds, s - t)
     s[:] = weight * t + (1 - weight) * abs(anchor)
     row_sums[:], column_sums[:] = s.sum(1, dtype=float), _over_rows(starts, s)
 
@@ -79,9 +84,9 @@ def _plan_cases(rng, dtype):
 
 
 @contract(cases=_plan_cases, writes=("row_sums", "column_sums"))
-def grid_plan(s, rows, columns, C, starts, places, sigma, row_sums, column_sums):
+def grid_plan(s, rows, columns, C, starts, places, speeds, sigma, row_sums, column_sums):
     """Sums of the plan max(t, 0) over the entries of a row and over the rows of a line."""
-    x = np.maximum(_t(s, rows, columns, C, starts, places, sigma), 0)
+    x = np.maximum(_t(s, rows, columns, C, starts, places, speeds, sigma), 0)
     row_sums[:], column_sums[:] = x.sum(1), _over_rows(starts, x)
 
 
@@ -91,12 +96,11 @@ def _turn_cases(rng, dtype):
 
 
 @contract(cases=_turn_cases, writes=("s", "moved"), rtol={"float32": 5e-5, "float64": 1e-12})
-def grid_turn(s, anchor, rows, columns, C, starts, places, sigma, moved):
+def grid_turn(s, anchor, rows, columns, C, starts, places, speeds, sigma, moved):
     """s <- t, to become an anchor; moved (L, 2): squared distances of max(t, 0) and max(-t, 0) from the last."""
-    t = _t(s, rows, columns, C, starts, places, sigma)
-    old = anchor.astype(float)
-    moved[:, 0] = _over_rows(starts, ((np.maximum(t, 0) - np.maximum(old, 0)) ** 2).sum(1))
-    moved[:, 1] = _over_rows(starts, ((np.minimum(t, 0) - np.minimum(old, 0)) ** 2).sum(1))
+    t = _t(s, rows, columns, C, starts, places, speeds, sigma)
+    for part, side in enumerate((np.maximum, np.minimum)):
+        moved[:, part] = _squares(starts, speeds, side(t, 0) - side(anchor.astype(float), 0))
     s[:] = t
 
 
@@ -119,6 +123,7 @@ def _potentials_cases(rng, dtype):
         J, K = len(f_counts), len(g_counts)
         size = {"a": sum(f_counts), "b": sum(g_counts)}
         given = [rng.random(size["a"]), rng.random(size["b"]), *starts]
+        given += [0.5 + rng.random(each) for each in (size["a"], size["b"], J, K)]
         given += [rng.random(size["a"]), rng.random((J, K)), rng.random(size["b"]), rng.random((K, J))]
         given += [rng.random(size["a"]), rng.random((K, J)), rng.random(size["b"])]
         given.append(rng.random((J + K, J + K)) / (J + K))
@@ -128,31 +133,31 @@ def _potentials_cases(rng, dtype):
 
 @contract(cases=_potentials_cases, writes=("f_rows", "f_columns", "g_rows", "g_columns"))
 def grid_potentials(
-    a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g, inverse, sigma,
-    f_rows, f_columns, g_rows, g_columns,
+    a, b, f_starts, g_starts, f_speeds, g_speeds, p, q, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg,
+    c_g, inverse, sigma, f_rows, f_columns, g_rows, g_columns,
 ):  # fmt: skip
-    """The potentials for which s + sigma (rows + columns - C) meets the constraints (1), from the sums of s.
+    """The potentials for which s + sigma_r (rows + columns - C) meets the constraints (1), from the sums of s.
 
-    a (A,), b (B,): masses of the rows of f and g; sums and potentials of f (A,), (J, K), of g (B,), (K, J); c_f (A,),
-    c_g (B,): sums of a row's costs; c_fg (K, J): those of the costs of f over the rows of line j, less those of g over
-    the rows of line k. With p_j and q_k the numbers of these rows, and r the residuals of (1) over sigma,
-    y1 = (r1 - sum_k y2) / K, y3 = (r3 + sum_j y2) / J, and
+    a (A,), b (B,): masses of the rows of f and g; sums and potentials of f (A,), (J, K), of g (B,), (K, J); p (J,),
+    q (K,): sums of the speeds v of the rows of a line; c_f (A,), c_g (B,): sums of a row's costs; c_fg (K, J): sums of
+    v times the costs of f over the rows of line j, less those of g over the rows of line k. With r1, r3 the residuals
+    of (1) over sigma_r, and r2 that over sigma, costs included, y1 = (r1 - sum_k y2) / K, y3 = (r3 + sum_j y2) / J, and
 
-        (p_j + q_k) y2_kj - (p_j / K) sum_k y2_kj - (q_k / J) sum_j y2_kj = r2 - sum_i r1 / K + sum_l r3 / J = h    (3)
+        (p_j + q_k) y2_kj - (p_j / K) sum_k y2_kj - (q_k / J) sum_j y2_kj = h
+                                                                       h = r2 - sum_i v r1 / K + sum_l v r3 / J     (3)
 
     where p_j / K sum_k y2, then q_k / J sum_j y2, are `inverse` (J + K, J + K) times the sums of h / (p_j + q_k) over
     k, then over j.
     """
-    p, q = np.diff(f_starts), np.diff(g_starts)
     J, K = p.size, q.size
     share = p + q[:, None]
-    r1, r3 = (a - f_row_sums) / sigma + c_f, (b - g_row_sums) / sigma + c_g
-    h = (g_column_sums - f_column_sums.T) / sigma + c_fg - _over_rows(f_starts, r1) / K
-    h = (h + _over_rows(g_starts, r3)[:, None] / J) / share
+    r1, r3 = (a - f_row_sums) / (sigma * f_speeds) + c_f, (b - g_row_sums) / (sigma * g_speeds) + c_g
+    h = (g_column_sums - f_column_sums.T) / sigma + c_fg - _over_rows(f_starts, f_speeds * r1) / K
+    h = (h + _over_rows(g_starts, g_speeds * r3)[:, None] / J) / share
     means = inverse @ np.concatenate([h.sum(0), h.sum(1)])
     y2 = h + (means[:J] + means[J:, None]) / share
-    f_rows[:] = (r1 - np.repeat(y2.sum(0), p)) / K
-    g_rows[:] = (r3 + np.repeat(y2.sum(1), q)) / J
+    f_rows[:] = (r1 - np.repeat(y2.sum(0), np.diff(f_starts))) / K
+    g_rows[:] = (r3 + np.repeat(y2.sum(1), np.diff(g_starts))) / J
     f_columns[:], g_columns[:] = y2.T, -y2
 
 

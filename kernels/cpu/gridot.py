@@ -25,12 +25,12 @@ def _stepped(before, level, old, steps, nears, fars):
 
 
 @njit(**LANES_JIT)
-def _grid_step(first, last, s, starts, anchor, rows, columns, C, places, scale, near, far, row_sums, column_sums,
-               moved):  # fmt: skip
+def _grid_step(first, last, s, starts, anchor, rows, columns, C, places, speeds, scale, near, far, row_sums,
+               column_sums, moved):  # fmt: skip
     p, wide = s.shape[1], width(s)
     end, left = p // wide * wide, p % wide
     there, sums = np.zeros(end + wide, s.dtype), np.empty(end + wide, s.dtype)
-    steps, nears, fars, none = fill(s, scale), fill(s, near), fill(s, far), fill(s, 0.0)
+    nears, fars, none = fill(s, near), fill(s, far), fill(s, 0.0)
     for line in range(starts.size - 1):
         if not first <= starts[line] < last:
             continue
@@ -40,6 +40,7 @@ def _grid_step(first, last, s, starts, anchor, rows, columns, C, places, scale, 
         all_sums[:] = 0.0
         for r in range(starts[line], starts[line + 1]):
             at, cost, here, total = np.int64(r) * p, np.int64(places[r]) * p, fill(s, rows[r]), none
+            steps, per = fill(s, scale * speeds[r]), fill(s, 1 / speeds[r])
             for k in range(0, end, wide):
                 before = load(s, at + k)
                 level = load(there, k) - load(C, cost + k) + here
@@ -47,7 +48,7 @@ def _grid_step(first, last, s, starts, anchor, rows, columns, C, places, scale, 
                 store(s, at + k, new)
                 store(sums, k, load(sums, k) + new)
                 total, d = total + new, before - t
-                squares = times_plus(d, d, squares)
+                squares = times_plus(d * per, d, squares)
             if left:
                 before = load_some(s, at + end, left)
                 level = only(left, load(there, end) - load_some(C, cost + end, left) + here)
@@ -55,7 +56,7 @@ def _grid_step(first, last, s, starts, anchor, rows, columns, C, places, scale, 
                 store_some(s, at + end, left, new)
                 store(sums, end, load(sums, end) + new)
                 total, d = total + new, before - t
-                squares = times_plus(d, d, squares)
+                squares = times_plus(d * per, d, squares)
             row_sums[r] = sum_of(total)
             if (r - starts[line]) % _FLUSH == _FLUSH - 1:
                 square, squares = square + sum_of(squares), none
@@ -65,50 +66,50 @@ def _grid_step(first, last, s, starts, anchor, rows, columns, C, places, scale, 
         moved[line] = square + sum_of(squares)
 
 
-def grid_step(s, anchor, rows, columns, C, starts, places, sigma, weight, row_sums, column_sums, moved):
-    _over_lines(_grid_step, s, starts, anchor, rows, columns, C, places, 2 * sigma, weight, 1 - weight, row_sums,
-                column_sums, moved)  # fmt: skip
+def grid_step(s, anchor, rows, columns, C, starts, places, speeds, sigma, weight, row_sums, column_sums, moved):
+    _over_lines(_grid_step, s, starts, anchor, rows, columns, C, places, speeds, 2 * sigma, weight, 1 - weight,
+                row_sums, column_sums, moved)  # fmt: skip
 
 
 @njit(**JIT)
-def _grid_plan(first, last, s, starts, rows, columns, C, places, scale, row_sums, column_sums):
+def _grid_plan(first, last, s, starts, rows, columns, C, places, speeds, scale, row_sums, column_sums):
     for line in range(starts.size - 1):
         if not first <= starts[line] < last:
             continue
         there, sums = columns[line], column_sums[line]
         sums[:] = 0.0
         for r in range(starts[line], starts[line + 1]):
-            row, c, here, total = s[r], C[places[r]], rows[r], 0.0
+            row, c, here, step, total = s[r], C[places[r]], rows[r], scale * speeds[r], 0.0
             for k in range(row.size):
-                x = max(row[k] + scale * (here + there[k] - c[k]), 0.0)
+                x = max(row[k] + step * (here + there[k] - c[k]), 0.0)
                 total += x
                 sums[k] += x
             row_sums[r] = total
 
 
-def grid_plan(s, rows, columns, C, starts, places, sigma, row_sums, column_sums):
-    _over_lines(_grid_plan, s, starts, rows, columns, C, places, 2 * sigma, row_sums, column_sums)
+def grid_plan(s, rows, columns, C, starts, places, speeds, sigma, row_sums, column_sums):
+    _over_lines(_grid_plan, s, starts, rows, columns, C, places, speeds, 2 * sigma, row_sums, column_sums)
 
 
 @njit(**JIT)
-def _grid_turn(first, last, s, starts, anchor, rows, columns, C, places, scale, moved):
+def _grid_turn(first, last, s, starts, anchor, rows, columns, C, places, speeds, scale, moved):
     for line in range(starts.size - 1):
         if not first <= starts[line] < last:
             continue
         there, above, below = columns[line], 0.0, 0.0
         for r in range(starts[line], starts[line + 1]):
-            row, old, c, here = s[r], anchor[r], C[places[r]], rows[r]
+            row, old, c, here, step, per = s[r], anchor[r], C[places[r]], rows[r], scale * speeds[r], 1 / speeds[r]
             for k in range(row.size):
-                t = row[k] + scale * (here + there[k] - c[k])
+                t = row[k] + step * (here + there[k] - c[k])
                 row[k] = t
                 high, low = max(t, 0.0) - max(old[k], 0.0), min(t, 0.0) - min(old[k], 0.0)
-                above += high * high
-                below += low * low
+                above += high * high * per
+                below += low * low * per
         moved[line, 0], moved[line, 1] = above, below
 
 
-def grid_turn(s, anchor, rows, columns, C, starts, places, sigma, moved):
-    _over_lines(_grid_turn, s, starts, anchor, rows, columns, C, places, 2 * sigma, moved)
+def grid_turn(s, anchor, rows, columns, C, starts, places, speeds, sigma, moved):
+    _over_lines(_grid_turn, s, starts, anchor, rows, columns, C, places, speeds, 2 * sigma, moved)
 
 
 @njit(**JIT)
@@ -143,34 +144,33 @@ def _transpose(x, out):
 
 
 @njit(**JIT)
-def _residuals(masses, sums, costs, per, out):
-    """Of the rows of a line, and the sum."""
+def _residuals(masses, sums, speeds, costs, per, out):
+    """Of the rows of a line; and their sum, times speeds."""
     total = 0.0
     for r in range(out.size):
-        found = (masses[r] - sums[r]) * per + costs[r]
+        found = (masses[r] - sums[r]) * per / speeds[r] + costs[r]
         out[r] = found
-        total += found
+        total += found * speeds[r]
     return total
 
 
 @njit(**JIT)
-def _grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g,
-                     inverse, per, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
+def _grid_potentials(a, b, f_starts, g_starts, f_speeds, g_speeds, p, q, f_row_sums, f_column_sums, g_row_sums,
+                     g_column_sums, c_f, c_fg, c_g, inverse, per, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
     J, K = f_columns.shape
     f_sums = np.empty((K, J))  # so that loops run over j
     _transpose(f_column_sums, f_sums)
-    p, from_f, over, means = np.empty(J), np.empty(J), np.zeros(J + K), np.empty(J + K)
+    from_f, over, means = np.empty(J), np.zeros(J + K), np.empty(J + K)
     for j in range(J):
         rows = slice(f_starts[j], f_starts[j + 1])
-        p[j] = f_starts[j + 1] - f_starts[j]
-        from_f[j] = _residuals(a[rows], f_row_sums[rows], c_f[rows], per, f_rows[rows]) / K
+        from_f[j] = _residuals(a[rows], f_row_sums[rows], f_speeds[rows], c_f[rows], per, f_rows[rows]) / K
     over_k, means_k = over[:J], means[:J]
     for k in range(K):
         rows = slice(g_starts[k], g_starts[k + 1])
-        from_g = _residuals(b[rows], g_row_sums[rows], c_g[rows], per, g_rows[rows]) / J
-        y2, f, g, c, total, q = g_columns[k], f_sums[k], g_column_sums[k], c_fg[k], 0.0, g_starts[k + 1] - g_starts[k]
+        from_g = _residuals(b[rows], g_row_sums[rows], g_speeds[rows], c_g[rows], per, g_rows[rows]) / J
+        y2, f, g, c, total, here = g_columns[k], f_sums[k], g_column_sums[k], c_fg[k], 0.0, q[k]
         for j in range(J):
-            h = ((g[j] - f[j]) * per + c[j] - from_f[j] + from_g) / (p[j] + q)
+            h = ((g[j] - f[j]) * per + c[j] - from_f[j] + from_g) / (p[j] + here)
             y2[j] = h
             total += h
             over_k[j] += h
@@ -182,9 +182,9 @@ def _grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_
         means[e] = total
     over[:] = 0.0
     for k in range(K):
-        y2, f, mean, total, q = g_columns[k], f_sums[k], means[J + k], 0.0, g_starts[k + 1] - g_starts[k]
+        y2, f, mean, total, here = g_columns[k], f_sums[k], means[J + k], 0.0, q[k]
         for j in range(J):
-            y = y2[j] + (means_k[j] + mean) / (p[j] + q)
+            y = y2[j] + (means_k[j] + mean) / (p[j] + here)
             y2[j] = -y
             f[j] = y
             total += y
@@ -199,10 +199,11 @@ def _grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_
             rows[r] = (rows[r] - total) / K
 
 
-def grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g,
-                    inverse, sigma, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
-    _grid_potentials(a, b, f_starts, g_starts, f_row_sums, f_column_sums, g_row_sums, g_column_sums, c_f, c_fg, c_g,
-                     inverse, 1 / sigma, f_rows, f_columns, g_rows, g_columns)  # fmt: skip
+def grid_potentials(a, b, f_starts, g_starts, f_speeds, g_speeds, p, q, f_row_sums, f_column_sums, g_row_sums,
+                    g_column_sums, c_f, c_fg, c_g, inverse, sigma, f_rows, f_columns, g_rows, g_columns):  # fmt: skip
+    _grid_potentials(a, b, f_starts, g_starts, f_speeds, g_speeds, p, q, f_row_sums, f_column_sums, g_row_sums,
+                     g_column_sums, c_f, c_fg, c_g, inverse, 1 / sigma, f_rows, f_columns, g_rows,
+                     g_columns)  # fmt: skip
 
 
 @njit(**JIT)

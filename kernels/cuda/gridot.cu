@@ -31,7 +31,8 @@ __device__ void line_sums(int first, int last, int p, double* row_sums, double* 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 grid_step(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, const double* __restrict__ columns,
-          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places, double scale,
+          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places,
+          const double* __restrict__ speeds, double scale,
           double weight, double* __restrict__ row_sums, double* __restrict__ column_sums, double* __restrict__ moved,
           int p) {
   const int line = blockIdx.x, first = starts[line], last = starts[line + 1];
@@ -42,9 +43,10 @@ grid_step(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, c
   for (int e = threadIdx.x; e < (last - first) * p; e += THREADS) {
     const int r = first + e / p, k = e % p;
     const T before = s[begin + e];
-    const T t = fabs(turned<T>(before, rows[r], columns[(long long)line * p + k], C[places[r] * p + k], scale));
+    const double column = columns[(long long)line * p + k];
+    const T t = fabs(turned<T>(before, rows[r], column, C[places[r] * p + k], scale * speeds[r]));
     const double d = before - t;
-    square += d * d;
+    square += d * d / speeds[r];
     s[begin + e] = near * t + far * T(fabs(anchor[begin + e]));
   }
   square = block_sum<THREADS>(square);  // which waits until s is complete
@@ -55,30 +57,33 @@ grid_step(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, c
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 grid_plan(const T* __restrict__ s, const double* __restrict__ rows, const double* __restrict__ columns,
-          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places, double scale,
+          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places,
+          const double* __restrict__ speeds, double scale,
           double* __restrict__ row_sums, double* __restrict__ column_sums, int p) {
   const int line = blockIdx.x;
   line_sums(starts[line], starts[line + 1], p, row_sums, column_sums, [=](int r, int k) {
-    const double column = columns[(long long)line * p + k];
-    return fmax(double(turned<T>(s[(long long)r * p + k], rows[r], column, C[places[r] * p + k], scale)), 0.0);
+    const double column = columns[(long long)line * p + k], step = scale * speeds[r];
+    return fmax(double(turned<T>(s[(long long)r * p + k], rows[r], column, C[places[r] * p + k], step)), 0.0);
   });
 }
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
 grid_turn(T* s, const T* __restrict__ anchor, const double* __restrict__ rows, const double* __restrict__ columns,
-          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places, double scale,
+          const T* __restrict__ C, const int* __restrict__ starts, const int* __restrict__ places,
+          const double* __restrict__ speeds, double scale,
           double* __restrict__ moved, int p) {
   const int line = blockIdx.x, first = starts[line];
   const long long begin = (long long)first * p;
   double above = 0, below = 0;
   for (int e = threadIdx.x; e < (starts[line + 1] - first) * p; e += THREADS) {
     const int r = first + e / p, k = e % p;
-    const T t = turned<T>(s[begin + e], rows[r], columns[(long long)line * p + k], C[places[r] * p + k], scale);
+    const double column = columns[(long long)line * p + k];
+    const T t = turned<T>(s[begin + e], rows[r], column, C[places[r] * p + k], scale * speeds[r]);
     const double now = double(t), old = double(anchor[begin + e]);
     const double high = fmax(now, 0.0) - fmax(old, 0.0), low = fmin(now, 0.0) - fmin(old, 0.0);
-    above += high * high;
-    below += low * low;
+    above += high * high / speeds[r];
+    below += low * low / speeds[r];
     s[begin + e] = t;
   }
   above = block_sum<THREADS>(above);
@@ -107,7 +112,9 @@ grid_anchor(T* s, T* anchor, const int* __restrict__ starts, double ratio, doubl
 // One block: there is little to do, and most of it needs what comes before.
 __global__ void __launch_bounds__(THREADS)
 grid_potentials(const double* __restrict__ a, const double* __restrict__ b, const int* __restrict__ f_starts,
-                const int* __restrict__ g_starts, const double* __restrict__ f_row_sums,
+                const int* __restrict__ g_starts, const double* __restrict__ f_speeds,
+                const double* __restrict__ g_speeds, const double* __restrict__ p,
+                const double* __restrict__ q, const double* __restrict__ f_row_sums,
                 const double* __restrict__ f_column_sums, const double* __restrict__ g_row_sums,
                 const double* __restrict__ g_column_sums, const double* __restrict__ c_f,
                 const double* __restrict__ c_fg, const double* __restrict__ c_g, const double* __restrict__ inverse,
@@ -116,19 +123,25 @@ grid_potentials(const double* __restrict__ a, const double* __restrict__ b, cons
   double *over = shared, *means = shared + J + K;  // sums over k, then over j; J of the one, K of the other
   for (int j = threadIdx.x; j < J; j += THREADS) {
     double sum = 0;
-    for (int r = f_starts[j]; r < f_starts[j + 1]; r++) sum += f_rows[r] = (a[r] - f_row_sums[r]) / sigma + c_f[r];
+    for (int r = f_starts[j]; r < f_starts[j + 1]; r++) {
+      f_rows[r] = (a[r] - f_row_sums[r]) / (sigma * f_speeds[r]) + c_f[r];
+      sum += f_rows[r] * f_speeds[r];
+    }
     means[j] = -sum / K;
   }
   for (int k = threadIdx.x; k < K; k += THREADS) {
     double sum = 0;
-    for (int r = g_starts[k]; r < g_starts[k + 1]; r++) sum += g_rows[r] = (b[r] - g_row_sums[r]) / sigma + c_g[r];
+    for (int r = g_starts[k]; r < g_starts[k + 1]; r++) {
+      g_rows[r] = (b[r] - g_row_sums[r]) / (sigma * g_speeds[r]) + c_g[r];
+      sum += g_rows[r] * g_speeds[r];
+    }
     means[J + k] = sum / J;
   }
   __syncthreads();  // the sums of r1 and r3 are complete
   for (int e = threadIdx.x; e < J * K; e += THREADS) {
-    const int k = e / J, j = e % J, rows = f_starts[j + 1] - f_starts[j] + g_starts[k + 1] - g_starts[k];
+    const int k = e / J, j = e % J;
     const double r2 = (g_column_sums[e] - f_column_sums[j * K + k]) / sigma + c_fg[e];
-    g_columns[e] = (r2 + means[j] + means[J + k]) / rows;
+    g_columns[e] = (r2 + means[j] + means[J + k]) / (p[j] + q[k]);
   }
   __syncthreads();  // h is complete
   for (int e = threadIdx.x; e < J + K; e += THREADS) {
@@ -149,8 +162,8 @@ grid_potentials(const double* __restrict__ a, const double* __restrict__ b, cons
   }
   __syncthreads();  // the means are complete
   for (int e = threadIdx.x; e < J * K; e += THREADS) {
-    const int k = e / J, j = e % J, rows = f_starts[j + 1] - f_starts[j] + g_starts[k + 1] - g_starts[k];
-    const double y2 = g_columns[e] + (means[j] + means[J + k]) / rows;
+    const int k = e / J, j = e % J;
+    const double y2 = g_columns[e] + (means[j] + means[J + k]) / (p[j] + q[k]);
     f_columns[j * K + k] = y2;
     g_columns[e] = -y2;
   }

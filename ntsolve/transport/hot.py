@@ -12,6 +12,7 @@ import numpy as np
 from ..fixedpoint.schedule import ENOUGH, LONG, SOME
 from . import gridbounds
 
+FASTEST = 20.0  # of the speeds, which are as the root of the mass, beside that of the mean
 LOOK = 8  # iterations between two looks at the residual
 LEAST_SIGMA, LARGEST_SIGMA = 1e-20, 1e8
 
@@ -46,11 +47,13 @@ class Moves:
         self.row_of = np.full(image.shape, -1)
         self.row_of[self.lines[self.line], self.place] = np.arange(self.line.size)
         self.cost = np.ascontiguousarray(cost[:, cells])
-        self.counts = np.bincount(self.line, minlength=self.lines.size)
+        masses = image[self.lines[self.line], self.place]
+        self.speed = np.clip(np.sqrt(masses / masses.mean()), 1 / FASTEST, FASTEST)
+        self.speed_sums = np.bincount(self.line, self.speed, minlength=self.lines.size)
         self.cost_rows = self.cost.sum(1)[self.place]
-        self.cost_columns = filled[self.lines].astype(float) @ self.cost  # (lines, cells)
-        self.masses = xp.asarray(image[self.lines[self.line], self.place])
-        self.starts = xp.asarray(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
+        self.cost_columns = self.image(self.speed, 0.0)[self.lines] @ self.cost  # (lines, cells), times speeds
+        self.masses, self.speeds, self.p = (xp.asarray(each) for each in (masses, self.speed, self.speed_sums))
+        self.starts = xp.asarray(np.searchsorted(self.line, np.arange(self.lines.size + 1)).astype(np.int32))
         self.places = xp.asarray(self.place.astype(np.int32))
         self.shape = self.line.size, len(cells)
 
@@ -77,7 +80,7 @@ class Hot:
         both = self.of_f, self.of_g
         between = self.of_f.cost_columns.T - self.of_g.cost_columns
         self.cost_sums = [xp.asarray(each) for each in (self.of_f.cost_rows, between, self.of_g.cost_rows)]
-        self.inverse = xp.asarray(inverse_of_means(self.of_f.counts, self.of_g.counts))
+        self.inverse = xp.asarray(inverse_of_means(self.of_f.speed_sums, self.of_g.speed_sums))
         self.C, self.D = (xp.asarray(each.cost.astype(dtype)) for each in both)
         self.f, self.g = (xp.zeros(each.shape, dtype=dtype) for each in both)
         self.f0, self.g0 = xp.zeros_like(self.f), xp.zeros_like(self.g)
@@ -94,14 +97,15 @@ class Hot:
 
     def find_potentials(self):
         f, g = self.of_f, self.of_g
-        self.k.grid_potentials(f.masses, g.masses, f.starts, g.starts, *self.sums, *self.cost_sums, self.inverse,
-                               self.sigma, *self.potentials)  # fmt: skip
+        self.k.grid_potentials(f.masses, g.masses, f.starts, g.starts, f.speeds, g.speeds, f.p, g.p, *self.sums,
+                               *self.cost_sums, self.inverse, self.sigma, *self.potentials)  # fmt: skip
 
     def _both(self):
-        """(state, anchor, rows, columns, cost, starts, places), of f and of g."""
+        """(state, anchor, rows, columns, cost, starts, places, speeds), of f and of g."""
+        f, g = self.of_f, self.of_g
         return (
-            (self.f, self.f0, *self.potentials[:2], self.C, self.of_f.starts, self.of_f.places),
-            (self.g, self.g0, *self.potentials[2:], self.D, self.of_g.starts, self.of_g.places),
+            (self.f, self.f0, *self.potentials[:2], self.C, f.starts, f.places, f.speeds),
+            (self.g, self.g0, *self.potentials[2:], self.D, g.starts, g.places, g.speeds),
         )
 
     def iterate(self):
@@ -141,7 +145,7 @@ class Hot:
 
     def anchor(self, sigma):
         """Take what is in f and g as t of a new anchor, with a new step."""
-        for part, (s, s0, *_, starts, _) in enumerate(self._both()):
+        for part, (s, s0, *_, starts, _, _) in enumerate(self._both()):
             sums = self.sums[2 * part : 2 * part + 2]
             self.k.grid_anchor(s, s0, starts, sigma / self.sigma, *sums)
         self.sigma, self.steps, self.first, self.before = sigma, 0, math.inf, math.inf
@@ -188,13 +192,14 @@ class Hot:
             line, start, to, mass = gridbounds.ordered(p, q)
             row = part.row_of[line, start]
             np.add.at(plan, (row[row >= 0], number[to[row >= 0]]), mass[row >= 0])
-            state[...] = self.k.xp.asarray((plan - sigma * np.maximum(reduced, 0)).astype(self.dtype))
+            plan -= sigma * part.speed[:, None] * np.maximum(reduced, 0)
+            state[...] = self.k.xp.asarray(plan.astype(self.dtype))
         self.sigma = sigma
         self.anchor(sigma)
 
 
 def inverse_of_means(p, q):
-    """The matrix (J + K, J + K) that (3) of contracts/gridot.py asks for, from the numbers of rows of the lines.
+    """The matrix (J + K, J + K) that (3) of contracts/gridot.py asks for, from the sums of the speeds of the lines.
 
     It is the inverse of a symmetric matrix, which constant y2 make singular: what it makes of those does not matter.
     """

@@ -177,8 +177,8 @@ def test_the_projection_meets_the_constraints(rng):
         np.add.at(hot.sums[2 * part + 1], of.line, state)
     hot.find_potentials()
     y1, y2, y3, minus_y2 = hot.potentials
-    f = hot.f + hot.sigma * (y1[:, None] + y2[hot.of_f.line] - hot.C[hot.of_f.place])
-    g = hot.g + hot.sigma * (y3[:, None] + minus_y2[hot.of_g.line] - hot.D[hot.of_g.place])
+    f = hot.f + hot.sigma * hot.of_f.speeds[:, None] * (y1[:, None] + y2[hot.of_f.line] - hot.C[hot.of_f.place])
+    g = hot.g + hot.sigma * hot.of_g.speeds[:, None] * (y3[:, None] + minus_y2[hot.of_g.line] - hot.D[hot.of_g.place])
     np.testing.assert_allclose(f.sum(1), hot.of_f.masses, atol=1e-12)
     np.testing.assert_allclose(g.sum(1), hot.of_g.masses, atol=1e-12)
     through = np.zeros_like(y2), np.zeros_like(minus_y2)
