@@ -129,7 +129,7 @@ def _one_mask(report, options, n, seed, repeats):
 
     def check(x):
         error = np.linalg.norm(b - matrix @ x) / np.linalg.norm(b)
-        time.sleep(0.05)  # the threads of BLAS stay awake for a while, on the cores that the next method needs
+        time.sleep(0.2)  # so long the threads of BLAS stay awake, on the cores that the next method needs
         return error
 
     own = {

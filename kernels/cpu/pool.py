@@ -6,6 +6,8 @@ threads in it, and run on contiguous ranges of blocks; what a block computes doe
 results are bitwise the same for any number of threads.
 """
 
+import contextlib
+import ctypes
 import os
 import threading
 from collections import deque
@@ -66,10 +68,30 @@ def _tell(flag, value, other, looks):
             return
 
 
+def _processor_function():
+    """What tells a thread which processor it is on; None where threads have no say in that."""
+    try:
+        return ctypes.PyDLL(None).sched_getcpu if hasattr(os, "sched_setaffinity") else None
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+_processor = _processor_function()
+
+
+def _step_aside(allowed, taken):
+    """Move this thread to one of the allowed processors that is not taken, if there is one, and keep it off those."""
+    if free := allowed.difference(taken):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, free)
+
+
 class _Worker(threading.Thread):
     """A daemon that waits on a lock, runs one call, and goes back to the list of the idle.
 
-    Who waits for it does so awake for some microseconds, since most calls are short.
+    Who waits for it does so awake for some microseconds, since most calls are short. Two threads that stay awake for
+    each other may be left on one processor for long, while others are idle: a worker that finds itself where the others
+    of its call are goes elsewhere.
     """
 
     def __init__(self):
@@ -80,16 +102,24 @@ class _Worker(threading.Thread):
         self.calls = 0
         self.begun, self.finished = np.zeros(1, np.int64), np.zeros(1, np.int64)  # as many calls
         self.call: tuple | None = None
+        self.taken: tuple[int, ...] = ()
+        self.processor = -1
         self.error: BaseException | None = None
         self.start()
 
     def run(self):
+        allowed = set() if _processor is None else os.sched_getaffinity(0)
         while True:
             self.go.acquire()
             call, self.call, calls = self.call, None, self.calls
             assert call is not None
             body, first, last, args = call
             try:
+                if _processor is not None:
+                    self.processor = _processor()
+                    if self.processor in self.taken:
+                        _step_aside(allowed, self.taken)
+                        self.processor = _processor()
                 body(first, last, *args)
             except BaseException as error:  # handed to the caller, whatever it is
                 self.error = error
@@ -97,8 +127,8 @@ class _Worker(threading.Thread):
             self.done.release()
             _tell(self.finished, calls, self.begun, _PATIENCE)
 
-    def begin(self, call):
-        self.call, self.error, self.calls = call, None, self.calls + 1
+    def begin(self, call, taken):
+        self.call, self.error, self.calls, self.taken = call, None, self.calls + 1, taken
         self.go.release()
         self.begun[0] = self.calls
 
@@ -125,7 +155,8 @@ def over_blocks(body, count, grain, *args):
     if parts <= 1:
         body(0, count, *args)
         return
-    helpers = []
+    helpers: list[_Worker] = []
+    taken: tuple[int, ...] = () if _processor is None else (_processor(),)
     try:
         first = 0
         for part in range(1, parts):
@@ -135,7 +166,8 @@ def over_blocks(body, count, grain, *args):
             except IndexError:
                 worker = _Worker()
             helpers.append(worker)
-            worker.begin((body, first, last, args))
+            worker.begin((body, first, last, args), taken)
+            taken += (worker.processor,)
             first = last
         body(first, count, *args)
     finally:

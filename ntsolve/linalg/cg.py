@@ -130,7 +130,7 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
         name = M if M is None or isinstance(M, str) else "your own" if hasattr(M, "for_system") else "watched"
         ranks.alike(M=name)  # a cycle is set up by all ranks together
         if isinstance(M, str) and M == "multigrid":
-            A, M = multigrid.for_cg(A, ranks)
+            A, M = multigrid.for_cg(A, ranks, b, x0)
         if not (recycle is None or isinstance(recycle, Recycler)):
             raise TypeError(f"recycle must be an ntsolve.Recycler, not {type(recycle).__name__}")
         with kernels_for(A=A, b=b, x0=x0, M=M) as k:

@@ -137,7 +137,8 @@ def _take(k, parts, grid_shape, cells, periodic):
     ends = grid_faces.border(grid_shape, "neumann", wrap)
     wide = [face.astype("float64", copy=False) for face in faces]
     sink = diag - grid_faces.add_faces(wide, ends, xp.zeros(diag.shape))
-    sink = _without_rounding(xp, sink, np.finfo(dtype).eps * diag.astype("float64", copy=False)).astype(dtype, copy=False)
+    eps = np.finfo(dtype).eps * diag.astype("float64", copy=False)
+    sink = _without_rounding(xp, sink, eps).astype(dtype, copy=False)
     if bool((sink < 0).any()):
         return None
     options = {"k": k, "mask": mask, "ends": ends, "spacing": (1.0,) * len(grid_shape), "dtype": dtype}

@@ -222,6 +222,10 @@ class AsMatrix:
     def __init__(self, grid):
         self.grid = grid
 
+    def identity(self):
+        """What makes it this matrix, for `ntsolve.checkpoint`."""
+        return self.grid.identity()
+
     def linear_system(self, k, b, x0, **options):
         return linear_system(k, self.grid, b, x0, form_of=Form.of_matrix, **options)
 

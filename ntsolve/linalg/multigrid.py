@@ -28,7 +28,7 @@ import numpy as np
 from .. import operators, validate
 from ..dispatch import kernels_for
 from ..kernels.contracts import split as layout
-from . import grid_rows, hierarchy
+from . import grid_box, grid_rows, hierarchy
 from . import weights as weight_sets
 from .aggregation import Aggregation
 from .grid import GridOperator
@@ -366,8 +366,8 @@ def recognised(A):
         return None
 
 
-def for_cg(A, ranks):
-    """(A as a grid, LearnedMultigrid) for `cg` with M="multigrid".
+def for_cg(A, ranks, b, x0):
+    """(A as a grid, LearnedMultigrid) for `cg` with M="multigrid", which is solved in the box of its unknowns.
 
     Raises
     ------
@@ -380,6 +380,8 @@ def for_cg(A, ranks):
     grid = recognised(A)
     if grid is None:
         raise ValueError('M="multigrid" needs A to be a GridOperator, or a sparse matrix that is the stencil of a grid')
+    if grid is A and grid_box.flat(A, b) and grid_box.flat(A, x0):
+        grid = grid_box.cropped(A)
     return grid if grid is A else grid_rows.AsMatrix(grid), LearnedMultigrid(grid)
 
 
