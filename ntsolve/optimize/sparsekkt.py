@@ -151,11 +151,11 @@ class Minres(Inner):
         if size == 0:
             return d, 0.0
         for _ in range(REFINEMENTS):
-            try:
-                rtol = 0.1 * accuracy * size / left
-                step = sl.minres(K, r, M=M, rtol=rtol, maxiter=5 * (n + m), callback=self._count)[0]
-            except _Stopped:
-                break
+            watch = _Watch(self, K, r, accuracy * size)
+            try:  # its own test is relative to |K| |d|, which says nothing where K is far from well-conditioned
+                step = sl.minres(K, r, M=M, rtol=0.0, maxiter=5 * (n + m), callback=watch)[0]
+            except _Stopped as stopped:
+                step = stopped.x
             d = d + step
             r = b - self.apply(d)
             left = np.linalg.norm(r)  # MINRES lowers another norm of it, which may let this one grow for a while
@@ -166,11 +166,6 @@ class Minres(Inner):
             if left <= accuracy * size or not self.going():
                 break
         return best_d, float(best / size)
-
-    def _count(self, x):
-        self.iterations += 1
-        if self.iterations % 64 == 0 and not self.going():
-            raise _Stopped
 
     def _preconditioner(self):
         n, m = self.n, self.m
@@ -193,4 +188,26 @@ class Minres(Inner):
 
 
 class _Stopped(Exception):
-    """Out of MINRES, by the callback."""
+    """Out of MINRES, by the callback, with the iterate."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.x = x.copy()
+
+
+class _Watch:
+    """Ends MINRES where the residual meets a goal; what it is is looked at after each eighth more iterations."""
+
+    def __init__(self, inner, K, r, goal):
+        self.inner, self.K, self.r, self.goal = inner, K, r, goal
+        self.count, self.next = 0, 1
+
+    def __call__(self, x):
+        self.inner.iterations += 1
+        self.count += 1
+        if self.count % 64 == 0 and not self.inner.going():
+            raise _Stopped(x)
+        if self.count >= self.next:
+            self.next = self.count + 1 + self.count // 8
+            if not np.linalg.norm(self.r - self.K @ x) > self.goal:
+                raise _Stopped(x)

@@ -399,3 +399,20 @@ def test_a_dense_row_of_constraints_leaves_a_sparse_problem_sparse(form):
     assert found.inner == "splu"
     K = np.block([[T.toarray(), np.ones((n, 1))], [np.ones((1, n)), np.zeros((1, 1))]])
     np.testing.assert_allclose(found.x, np.linalg.solve(K, np.append(np.zeros(n), 1))[:n], atol=1e-10)
+
+
+@pytest.mark.parametrize("m", [0, 1])
+def test_products_alone_do_where_the_hessian_is_far_from_well_conditioned(m):
+    """A Laplacian on a line: MINRES ends where its own measure, relative to |K| |d|, would have ended long before."""
+    n = 400
+    T = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n)).tocsr()
+    d, ones = np.random.default_rng(0).standard_normal(n), np.ones((m, n))
+    found = ntsolve.minimize(
+        lambda x: 0.5 * x @ (T @ x) - d @ x, np.zeros(n), jac=lambda x: T @ x - d, hessp=lambda x, v, p: T @ p,
+        constraints=LinearConstraint(ones, 1, 1) if m else (),
+    )  # fmt: skip
+    assert found.success
+    assert found.inner == "minres"
+    assert found.nit < 12
+    K = np.block([[T.toarray(), ones.T], [ones, np.zeros((m, m))]])
+    np.testing.assert_allclose(found.x, np.linalg.solve(K, np.append(d, np.ones(m)))[:n], atol=1e-3)
