@@ -61,7 +61,7 @@ def overhead_part(report, options):
                    for name, comm in (("comm of one process", MPI.COMM_SELF), ("without comm", None))]  # fmt: skip
         table = report.contest(
             options,
-            f"calls in a row: {calls}, 2-D Poisson, {side} x {side}, CSR, 1 thread, rtol {RTOL:g}",
+            f"{calls} call{'s in a row' * (calls > 1)}, 2-D Poisson, {side} x {side}, CSR, 1 thread, rtol {RTOL:g}",
             methods,
             functools.partial(relative_residual, A, b),
             limit=LIMIT,

@@ -60,10 +60,9 @@ def null_space(A):
         if A.extended.kind == "mask":
             del A.extended.sink  # made for this
         labels, count = _labels(k, A)
-        offset = int(ranks.gather(np.array([count]))[: ranks.rank].sum())
-        total = int(ranks.gather(np.array([count])).sum())
-        labels = np.where(labels > 0, labels + offset, 0)
-        sets = _merged(k, A, labels, total)  # the set of each label, from 0, on all ranks
+        counts = ranks.gather(np.array([count]))
+        labels = np.where(labels > 0, labels + counts[: ranks.rank].sum(), 0)
+        sets = _merged(k, A, labels, int(counts.sum()))  # the set of each label, from 0, on all ranks
         held = np.flatnonzero(np.bincount(labels[grounded]))
         floating = np.ones(sets.max(initial=0) + 1, dtype=bool)
         floating[sets[ranks.gather(held[held > 0])]] = False
