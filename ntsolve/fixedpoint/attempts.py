@@ -4,7 +4,8 @@ The interior point method takes a few dozen factors, of a size that is known bef
 third of that time, unless PDHG's errors fall so quickly that it is soon done by itself. The rest comes after 512
 iterations and whenever their number has doubled. The finisher gets as much time as PDHG has had, in parts that grow
 with what it achieves; a ray is looked for once all have failed and PDHG does not get anywhere, with at most a third of
-all the time. Polishing keeps its own, shorter, intervals; a batch goes without.
+all the time. Whether the directions in which the iterations move are rays costs next to nothing, and is looked at
+first, and more often. Polishing keeps its own, shorter, intervals; a batch goes without.
 """
 
 import time
@@ -50,7 +51,7 @@ class Attempts:
         Whether there is to be a finisher.
     """
 
-    kept = ("_next", "_inside", "_before", "_losses", "_finishing", "_searching", "_within", "_polish")
+    kept = ("_next", "_inside", "_before", "_losses", "_finishing", "_searching", "_within", "_polish", "_look")
 
     def __init__(self, k, program, scaled, i, finish):
         self._k, self._program, self._batch, self._i, self._finish = k, program, scaled, i, finish
@@ -62,6 +63,7 @@ class Attempts:
         self._finisher: Any = None
         self._rays: Any = None
         self._next, self._before, self._losses = FIRST, np.inf, 0
+        self._look = INSIDE  # the iteration at which directions are looked at
         self._inside = float(INSIDE) if finish else np.inf  # the iteration at which the interior point method is due
         self._seen: tuple | None = None  # (iteration, error over tolerance) at the first look at PDHG's rate
         self._polish = Polish(k, scaled) if scaled.c.shape[0] == 1 else None
@@ -74,7 +76,7 @@ class Attempts:
     @property
     def next(self):
         """The iteration after which the next is due."""
-        return min(self._next, self._inside, np.inf if self._polish is None else self._polish.next)
+        return min(self._next, self._inside, self._look, np.inf if self._polish is None else self._polish.next)
 
     def make(self, iteration, watch):
         """One attempt; a (Status, ray), or None. It ends early where the watch says so."""
@@ -83,6 +85,11 @@ class Attempts:
             return None
         if nit >= self._inside and self._step_inside(iteration, watch, nit):
             return None
+        if nit >= self._look:
+            self._look = max(nit + EVERY, int(OFTEN * nit) // EVERY * EVERY)
+            found = self._directions(iteration) if iteration.errors(i).kkt > NOT_NEAR else None
+            if found is not None:
+                return found
         if self._inside <= SOON * nit:
             self._next = max(self._next, int(self._inside))
         if nit < self._next:
@@ -198,15 +205,20 @@ class Attempts:
         return True
 
     def _search(self, iteration, elapsed, left, stop):
+        if self._finish:
+            self._begin(left)
+        seconds = max(RAY_LEAST, RAY_SHARE * elapsed - self._searching)
+        return self._directions(iteration, min(seconds, left), stop, left)
+
+    def _directions(self, iteration, seconds=0.0, stop=None, left=np.inf):
+        """A ray among the directions that there are, or one found in so many seconds."""
         from .infeasible import RaySearch
 
+        if self._item is None:
+            self._item = self._batch.item(self._k, self._i)
         if self._rays is None:
-            if self._finish:
-                self._begin(left)
-            elif self._item is None:
-                self._item = self._batch.item(self._k, self._i)
-            self._rays = RaySearch(self._program, self._item, self._system, newton=self._finish)
-        seconds = max(RAY_LEAST, RAY_SHARE * elapsed - self._searching)
+            self._rays = RaySearch(self._program, self._item, newton=self._finish)
+        self._rays.system = self._system
         began = time.perf_counter()
         i, host, item = self._i, self._k.to_host, self._item
         moves = [(iteration.dx, iteration.dy), (iteration.p - iteration.x0, iteration.q - iteration.y0)]
@@ -214,7 +226,7 @@ class Attempts:
         if self._interior is not None:  # which runs away along a ray as well
             candidates.append((self._interior.x, self._interior.y))
         candidates = [(dx * item.x_unit, dy * item.y_unit) for dx, dy in candidates]
-        found = self._rays.run(min(seconds, left), candidates, stop=stop, left=left)
+        found = self._rays.run(seconds, candidates, stop=stop, left=left)
         self._searching += time.perf_counter() - began
         return found
 

@@ -46,6 +46,11 @@ class RaySearch:
         Of the Newton steps, if there is one already.
     newton : bool
         Whether there are to be Newton steps, or else nothing but products.
+
+    Attributes
+    ----------
+    system : Dense, Sparse or None
+        May be set later.
     """
 
     def __init__(self, program, scaled, system=None, *, newton=True):
@@ -54,7 +59,7 @@ class RaySearch:
         self._plan = [RaySearch._farkas, RaySearch._direction]
         self._feasible = False
         self._newton = newton
-        self._system: Any = system
+        self.system: Any = system
         self._path: Any = None
         self._left = math.inf
         self._step = 0  # of the path, that is under way
@@ -123,13 +128,13 @@ class RaySearch:
         if not self._newton:
             yield from self._looks(k, problem, x, going)
             return
-        if self._system is None:
-            self._system = newton_system(k, self.scaled, self._left)  # it knows A only
-            if self._system is None:
+        if self.system is None:
+            self.system = newton_system(k, self.scaled, self._left)  # it knows A only
+            if self.system is None:
                 self._plan = []
                 return
         if self._path is None:
-            self._path, self._step = Proximal(k, problem, self._system), 0
+            self._path, self._step = Proximal(k, problem, self.system), 0
             self._path.begin(x, np.zeros_like(problem.row_lower))
         while self._step < STEPS:
             T = min(FIRST * GROWTH**self._step, LARGEST)

@@ -154,7 +154,7 @@ def _run(taken, tol, finisher, presolve, options, ranks=SERIAL):
         if presolve and taken.program.single:
             from .presolve import presolve as reduce_program
 
-            solve.reduce(reduce_program(taken.program))
+            solve.reduce(reduce_program(solve.program))
         return _solve(solve, tol, finisher, options)
 
 
@@ -165,7 +165,7 @@ def _solve(solve, tol, finisher, options):
                                y0=solve.taken.y0, tol=tol, finisher=finisher, presolve=solve.presolved is not None)
     with Monitor("linprog", maxiter=options.maxiter, time_limit=options.time_limit, callback=options.callback,
                  began=options.began, verbose=options.verbose, start=solve.start, target=np.full(solve.batch, tol),
-                 shape=solve.program.shape, solution=lambda: solve.answer(solve.restored()[0]),
+                 shape=solve.program.shape, solution=solve.shown,
                  comm=solve.ranks, keeper=keeper) as watch:  # fmt: skip
         solve.run(watch, tol, finisher)
         return solve.result(watch, tol)

@@ -35,6 +35,8 @@ class Marginals:
 class LinprogResult(Result):
     """Result of `linprog`; `residual` is the largest of the relative primal, dual and duality-gap errors.
 
+    Where all costs, or all sides and bounds, are below 1/2, errors are those of the program in which they are not.
+
     In a batch every field but `message`, `elapsed` and `backend` has leading axes.
 
     Attributes
@@ -98,6 +100,7 @@ class LinprogResult(Result):
         from ..reductions import SERIAL
         from .arguments import take
         from .kkt import error_rows
+        from .units import Units
 
         def rows(v):
             v = np.asarray(v.get() if hasattr(v, "get") else v, dtype=float)
@@ -108,9 +111,11 @@ class LinprogResult(Result):
             if ranks is not SERIAL:
                 from .rowblocks import Measure
 
-                batch = 1
-                return float(Measure(program, ranks).errors(rows(self.x)[0], rows(self.y)[0])[:3].max())
-        batch = int(np.prod(program.shape))
-        errors = error_rows(cpu, program, rows(self.x), rows(self.y))
+                units, batch = Units.of(program, ranks), 1
+                x, y = rows(self.x)[0] * units.size, rows(self.y)[0] * units.cost
+                return float(Measure(units.program(program), ranks).errors(x, y)[:3].max())
+        batch, units = int(np.prod(program.shape)), Units.of(program)
+        cost, size = units.flat()
+        errors = error_rows(cpu, units.program(program), rows(self.x) * size, rows(self.y) * cost)
         kkt = errors[:, :3].max(axis=1).reshape(program.shape)
         return kkt[()]

@@ -21,6 +21,7 @@ from .pdhg import EVERY, MOST_LOOKS, Iteration
 from .polish import mended
 from .result import ADVICE, LinprogResult, Marginals
 from .scaled import scale
+from .units import Units
 
 SECONDS_AN_ENTRY = 4e-9  # of A, guessed for the first block
 STALLED_BELOW, PATIENCE = 1e-8, 50_000  # an error that does not halve in so many iterations, and as many as before
@@ -32,7 +33,7 @@ AGAIN = 1.125  # times the iterations so far: when it is put back again, smaller
 
 
 class Solve:
-    """All programs of one call: `program` as passed in, `reduced` by presolve, both on the host.
+    """All programs of one call, in their `units`: `program` as passed in, `reduced` by presolve, both on the host.
 
     What is done differently where each of several `ranks` has rows of the only program is in rowsolve.py.
     """
@@ -41,9 +42,11 @@ class Solve:
 
     def __init__(self, k, taken, batch, ranks=SERIAL):
         self.k, self.taken, self.batch, self.ranks = k, taken, batch, ranks
-        self.program = self.reduced = taken.program
+        self.units = Units.of(taken.program, ranks)
+        self.program = self.reduced = self.units.program(taken.program)
         self.presolved, self.restore = None, lambda x, y: (x, y)
-        self.starts = taken.x0, taken.y0
+        self.starts = (None if taken.x0 is None else taken.x0 * self.units.size,
+                       None if taken.y0 is None else taken.y0 * self.units.cost)  # fmt: skip
         self.status = np.zeros(batch, dtype="int64")  # 0 while undecided
         self.rays: list = [None] * batch
         self.met = np.zeros(batch, dtype=bool)
@@ -272,6 +275,11 @@ class Solve:
         """(A x, c - A'y), of (batch, n) and (batch, m) on the host."""
         return _products(self.program, x, y)
 
+    def shown(self):
+        """The current x, in the caller's units and shape."""
+        x, _ = self.restored()
+        return self.answer((x / self.units.flat()[1]).astype(x.dtype))
+
     def answer(self, x):
         """(batch, ...) on the host -> the caller's shape and kind."""
         x = np.ascontiguousarray(x).reshape(*self.program.shape, *x.shape[1:])
@@ -285,8 +293,10 @@ class Solve:
         message = ADVICE.get(last, last.advice)
         if self.program.shape and not self.met.all():
             message = f"{int((~self.met).sum())} of {self.batch} programs failed. {message}"
+        cost, size = self.units.flat()
+        objective = (cost * size)[:, 0]
         return LinprogResult(
-            x=self.answer(self.x),
+            x=self.answer((self.x / size).astype(self.x.dtype)),
             success=self.each(self.met),
             status=status.reshape(self.program.shape) if self.program.shape else Status(int(status[0])),
             message=message,
@@ -295,12 +305,14 @@ class Solve:
             history=watch.history,
             elapsed=watch.elapsed,
             backend=self.k.NAME,
-            y=self.answer(self.y),
+            y=self.answer((self.y / cost).astype(self.y.dtype)),
             ray=self.rays if self.program.shape else self.rays[0],
             tolerance=tol,
             **self.groups(),
+            fun=self.each([e.primal_objective for e in self.errors] / objective),
+            dual_objective=self.each([e.dual_objective for e in self.errors] / objective),
+            gap=self.each([abs(e.primal_objective - e.dual_objective) for e in self.errors] / objective),
             **{name: self.each([getattr(e, field) for e in self.errors]) for name, field in _ERRORS.items()},
-            gap=self.each([abs(e.primal_objective - e.dual_objective) for e in self.errors]),
             violation=self.each([max(e.row_violation, e.column_violation) for e in self.errors]),
         )
 
@@ -318,10 +330,11 @@ class Solve:
         ub, eq, two = slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], ends[2])
         low, high = (v.reshape(self.batch, v.shape[-1]) - activity for v in (program.row_lower, program.row_upper))
         below, above = (v.reshape(self.batch, v.shape[-1]) for v in (program.lower, program.upper))
-        dtype = self.taken.dtype
+        dtype, (cost, size) = self.taken.dtype, self.units.flat()
 
         def pair(residual, marginals):
-            return Marginals(*(self.answer(v.astype(dtype)) for v in (residual, marginals)))
+            left = residual / size.reshape(-1, *(1,) * (residual.ndim - 1))
+            return Marginals(*(self.answer(v.astype(dtype)) for v in (left, marginals / cost)))
 
         ineqlin, eqlin = pair(high[:, ub], y[:, ub]), pair(high[:, eq], y[:, eq])
         return {
@@ -336,8 +349,6 @@ class Solve:
 
 
 _ERRORS = {
-    "fun": "primal_objective",
-    "dual_objective": "dual_objective",
     "primal_error": "primal",
     "dual_error": "dual",
     "gap_error": "gap",
