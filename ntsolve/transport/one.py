@@ -168,8 +168,8 @@ def conclude(k, problem, reg, answer, status, nit, history, elapsed, own):
 def _message(problem, status):
     """Advice, or the reason where no plan can meet the tolerance."""
     if status == Status.STALLED and problem.mismatch > problem.tol:
-        return (f"The sums of a and b differ by {problem.mismatch:.2g}, within the rounding of their dtype, but above "
-                "tol: no plan meets both. Normalise them in float64, or raise tol.")  # fmt: skip
+        return (f"The sums of a and b differ by {problem.mismatch:.2g}, which is above tol: no plan meets both. "
+                "Scale one of them, or raise tol.")  # fmt: skip
     return status.advice
 
 

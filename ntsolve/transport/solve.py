@@ -38,12 +38,12 @@ def solve_ot(C, a=None, b=None, *, reg, tol=None, method="sns", tau_a=None, tau_
     C : array (n, m)
         Costs, float32 or float64. +inf forbids a pair. (..., n, m), or a list of matrices, is a batch of problems.
     a, b : arrays (n,) and (m,), optional
-        Weights, not negative and of equal sums. None or empty: uniform, of the mass of the other, or 1.
+        Weights, not negative, of equal sums but for rounding. None or empty: uniform, of the mass of the other, or 1.
     reg : float
         Strength of the entropy, in units of C. From a thousandth of its range down, plans are close to unregularised.
     tol : float, optional
         A plan is accepted when ``|P 1 - a|_1 + |P'1 - b|_1 <= tol``. Default: 1e-9 of the mass; 1e-6 of it where an
-        array is float32, to which a plan rounds by 6e-8.
+        array is float32, to which a plan rounds by 6e-8; and by how much the sums of a and b differ.
     method : {"sns", "sinkhorn", "sns-paper"}
         "sns": Sinkhorn-Newton-Sparse on an annealed kernel, see `ntsolve.transport.newton`. "sinkhorn": Sinkhorn's
         iteration in the logarithmic domain. "sns-paper": Sinkhorn-Newton-Sparse as it was published. The last two are

@@ -268,7 +268,7 @@ def test_the_default_tolerance_is_within_reach_of_the_dtype(reg):
         given = [v.astype(np.float32) if name in single else v for name, v in zip("Cab", (C, a, b), strict=True)]
         result = ntsolve.solve_ot(*given, reg=reg)
         assert result.success
-        assert result.tolerance == pytest.approx(1e-6 if single else 1e-9)
+        assert result.tolerance == pytest.approx(1e-6 if single else 1e-9, rel=0.2)  # sums that differ by rounding
         assert oracle.marginal_error(result.plan.astype(float), a, b) <= (2e-6 if single else 1.5e-9)
     several = ntsolve.solve_ot([C, C[:10].astype(np.float32)], reg=reg)
     assert several.success.all()
@@ -281,7 +281,7 @@ def test_the_default_tolerance_is_relative_to_the_mass(mass, tau):
     whole = ntsolve.solve_ot(C, a, b, reg=1e-2, tau_a=tau)
     part = ntsolve.solve_ot([C, C], mass * a, mass * b, reg=1e-2, tau_a=tau)
     assert part.success.all()
-    np.testing.assert_allclose(part.tolerance, 1e-9 * mass * max(a.sum(), b.sum()))
+    np.testing.assert_allclose(part.tolerance, 1e-9 * mass * max(a.sum(), b.sum()), rtol=1e-5)
     if tau is None:  # else the scale is a part of the problem: P (log P - 1)
         np.testing.assert_allclose(part.value_linear / mass, whole.value_linear, rtol=1e-7)
 
@@ -290,9 +290,13 @@ def test_sums_that_differ_by_rounding_are_named_where_they_stand_in_the_way():
     C, a, b = example()
     single = a.astype(np.float32)
     assert 0 < abs(single.sum(dtype=float) - b.sum()) < 1e-6
-    result = ntsolve.solve_ot(C, single, b, reg=1e-2, tol=1e-10, on_failure="ignore")
-    assert not result.success
-    assert "sums of a and b differ" in result.message
+    for weights in (single, single.astype(float)):
+        result = ntsolve.solve_ot(C, weights, b, reg=1e-2, tol=1e-10, on_failure="ignore")
+        assert not result.success
+        assert "sums of a and b differ" in result.message
+        assert ntsolve.solve_ot(C, weights, b, reg=1e-2).success
+    with pytest.raises(ValueError, match="sums"):
+        ntsolve.solve_ot(C, a, (1 + 1e-5) * b, reg=1e-2)
 
 
 def test_what_is_computed_on_demand_is_an_item_too():
