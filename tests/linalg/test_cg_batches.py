@@ -123,3 +123,11 @@ def test_right_hand_sides_as_columns_are_recognised():
 def test_shapes_that_do_not_fit_are_refused(A, b, x0, message):
     with pytest.raises(ValueError, match=message):
         ntsolve.cg(A, b, x0)
+
+
+def test_the_message_of_a_batch_is_of_its_worst_failure():
+    A = np.stack([np.diag([1.0, 2.0, 3.0]), np.diag([1.0, -3.0, 1.0])])
+    with pytest.warns(ntsolve.ConvergenceWarning, match="not positive definite"):
+        result = ntsolve.cg(A, np.ones((2, 3)), maxiter=1, rtol=1e-12)
+    assert list(result.status) == [Status.MAXITER, Status.INDEFINITE_OPERATOR]
+    assert result.message.startswith("2 of 2 systems failed. A is not positive definite")
