@@ -318,7 +318,7 @@ def preconditioner(k, M, system, *, check=True):
 
 def residual_norm(A, b, x):
     """||b - A x||_2 of each system, on the host; a float for one. Of the whole system, where ranks have parts of A."""
-    A, b, x = take("A", A), take("b", b), take("x", x)
+    A, b, x = take("A", A), validate.own_kind("b", b)[0], validate.own_kind("x", x)[0]
     ranks = A.among(None) if hasattr(type(A), "among") else SERIAL
     with ranks.together(), kernels_for(A=A, b=b, x=x) as k:
         system = linear_system(k, A, b, x, start="x")

@@ -41,7 +41,10 @@ class Status(enum.IntEnum):
         "NaN or infinity arose in the iteration: look at the operator, the preconditioner and the scaling. "
         "A may be singular or not symmetric."
     )
-    INDEFINITE_OPERATOR = -6, "A is not positive definite (p.Ap <= 0 for some p): use a solver for indefinite systems."
+    INDEFINITE_OPERATOR = -6, (
+        "A is not positive definite, or it is singular and b is no A x (p.Ap <= 0 for some p): "
+        "solve with -A if that is positive definite, or use a solver for indefinite systems."
+    )
     INDEFINITE_PRECONDITIONER = -7, "M is not positive definite (r.Mr <= 0 for some r): use another preconditioner."
     BREAKDOWN = -8, "The residual grew without bound: A is singular, not symmetric, or not positive definite."
     PRIMAL_INFEASIBLE = -9, "The problem has no feasible point; the result holds a certificate."

@@ -154,6 +154,15 @@ def test_verify_recomputes_the_residual(backend):
         assert np.shape(result.verify(*on)) == np.shape(result.residual)
 
 
+def test_verify_names_what_does_not_fit():
+    A, b = laplacian(20), rhs(20)
+    result = ntsolve.cg(A, b)
+    with pytest.raises(TypeError, match="b is a sparse matrix"):
+        result.verify(b, A)
+    with pytest.raises(ValueError, match="x has"):
+        result.verify(laplacian(30), rhs(30))
+
+
 def test_verify_takes_operators():
     A, b = poisson(6), rhs(36)
     result = ntsolve.cg(A, b)
