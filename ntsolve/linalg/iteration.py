@@ -321,6 +321,8 @@ class State:
             iterate = functools.partial(self.small_block, kernel)
         else:
             iterate = self.k.Replay(self.iteration, capturable=plain and self.A.capturable)
+        if begun and guard is not None:
+            guard.look(watch)
         while begun or self.begin():
             begun = False
             while self.active.any() and watch.going(whole):

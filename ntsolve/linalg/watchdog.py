@@ -19,6 +19,19 @@ Where M is seen to have become another, both begin anew from where M is. What fo
 Jacobi-CG, from where the error is smaller in the norm of A. An M that fails at its first application is a mistake and
 not given up but reported; and one may always take a few iterations, so the cost is bounded by a multiple of Jacobi-CG's
 in problems that take some.
+
+What can be proven. Let Jacobi-CG take J iterations. Whoever has done j of them knows no more than J > j: so it looks
+where D^-1 A has j + 1 eigenvalues. Hence a cost of at most 5/4 J for all A and M takes a rival that does four
+iterations for each with M, which makes a good M cost five times what it has to. One of the two has to go, so that rule
+is kept for an M under suspicion: symmetric, and with Ritz values (ritz.py) that promise several times the iterations
+that Jacobi's do, as those of a coarse space without a smoother, which leads for longer than one can wait. Such an M
+gets m <= max(8, j / 4) iterations, and its rival is not begun anew. So
+
+    cost <= J + max(8, J / 4),   which is at most 5/4 J from J = 32 on,                                  (2)
+
+unless it proves its worth: it is let go where it was at its present residual so much sooner than the rival that, at
+this pace, all that was and will be spent is well below J, and where it has not been slower of late. For any other M,
+what the rules above amount to is measured, not proven (bench `linear`).
 """
 
 from typing import Any
@@ -26,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from ..result import Status
+from .ritz import most_iterations, ritz_values
 
 FIRST = 4  # iterations of either before they are compared
 SHARE = 8  # of M for one of the rival, later on
@@ -37,8 +51,11 @@ CROOKED = 1e-4  # cosine from which M is not symmetric, linear or the same; floa
 CHANGED = 0.1  # cosine that M has not had at first, from which it has become another
 WORTH = 1.3  # times Jacobi's rate, that a crooked M must have
 NEAR = 8  # iterations from the end, at the present rate, M is left alone
+SUSPECT = 3  # times the iterations that Ritz values promise of Jacobi's, from which M is under suspicion
+FREE, PART = 8, 4  # iterations that such an M may take, or one for so many of the rival
+WORTHY = 0.8  # of what Jacobi-CG seems to need, that such an M may cost with all that was spent, to be let go
 GIVEN_UP = "M was given up"
-_REASONS = {1: "Jacobi-CG made more progress", 2: "it made hardly any progress", 3: "it failed"}
+_REASONS = {1: "Jacobi-CG made more progress", 2: "it made hardly any progress", 3: "it failed", 4: "it became another"}
 _FAILED = (Status.INDEFINITE_PRECONDITIONER, Status.NAN_OR_INF, Status.BREAKDOWN, Status.INDEFINITE_OPERATOR)
 
 
@@ -68,6 +85,20 @@ class Log:
         """By the first iterations, or by all."""
         return self.head + self.gains[:steps].sum(axis=0)
 
+    def most(self, steps, digits):
+        """Iterations that the Ritz values of the first promise at most."""
+        with np.errstate(all="ignore"):
+            values = ritz_values(self.gains[:steps] / self.alphas[:steps], self.alphas[:steps])
+        return most_iterations(values, digits)
+
+    def left(self, start, goal, steps=None):
+        """Iterations to a residual, at the rate since `start` or, of the last `steps`, since those."""
+        steps = min(steps or len(self.gains), len(self.gains))
+        before = start if steps == len(self.gains) else self.residuals[-steps - 1]
+        with np.errstate(all="ignore"):
+            left = steps * np.log(self.residuals[-1] / goal) / np.log(before / self.residuals[-1])
+        return np.where(left >= 0, left, np.inf)
+
     def lately(self, steps):
         """By the last iterations."""
         return self.gains[-steps:].sum(axis=0)
@@ -76,7 +107,8 @@ class Log:
 class Watchdog:
     """Watches a `State` that runs with M; `rival(M)` makes another, from the same start, without it."""
 
-    kept = ("reason", "after", "next", "finishing", "changed", "spent", "origin")
+    kept = ("reason", "after", "next", "finishing", "changed", "spent", "origin", "suspect", "proven", "judged",
+            "ordered")  # fmt: skip
 
     def __init__(self, state, rival):
         self.state, self._make = state, rival
@@ -87,6 +119,9 @@ class Watchdog:
         self.changed = False  # whether M is seen to be another than at first, or so from the first on
         self.spent = np.zeros_like(self.reason)  # iterations of a rival of before
         self.origin = state.start.copy()  # residuals where this race began
+        self.suspect, self.proven = self.reason > 0, self.reason > 0  # by Ritz values; to be let go nevertheless
+        self.judged = False  # whether Ritz values have been looked at
+        self.ordered = 0  # iterations of the rival, which a stop may have cut short
 
     # ---- checkpoints ----
 
@@ -107,7 +142,7 @@ class Watchdog:
         return max(1, self.next - len(self.state.log.gains))
 
     def look(self, watch):
-        """After a block of iterations: run the rival where that is due, and give M up where it has lost."""
+        """After a block of iterations, or a stop: run the rival where that is due, and give M up where it has lost."""
         state = self.state
         self._failures()
         if not state.active.any() or len(state.log.gains) < self.next:
@@ -117,6 +152,10 @@ class Watchdog:
         if skew > CROOKED:
             state.widen()
         changed, self.changed = self.changed, bool(self.changed or skew > CHANGED)
+        if m > FIRST and self.changed and not changed:
+            self._lose(state.active & self.suspect & ~self.proven, 4)
+            if not state.active.any():
+                return
         if m < FIRST or (m > FIRST and self.changed and not changed):
             self.next = FIRST
             if m > FIRST:
@@ -125,10 +164,12 @@ class Watchdog:
         self.next = m + max(1, m // 4)
         if self.rival is None and self._nearly_done(m):
             return
-        self._race(max(FIRST, m if self._stands_still(m) else m // SHARE), watch)
-        j = len(self.rival.log.gains)
-        if j:
-            self._compare(j, m)
+        raced = self._race(max(FIRST, m if self._stands_still(m) else m // SHARE, self.ordered), watch)
+        if raced and len(self.rival.log.gains):
+            self._compare(len(self.rival.log.gains), m)
+            raced = self._hold(m, watch)
+        if not raced:
+            self.next = m  # from where the solve is gone on with
 
     def _anew(self):
         """Race from here on: what M gained as another says nothing of what it is now."""
@@ -136,6 +177,7 @@ class Watchdog:
         if self.rival is not None:
             self.spent = self.spent + self.rival.nit
         log.skew, state.log, self.origin = state.log.skew, log, state.seen
+        self.judged, self.ordered, self.proven = False, 0, np.zeros_like(self.proven)
         self._call().begin_at(state, state.active)
         self.rival.begin()
 
@@ -158,11 +200,50 @@ class Watchdog:
 
     def _nearly_done(self, m):
         """Whether all that run will soon be there, at the rate so far."""
+        return bool((self._is_near(m) | ~self.state.active).all())
+
+    def _is_near(self, m):
         state = self.state
-        with np.errstate(all="ignore"):
-            done, wanted = self.origin / state.seen, state.seen / state.tolerance
-            left = m * np.log(wanted) / np.log(done)
-        return bool(((left >= 0) & (left <= max(NEAR, m // 4)) | ~state.active).all())
+        left = state.log.left(self.origin / state.scale, state.tolerance / state.scale)
+        return left <= max(NEAR, m // 4)
+
+    def _hold(self, m, watch):
+        """Let the rival lead where M is under suspicion, up to where M may go on; False where it was stopped."""
+        state, rival = self.state, self.rival
+        while True:
+            j = len(rival.log.gains)
+            self._judge(m, j)
+            if not (self.suspect & ~self.proven & ~self._is_near(m) & state.active & rival.active).any():
+                return True
+            allowed = max(FREE, j // PART)
+            if m < allowed:
+                self.next = min(self.next, allowed)
+                return True
+            if not self._race(j + max(1, j // 4), watch):
+                return False
+            self._compare(len(rival.log.gains), m)
+
+    def _judge(self, m, j):
+        """Which systems are under suspicion, and for which M has proven what it is worth."""
+        state, rival = self.state, self.rival
+        if not self.judged and min(j, m) >= FIRST:  # later on a good M would pay for it with all that was spent
+            with np.errstate(all="ignore"):
+                digits = np.log(2 * self.origin / state.tolerance)
+                mine, other = (log.most(FIRST, digits) for log in (state.log, rival.log))
+            symmetric = state.log.skew <= CROOKED  # else these are no Ritz values
+            self.suspect, self.judged = symmetric & np.isfinite(mine) & (mine > SUSPECT * other), True
+        if m < FREE or not self.suspect.any():
+            return
+        mine, other = state.log.residuals, rival.log.residuals
+        start, goal = self.origin / state.scale, state.tolerance / state.scale
+        reached = other <= mine[-1]
+        when = np.where(reached.any(axis=0), reached.argmax(axis=0) + 1, j)  # the rival was there, at the earliest
+        whole = m + state.log.left(start, goal)
+        worthy = whole + j <= WORTHY * when / m * whole
+        # not while the rival learns of a small eigenvalue, in which its residual grows
+        steady = other[-1] <= 2 * other.min(axis=0)
+        ahead = state.log.left(start, goal, max(FIRST, m // 2)) < rival.log.left(start, goal, max(FIRST, j // 4))
+        self.proven = self.proven | (self.suspect & worthy & steady & ahead)
 
     def _stands_still(self, m):
         """Whether a system has gained little, and its residual has not fallen, in the second half of the iterations."""
@@ -174,20 +255,21 @@ class Watchdog:
         return bool((slow & (log.residuals[-1] > 0.5 * log.residuals[:half].min(axis=0)) & self.state.active).any())
 
     def _race(self, steps, watch):
-        """Let the rival do so many iterations in all."""
+        """Let the rival do so many iterations in all; False where it was stopped on the way."""
         if self.rival is None and not self._call().begin():
-            return
-        rival = self.rival
+            return True
+        rival, self.ordered = self.rival, steps
         rival.active = rival.active & self.state.active
         rival.rest()
         self._racing = True
         while (left := steps - len(rival.log.gains)) > 0 and rival.active.any() and watch.going():
             rival.advance(self._iterate, min(left, watch.block()), watch)
         self._racing = False
+        return bool(len(rival.log.gains) >= steps or not rival.active.any())
 
     def _compare(self, j, m):
         state, rival = self.state, self.rival
-        mine, other = state.log.gained(j), rival.log.gained(j)
+        mine, other = (log.gained(min(j, m)) for log in (state.log, rival.log))
         ahead = other > MARGIN * mine
         if m >= LONG:  # by then what M has gained is about all there is, and the rest of it the error
             ahead &= state.log.gained(None) - other < CLEARLY * (state.log.gained(None) - mine)
