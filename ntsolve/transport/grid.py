@@ -22,7 +22,7 @@ from ..result import Status
 from . import gridbounds
 from .gridbox import COARSEST, Box
 from .gridresult import OTGridResult
-from .hot import LOOK, GridProblem, Hot
+from .hot import LOOK, GridProblem, Hot, finer
 from .problem import equal_weights, real
 
 MAXITER = 200_000
@@ -223,6 +223,13 @@ class _Solve:
         more = np.where(problem.a > problem.b, next_pixel if next_pixel < np.inf else 0.0, 0.0)
         self._improve(problem, (more,), (problem.a, problem.b, np.outer(problem.b.sum(1), problem.a.sum(0))))
 
+    def _refine(self, problem):
+        """From bounds of a grid half as fine to bounds of this one."""
+        of_coarse = self.u, self.v, self.middle / 4
+        self._begin(problem)
+        u, v, middle = (finer(each) for each in of_coarse)
+        self._improve(problem, (u, v), (middle,))
+
     def _improve(self, problem, potentials, middles, number=0):
         """Better bounds, if these lead to them; of a `number` not divisible by ALL, only those that did last time."""
         some, found, error = number % ALL != 0, {}, NEGLIGIBLE * max(self.tol * self.lower, self.floor)
@@ -304,7 +311,9 @@ class _Solve:
                 self.hot, self.due, self.stuck, self.best = self._hot(), 2 * LOOK, 0, np.inf
                 if before is not None:
                     self.hot.start_from(before, self.v, self.middle)
-                self._begin(problem)
+                    self._refine(problem)
+                else:
+                    self._begin(problem)
                 if before is None and abs(problem.a - problem.b).sum() / 2 < SIMILAR:
                     self.hot.start(gridbounds.chain(problem, self.v), self.middle, self.hot.sigma)
             resumed, last = False, level == len(self.levels) - 1
@@ -313,7 +322,8 @@ class _Solve:
                 self._level(self.hot, problem, tol, watch)
             self.restarts += self.hot.restarts
             if watch.status is not None and not last:
-                self._begin(self.levels[-1])  # what is known of the problem itself
+                for finer_one in self.levels[level + 1 :]:
+                    self._refine(finer_one)
                 return
 
     def _level(self, hot, problem, tol, watch):

@@ -120,6 +120,22 @@ def test_little_mass_that_moves_by_little_is_seen(rng):
     assert result.value == pytest.approx(1e-8, rel=1e-4)
 
 
+def test_masses_of_many_orders_of_magnitude_take_no_more_iterations(rng):
+    mu, nu = rng.random((2, 24, 24)) ** 6
+    result = ntsolve.solve_ot_grid(mu / mu.sum(), nu / nu.sum(), maxiter=4000)
+    assert result.success
+
+
+def test_what_a_coarse_grid_found_is_told_of_the_fine_one():
+    mu, nu = images(40, 40)
+    result = ntsolve.solve_ot_grid(mu, nu, maxiter=400, on_failure="ignore")
+    best = ntsolve.solve_ot_grid(mu, nu, tol=1e-3)
+    assert result.status == Status.MAXITER
+    assert 0.8 * best.value <= result.lower_bound <= best.upper_bound
+    assert best.lower_bound <= result.upper_bound <= 1.2 * best.value
+    np.testing.assert_allclose(result.sparse_plan().sum(0), nu.ravel(), atol=1e-13)
+
+
 @pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-7, 1e-10, 1e-13])
 def test_images_that_are_all_but_equal_end_by_tol_or_by_the_floor(rng, size):
     mu, _ = images(16, 16)
