@@ -13,7 +13,7 @@ from ..contracts.aggregation import AGAIN, DOWN, FINISH, UP
 from .pool import JIT, over_blocks
 
 _CELLS, _ROWS = 4096, 1024  # of a block
-_GRAIN = 12  # blocks a thread is worth waking for
+_GRAIN = 4  # blocks a thread is worth waking for
 
 
 # ---- the grid -------------------------------------------------------------------------------------------------------

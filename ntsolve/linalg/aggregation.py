@@ -7,15 +7,19 @@ least of the strongest coupling of both), or else joins its strongest neighbour'
 neighbours on average, as in a maze, it is one pass. With P their indicator, A_c = P'AP,
 
     M = S'(2 D/w - D) S + (I - S'A) P T P' (I - A S),   S = (D/w + L)^-1                                 (1)
-    T = (2/theta) M_c - M_c A_c M_c / theta^2                                                            (2)
+    T = sigma ((2/theta) M_c - M_c A_c M_c / theta^2)                                                    (2)
 
-S is a red-black sweep on the grid (w of each colour; three sweeps, see aggregationcycle.py), and one of Gauss-Seidel
+S is a red-black sweep on the grid (w of each colour; four sweeps, see aggregationcycle.py), and one of Gauss-Seidel
 by colours (w = 1) on the sparse levels.
 
-Aggregates without overlap approximate smooth errors too stiffly, level by level; (2) is the next level's cycle M_c
-applied twice, as a polynomial of it: 1 - (1 - l/theta)^2 lies in (0, 1] for every eigenvalue l in (0, 2 theta) of
-M_c A_c. With theta > 1/2 this holds level by level, l being at most 1, so that M is symmetric positive definite for any
-w in (0, 2). The last level is solved.
+Aggregates without overlap approximate smooth errors too stiffly, level by level. So (2) is the next level's cycle M_c
+applied twice, as a polynomial of it, and sigma > 1 times what that finds (overcorrection, as in multigrid.py). Where
+the eigenvalues l of M_c A_c are in (0, sigma], and sigma < 2 theta, those of T A_c, sigma (1 - (1 - l/theta)^2), are
+in (0, sigma] as well. Then so are those of M A, because in the inner product of A
+
+    I - M A = (I - S'A) (I - P T P'A) (I - S A) >= 1 - sigma
+
+and level by level M is symmetric positive definite, for any w in (0, 2). The last level is solved.
 """
 
 import math
@@ -37,6 +41,7 @@ from .hierarchy import PERIODIC, coefficient_scale, finest, split_stencil, three
 from .linear_operator import linear_operator
 
 BOTTOM = 192  # unknowns that are solved for directly, without threads in LAPACK
+EXTREME = {2: 1e6, 3: 1e11}  # contrast, by dimension, that float32 is not equal to: rounding makes M indefinite
 SMALL = 4096  # unknowns of a level from which on one call does all the rest
 
 
@@ -49,8 +54,9 @@ class Aggregation:
         Also one that is singular, or a batch.
     weights : (float, float)
         Relaxation of the red and the black cells, each in (0, 2).
-    dtype : {"float32", "float64"}
-        In which it computes; float32 serves any solve, since it is only a preconditioner.
+    dtype : {"float32", "float64"}, optional
+        In which it computes. float32 serves most solves, since it is only a preconditioner; without a choice, float64
+        is taken where the contrast is extreme (above 10^6 in two dimensions, 10^11 in three).
 
     Attributes
     ----------
@@ -72,11 +78,12 @@ class Aggregation:
 
     works_on_grid_rows = True
 
-    def __init__(self, A, *, weights=(1.0, 1.0), dtype="float32"):
+    def __init__(self, A, *, weights=(1.3, 1.3), dtype=None):
         if not isinstance(A, GridOperator):
             raise TypeError(f"A must be a GridOperator (see GridOperator.from_csr), not {type(A).__name__}")
         self.grid, self.shape = A, A.shape
-        self.dtype = np.dtype(validate.choice("dtype", str(np.dtype(dtype)), ("float32", "float64")))
+        if dtype is not None:
+            validate.choice("dtype", str(np.dtype(dtype)), ("float32", "float64"))
         if not isinstance(weights, (tuple, list, np.ndarray)) or np.ndim(weights) != 1 or len(weights) != 2:
             raise ValueError(f"weights must be two numbers in (0, 2), not {weights!r}")
         weights = tuple(validate.positive("weights", weight) for weight in weights)
@@ -84,7 +91,9 @@ class Aggregation:
             raise ValueError(f"weights must be two numbers in (0, 2), not {weights}")
         self.weights = weights
         with kernels_for(mask=A.mask) as k:
-            self._hierarchy = _hierarchy(k, A, self.dtype)
+            asked = dtype is not None
+            self._hierarchy = _hierarchy(k, A, np.dtype(dtype if asked else "float32"), asked)
+        self.dtype = self._hierarchy.dtype
         self.levels = [sum(A.counts), *self._hierarchy.sizes]
         self._spare: deque = deque()  # of cycles that nobody runs
 
@@ -202,14 +211,15 @@ class _Hierarchy:
 
 @dataclass(frozen=True)
 class _Graph:
-    """A matrix on the host, as in kernels/cpu/pairing.py."""
+    """A matrix on the host, as in kernels/cpu/pairing.py, its nodes in the order of the cells."""
 
-    indptr: Any
+    begin: Any
+    end: Any
     indices: Any
     weights: Any
+    strongest: Any
     diag: Any
     slack: Any  # by how much it exceeds the weights of its row
-    middle: Any = None  # of one in the order of its colours
 
     @property
     def size(self):
@@ -218,110 +228,127 @@ class _Graph:
     def aggregated(self):
         """(the graph two passes of pairs coarser, in a maze one pass; the aggregate there of each node)"""
         first, one = self._paired()
-        if self.indices.size < pairing.NARROW * self.size:  # four in a row are too many to be treated as one
+        if (self.end - self.begin).sum() < pairing.NARROW * self.size:  # four in a row are too many to be one
             return first, one
         second, two = first._paired()
-        inside = one >= 0
-        aggregate = np.full(self.size, pairing.ALONE, dtype="int32")
-        aggregate[inside] = two[one[inside]]
-        return second, aggregate
+        return second, pairing.composed(one, two)
 
     def _paired(self):
-        parts = (self.indptr, self.indices, self.weights)
-        aggregate, count = pairing.pair(*parts, self.diag)
+        parts = (self.begin, self.end, self.indices, self.weights)
+        aggregate, count = pairing.pair(*parts, self.strongest, self.diag)
         starts, members = pairing.members_of(aggregate, count)
         return _Graph(*pairing.galerkin(*parts, self.slack, aggregate, starts, members)), aggregate
 
     def by_colours(self):
-        """(the graph in the order of its colours, their bounds, where each node went)"""
-        colours, count = pairing.colour(self.indptr, self.indices)
-        order = np.argsort(colours, kind="stable")
+        """(the level with its nodes in the order of their colours, where each node went)"""
+        parts = (self.begin, self.end, self.indices)
+        colours, count = pairing.colour(*parts)
+        order = pairing.by_colours(*parts, colours)
         place = np.empty(self.size, dtype="int32")
         place[order] = np.arange(self.size, dtype="int32")
         bounds = np.concatenate([[0], np.cumsum(np.bincount(colours, minlength=count))]).astype("int64")
-        indptr, middle, indices, weights = pairing.reorder(self.indptr, self.indices, self.weights, order, place)
-        return _Graph(indptr, indices, weights, self.diag[order], self.slack[order], middle), bounds, place
+        indptr, middle, indices, weights = pairing.reorder(*parts, self.weights, order, place)
+        return _Level(indptr, middle, indices, weights, self.diag[order], self.slack[order], bounds), place
 
 
-def _hierarchy(k, A, dtype):
+@dataclass(frozen=True)
+class _Level:
+    """A matrix on the host in the order of its colours, compact."""
+
+    indptr: Any
+    middle: Any
+    indices: Any
+    weights: Any
+    diag: Any
+    slack: Any
+    bounds: Any
+
+    @property
+    def size(self):
+        return self.diag.size
+
+
+def _hierarchy(k, A, dtype, asked=True):
+    """Of this dtype, or where that is not asked for, of another if it has to be."""
     xp = k.xp
     scale = 1 / coefficient_scale(k, A)
-    dims = (-1, *(1,) * (3 - A.ndim), *A.grid_shape)
-    parts = [(part / scale).reshape(dims) for part in (*A.faces, A.diag)]
-    if A.ndim == 2:
-        parts.insert(0, xp.zeros((1, 1, 1, 1)))
     coloured = all(extent % 2 == 0 for extent, wrap in zip(A.grid_shape, A.periodic, strict=True) if wrap)
     sizes, wrap = three(A.grid_shape), three(tuple(map(int, A.periodic)), 0)
     fits = not any(w and n % multiple for n, w, multiple in zip(sizes, wrap, PERIODIC, strict=True))
-    colours = (split_stencil(k, finest(k, A, sizes), wrap), wrap) if coloured and fits and dtype == "float32" else None
+    natural = [(part / scale).astype(dtype).reshape(-1, *sizes) for part in (*A.faces, A.sink)]
+    if A.ndim == 2:
+        natural.insert(1, xp.zeros_like(natural[0]))
+    colours = None
+    if coloured and fits and dtype == "float32":
+        colours = split_stencil(k, finest(k, A, sizes) if A.kind == "mask" else (None, *natural), wrap), wrap
     cells = k.to_host(A.cells)
     number = np.full(A.mask.size, -1, dtype="int32")
     number[cells] = np.arange(cells.size, dtype="int32")
-    *faces, diag = (np.ascontiguousarray(k.to_host(part).reshape(-1), dtype="float64") for part in parts)
-    indptr, indices, values = pairing.graph_of_faces(cells, number, *faces, parts[-1].shape)
-    slack = k.to_host(A.sink).reshape(-1)[cells].astype("float64") / scale
-    graph = _Graph(indptr, indices, values, diag[cells], slack)
+    *faces, slack = (np.ascontiguousarray(k.to_host(part)) for part in natural)
+    slack = slack.reshape(-1)[cells]
+    graph = _Graph(*pairing.graph_of_faces(cells, number, *faces, slack))
+    if not asked and _spread(graph.strongest) > EXTREME[A.ndim]:
+        return _hierarchy(k, A, np.dtype("float64"))
 
+    # joins[i] is the number on levels[i] of what stands above it: cells, which are somewhere on the grid, or a level
+    levels: list = []
     joins: list = []
-    levels: list = []  # graphs in the order of their colours, and the aggregates of each in the next
-    place = np.arange(graph.size, dtype="int32")
-    fine, bounds, place = (graph, None, place) if coloured else graph.by_colours()
-    levels.append((fine, bounds))
-    order_of_first = place
-    while len(levels) == 1 or graph.size > BOTTOM:
+    size, place = A.mask.size, cells
+    if colours is not None:
+        shape = colours[0][0].shape
+        size, place = math.prod(shape), _split_places(cells, sizes, shape)
+    elif not coloured:  # below the grid, an identity leads to a level of all cells
+        level, new = graph.by_colours()
+        levels.append(level)
+        joins.append(pairing.moved(np.arange(graph.size, dtype="int32"), place, new, size))
+        size, place = graph.size, new
+    top = 0 if coloured else 1  # the level that the cycle begins with cannot be the one that is solved
+    while len(joins) <= top or graph.size > BOTTOM:
         graph, aggregate = graph.aggregated()  # in the order of the cells, which makes better pairs than colours do
         if graph.size == 0:
             joins.append(None)
             break
-        coarse, bounds, new_place = graph.by_colours()
-        down = np.empty(aggregate.size, dtype="int32")
-        down[place] = np.where(aggregate >= 0, new_place[np.maximum(aggregate, 0)], -1)
-        joins.append(down)
-        levels.append((coarse, bounds))
-        place = new_place
-    counts = [level.size for level, _ in levels]
+        level, new = graph.by_colours()
+        levels.append(level)
+        joins.append(pairing.moved(aggregate, place, new, size))
+        size, place = graph.size, new
 
     send = lambda array: xp.asarray(np.ascontiguousarray(array))
 
-    def join(aggregate, count, rows=None):
-        """(starts, members, aggregate), with `rows` the place of each node where that is not its number."""
-        starts, members = pairing.members_of(aggregate, count)
-        if rows is not None:
-            spread = np.full(size, -1, dtype="int32")
-            spread[rows] = aggregate
-            members, aggregate = rows[members], spread
-        return send(starts), send(members), send(aggregate)
+    def join(at):
+        """(starts, members, aggregate) to levels[at], None if there is none"""
+        if at >= len(joins) or joins[at] is None:
+            return None
+        return *map(send, pairing.members_of(joins[at], levels[at].size)), send(joins[at])
 
-    # levels[0] is the grid, or (where its colours do not fit its periods) a sparse level with an identity above it
-    if coloured:
-        size, rows = A.mask.size, cells
-        if colours is not None:
-            shape = colours[0][0].shape
-            size, rows = math.prod(shape), _split_places(cells, sizes, shape)
-        top = None if joins[0] is None else join(joins[0], counts[1], rows)
-    else:
-        size = A.mask.size
-        top = join(order_of_first, counts[0], cells)
-    begin = 1 if coloured else 0
+    counts = [level.size for level in levels]
     split = len(levels)
-    if len(joins) < len(levels) > 1:  # the last one is to be solved
-        split = next((at for at in range(1, split) if counts[at] <= SMALL), split - 1)
+    if len(joins) == len(levels) > 0:  # the last one is to be solved
+        split = next((at for at in range(top, split) if counts[at] <= SMALL), split - 1)
     large = []
-    for at in range(begin, split):
-        level, cuts = levels[at]
-        link = None if at >= len(joins) or joins[at] is None else join(joins[at], counts[at + 1])
-        matrix = (send(level.indptr), send(level.indices), send(level.weights.astype(dtype)))
-        diagonals = (send(level.diag.astype(dtype)), send(_inverses(level.diag, dtype)))
-        large.append(_Sparse(matrix, send(level.middle), *diagonals, cuts, link))
+    for at, level in enumerate(levels[:split]):
+        matrix = (send(level.indptr), send(level.indices), send(level.weights))
+        diagonals = (send(level.diag), send(_inverses(level.diag, dtype)))
+        large.append(_Sparse(matrix, send(level.middle), *diagonals, level.bounds, join(at + 1)))
     small = None
     if split < len(levels):
-        small = tuple(send(part) for part in _pack(levels[split:], joins[split:], dtype))
+        small = tuple(send(part) for part in _pack(levels[split:], joins[split + 1 :], dtype))
     if colours is not None:
-        return _Hierarchy(colours, None, None, None, top, scale, large, small, counts[begin:], np.dtype(dtype))
-    device = [xp.ascontiguousarray(part.astype(dtype)) for part in parts]
+        return _Hierarchy(colours, None, None, None, join(0), scale, large, small, counts, dtype)
+    dims = (-1, *(1,) * (3 - A.ndim), *A.grid_shape)
+    device = [xp.ascontiguousarray((part / scale).astype(dtype)).reshape(dims) for part in (*A.faces, A.diag)]
+    if A.ndim == 2:
+        device.insert(0, xp.zeros((1, 1, 1, 1), dtype))
     dinv = xp.where(device[-1] > 0, 1 / xp.where(device[-1] > 0, device[-1], 1), 0).astype(dtype)
-    return _Hierarchy(None, tuple(device[:3]) if coloured else None, device[-1], dinv, top, scale, large, small,
-                      counts[begin:], np.dtype(dtype))  # fmt: skip
+    return _Hierarchy(None, tuple(device[:3]) if coloured else None, device[-1], dinv, join(0), scale, large, small,
+                      counts, dtype)  # fmt: skip
+
+
+def _spread(sizes):
+    """The largest over the smallest that is not 0; 1 of none."""
+    least = sizes.min(initial=np.inf)
+    least = least if least > 0 else sizes.min(initial=np.inf, where=sizes > 0)
+    return float(sizes.max(initial=0)) / float(least) if np.isfinite(least) else 1.0
 
 
 def _split_places(cells, sizes, shape):
@@ -338,33 +365,32 @@ def _inverses(diag, dtype):
 
 def _pack(levels, joins, dtype):
     """Arguments of coarse_cycle, from `program` to `inverse`."""
-    graphs = [graph for graph, _ in levels]
-    sizes = [graph.size for graph in graphs]
+    sizes = [level.size for level in levels]
     first = np.concatenate([[0], np.cumsum(sizes)]).astype("int32")
-    stored = np.concatenate([[0], np.cumsum([graph.indices.size for graph in graphs])])
-    indptr = np.concatenate([[0], *(graph.indptr[1:] + at for graph, at in zip(graphs, stored[:-1], strict=True))])
-    middle = np.concatenate([graph.middle + at for graph, at in zip(graphs, stored[:-1], strict=True)])
-    indices = np.concatenate([graph.indices + at for graph, at in zip(graphs, first[:-1], strict=True)])
-    colours = np.concatenate([[0], np.cumsum([bounds.size for _, bounds in levels])]).astype("int32")
-    bounds = np.concatenate([bounds + at for (_, bounds), at in zip(levels, first[:-1], strict=True)])
+    stored = np.concatenate([[0], np.cumsum([level.indices.size for level in levels])])
+    indptr = np.concatenate([[0], *(level.indptr[1:] + at for level, at in zip(levels, stored[:-1], strict=True))])
+    middle = np.concatenate([level.middle + at for level, at in zip(levels, stored[:-1], strict=True)])
+    indices = np.concatenate([level.indices + at for level, at in zip(levels, first[:-1], strict=True)])
+    colours = np.concatenate([[0], np.cumsum([level.bounds.size for level in levels])]).astype("int32")
+    bounds = np.concatenate([level.bounds + at for level, at in zip(levels, first[:-1], strict=True)])
     aggregate = np.full(first[-1], -1, dtype="int32")
     starts, members, so_far = [np.zeros(sizes[0] + 1, dtype="int64")], [np.zeros(0, dtype="int64")], 0
-    for at, down in enumerate(joins[: len(levels) - 1]):
+    for at, down in enumerate(joins):
         aggregate[first[at] : first[at + 1]] = np.where(down >= 0, down + first[at + 1], -1)
         begin, rows = pairing.members_of(down, sizes[at + 1])
         starts.append(begin[1:] + so_far)
         members.append(rows + first[at])
         so_far += rows.size
-    diag = np.concatenate([graph.diag for graph in graphs])
+    diag = np.concatenate([level.diag for level in levels])
     return (program_of(len(levels)), first, indptr.astype("int64"), middle, indices.astype("int32"),
-            np.concatenate([graph.weights for graph in graphs]).astype(dtype), diag.astype(dtype),
+            np.concatenate([level.weights for level in levels]), diag,
             _inverses(diag, dtype), colours, bounds.astype("int64"), np.concatenate(starts), np.concatenate(members),
-            aggregate, _inverse(graphs[-1]).astype(dtype))  # fmt: skip
+            aggregate, _inverse(levels[-1]).astype(dtype))  # fmt: skip
 
 
-def _inverse(graph):
+def _inverse(level):
     """Of the last level."""
     from scipy.sparse import csr_array
 
-    return bottom.inverse(csr_array((graph.weights, graph.indices, graph.indptr), shape=(graph.size,) * 2).toarray(),
-                          graph.slack)  # fmt: skip
+    weights = csr_array((level.weights, level.indices, level.indptr), shape=(level.size,) * 2).toarray()
+    return bottom.inverse(weights.astype(float), level.slack.astype(float))

@@ -13,9 +13,9 @@ import math
 
 from .linear_operator import WithKernels
 
-THETA = 0.6
-ONCE, TWICE = 2 / THETA - 1 / THETA**2, 1 / THETA**2  # (2), as a sum of what one and another cycle find
-SWEEPS = 3
+THETA, SIGMA = 0.75, 1.3  # the first more than half of the second
+ONCE, TWICE = SIGMA * (2 / THETA - 1 / THETA**2), SIGMA / THETA**2  # (2), as a sum of what one and another cycle find
+SWEEPS = 4
 _SAME = (1, 1, 1)  # no cells are joined
 
 
@@ -74,14 +74,15 @@ class Colours(_Sparse):
         self.whole = math.prod(self.stencil[0].shape)
         shape = (batch, *self.stencil[0].shape[1:])
         single = functools.partial(k.xp.zeros, dtype="float32")
-        self._left, self._found = [single(shape) for _ in range(SWEEPS)], [single(shape) for _ in range(SWEEPS - 1)]
+        self._left, self._spare = [single(shape) for _ in range(SWEEPS)], single(shape)
         self._black = [single((batch, *shape[2:])) for _ in range(SWEEPS)]
         self._sums, self._rz = k.xp.zeros((batch, 2, shape[2])), k.xp.zeros(batch)
 
     def apply(self, r, z, rz):
         """z = M r and rz = r.z, M for A times `coefficient_scale`; as `hierarchy.Hierarchy` does it."""
         k, level = self.k, (*self.stencil, *self.weights, _SAME, self.wrap)
-        left, found = [r, *self._left], [z, *self._found, self._left[-1]]
+        left = [r, *self._left]
+        found = [z, *left[2:-1], self._spare, left[-1]]  # what a sweep finds goes where the one below it has read
         for sweep in range(SWEEPS):
             k.cycle_down(left[sweep], *level, self._black[sweep], left[sweep + 1])
         for part in left[-1].reshape(-1, self.whole):
