@@ -1,5 +1,7 @@
 """A solve that was cut off and gone on with is the solve that was not."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -88,12 +90,13 @@ def test_a_time_limit_of_nothing_leaves_a_checkpoint_to_begin_with(every, path):
 
 def test_time_and_iterations_count_from_the_first_call(path):
     solve = SOLVES["cg"]()
-    first = solve(maxiter=20, checkpoint=path)
+    first = solve(maxiter=20, checkpoint=path, callback=lambda state: time.sleep(0.6 * (state.nit == 1)))
     assert first.nit == 20
     second = solve(maxiter=30, checkpoint=path, resume=path)
     assert second.nit == 30
     assert len(second.history) == 31
-    third = solve(time_limit=1e-6, resume=path)
+    assert second.elapsed > 0.6
+    third = solve(time_limit=0.5, resume=path)
     assert third.status == Status.TIME_LIMIT
     assert third.nit == 30
 
