@@ -247,18 +247,21 @@ def _pairs_cases(rng, dtype):
         batch = 1 + number % 2
         faces, s = some_faces(rng, (batch, *shape), wrap)
         faces = [face * (rng.random(face.shape) < 0.7) for face in faces]
+        s = s * rng.choice([1.0, 8.0], s.shape)  # beside faces that are little and faces that are more
         yield (*(part.astype(np.float32) for part in (*faces, s)), factor, np.full((batch, shape[0], 2), np.nan))
 
 
 @contract(cases=_pairs_cases, writes=("counts",))
 def parted_pairs(fx, fy, fz, s, factor, counts):
-    """Of the pairs of cells that a coarsening joins, those in use and, of these, those with no face in between.
+    """Of the pairs of cells that a coarsening joins, those in use and, of these, those that something parts.
 
+    That is where there is no face in between, and one of the two is not held by its sink: its faces are more than that.
     A stencil as `stencil_coarsen` has it; counts (batch, nx, 2) float64, by the plane of the first cell of a pair.
     """
     faces, used = [face > 0 for face in (fx, fy, fz)], s > 0
     for axis, face in zip((1, 2, 3), faces, strict=True):
         used = used | face | np.roll(face, 1, axis)
+    loose = diagonal([face.astype(float) for face in (fx, fy, fz)], -s.astype(float)) > 0
     counts[...] = 0
     for axis, face, f in zip((1, 2, 3), faces, factor, strict=True):
         if f == 2:
@@ -266,7 +269,7 @@ def parted_pairs(fx, fy, fz, s, factor, counts):
             both = used[here] & used[there]
             planes = slice(0, 2 * both.shape[1], 2) if axis == 1 else slice(None)
             counts[:, planes, 0] += both.sum(axis=(2, 3))
-            counts[:, planes, 1] += (both & ~face[here]).sum(axis=(2, 3))
+            counts[:, planes, 1] += (both & ~face[here] & (loose[here] | loose[there])).sum(axis=(2, 3))
 
 
 def _stencil_cases(rng, dtype):

@@ -228,42 +228,45 @@ def stencil_coarsen(d, fx, fy, fz, s, alpha, alpha_s, factor, wrap, cx, cy, cz, 
 
 
 @njit(**LANES_JIT)
-def _used(i, fx, fy, fz, s, used):
-    """Which cells of plane i have a face or a sink; the last face of an axis is before the first cell."""
+def _used(i, fx, fy, fz, s, sums, used):
+    """1 for each cell of plane i with a face or a sink, 3 where the faces are more than the sink.
+
+    The last face of an axis is before the first cell.
+    """
     nz = s.shape[2]
     for j in range(s.shape[1]):
         xs, ys, zs, sinks, behind, left = fx[i, j], fy[i, j], fz[i, j], s[i, j], fx[i - 1, j], fy[i, j - 1]
         out = used[j]
         for k in range(uint64(nz)):
-            total = sinks[k] + xs[k] + behind[k] + ys[k] + left[k] + zs[k]  # none is negative
-            out[k] = total > 0.0
-        last = zs[nz - 1] > 0.0
-        after, zs = out[1:], zs[: nz - 1]
+            sums[k] = np.float64(xs[k]) + behind[k] + ys[k] + left[k] + zs[k]
+        sums[0] += zs[nz - 1]
+        after, before = sums[1:], zs[: nz - 1]
         for k in range(uint64(nz - 1)):
-            after[k] |= np.uint8(zs[k] > 0.0)
-        out[0] |= np.uint8(last)
+            after[k] += before[k]
+        for k in range(uint64(nz)):
+            out[k] = np.uint8(sums[k] + sinks[k] > 0.0) | (np.uint8(sums[k] > sinks[k]) << 1)
 
 
 @njit(**LANES_JIT)
 def _count_pairs(one, other, face):
-    """(pairs in use, and those of them with no face)"""
+    """(pairs in use, and those of them that something parts)"""
     pairs = apart = 0
     for k in range(uint64(one.size)):
-        both = one[k] & other[k]
+        both = one[k] & other[k] & 1
         pairs += both
-        apart += both & np.uint8(not face[k] > 0.0)
+        apart += both & np.uint8(not face[k] > 0.0) & ((one[k] | other[k]) >> 1)
     return pairs, apart
 
 
 @njit(**LANES_JIT)
 def _parted_pairs(first, last, fx, fy, fz, s, factor, counts):
     nx, ny, nz = s.shape
-    here, beyond = np.empty((ny, nz), np.uint8), np.empty((ny, nz), np.uint8)
+    here, beyond, sums = np.empty((ny, nz), np.uint8), np.empty((ny, nz), np.uint8), np.empty(nz)
     for i in range(first, last):
-        _used(i, fx, fy, fz, s, here)
+        _used(i, fx, fy, fz, s, sums, here)
         across = factor[0] == 2 and i % 2 == 0 and i + 1 < nx
         if across:
-            _used(i + 1, fx, fy, fz, s, beyond)
+            _used(i + 1, fx, fy, fz, s, sums, beyond)
         pairs = apart = 0
         for j in range(ny):
             if across:

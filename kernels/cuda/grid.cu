@@ -102,11 +102,12 @@ __global__ void __launch_bounds__(32) grid_total(const double* __restrict__ work
 
 // b - A x of a cell, given its number of open faces.
 template <typename T>
-__device__ double open_left(const Grid& grid, int i, int count, double scale, int wraps, const T* u, double b) {
+__device__ double open_left(const Grid& grid, const Cell& cell, int i, int count, double scale, int wraps,
+                            const T* u, double b) {
   Exact sum{b};
   if (count) {
-    const Cell cell(grid, i);
     sum.subtract_product(scale * count, double(u[i]));
+#pragma unroll 1  // ptxas spills otherwise, if a little
     for (int which = 0; which < 6; which++) {
       const int beyond = cell.neighbour(grid, which, wraps);
       if (beyond >= 0) sum.subtract_product(-scale, double(u[beyond]));
@@ -122,9 +123,10 @@ open_residual(const unsigned char* __restrict__ open_faces, double scale, int wr
   const Grid grid{nz, ny, nx};
   const long long n = grid.size(), i = (long long)blockIdx.x * THREADS + threadIdx.x;
   if (i >= n) return;
+  const Cell cell(grid, i);
   for (int s = 0; s < batch; s++) {
     const int count = open_faces[(stack == 1 ? 0 : s * n) + i];
-    r[s * n + i] = T(open_left(grid, int(i), count, scale, wraps, x + s * n, double(b[s * n + i])));
+    r[s * n + i] = T(open_left(grid, cell, int(i), count, scale, wraps, x + s * n, double(b[s * n + i])));
   }
 }
 
@@ -135,20 +137,24 @@ open_residual_norm(const unsigned char* __restrict__ open_faces, double scale, i
                    const T* __restrict__ b, double* __restrict__ work, int stack, int nz, int ny, int nx, int blocks) {
   const Grid grid{nz, ny, nx};
   const int system = blockIdx.x / blocks, block = blockIdx.x % blocks;
-  const long long n = grid.size(), start = system * n, end = min((long long)(block + 1) * ELEMENTS, n);
+  const long long n = grid.size(), start = system * n;
+  const int end = int(min((long long)(block + 1) * ELEMENTS, n));
   const unsigned char* open = open_faces + (stack == 1 ? 0 : start);
-  double left[ELEMENTS / THREADS], top = 0, sum = 0;
-#pragma unroll
-  for (int e = 0; e < ELEMENTS / THREADS; e++) {
-    const long long i = (long long)block * ELEMENTS + e * THREADS + threadIdx.x;
-    left[e] = 0;
-    if (i < end) left[e] = double(T(open_left(grid, int(i), open[i], scale, wraps, x + start, double(b[start + i]))));
-    top = larger(fabs(left[e]), top);
+  __shared__ double left[ELEMENTS];  // each thread reads what it has written; registers would not do
+  double top = 0, sum = 0;
+#pragma unroll 1
+  for (int i = block * ELEMENTS + threadIdx.x; i < end; i += THREADS) {
+    const Cell cell(grid, i);
+    const double value = double(T(open_left(grid, cell, i, open[i], scale, wraps, x + start, double(b[start + i]))));
+    left[i % ELEMENTS] = value;
+    top = larger(fabs(value), top);
   }
   top = block_max<THREADS>(top);
   if (top > 0 && finite(top))
-#pragma unroll
-    for (int e = 0; e < ELEMENTS / THREADS; e++) sum += left[e] / top * (left[e] / top);
+    for (int i = block * ELEMENTS + threadIdx.x; i < end; i += THREADS) {
+      const double part = left[i % ELEMENTS] / top;
+      sum += part * part;
+    }
   sum = block_sum<THREADS>(sum);
   if (threadIdx.x == 0) {
     work[(long long)system * 2 * blocks + block] = top;

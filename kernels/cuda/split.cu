@@ -136,20 +136,28 @@ parted_pairs(const float* __restrict__ fx, const float* __restrict__ fy, const f
              const float* __restrict__ s, double* __restrict__ counts, int nx, int ny, int nz, int f0, int f1, int f2) {
   const int i = blockIdx.x;
   const long long start = (long long)blockIdx.y * nx * ny * nz;
-  const auto used = [&](int x, int y, int z) {  // the last face of an axis is before the first cell
+  // 1 with a face or a sink, 3 where the faces are more than that; the last face of an axis is before the first cell
+  const auto used = [&](int x, int y, int z) {
     const long long n = start + ((long long)x * ny + y) * nz + z;
     const long long behind = x > 0 ? n - (long long)ny * nz : n + (long long)(nx - 1) * ny * nz;
     const long long left = y > 0 ? n - nz : n + (long long)(ny - 1) * nz, before = z > 0 ? n - 1 : n + nz - 1;
-    return s[n] > 0 || fx[n] > 0 || fx[behind] > 0 || fy[n] > 0 || fy[left] > 0 || fz[n] > 0 || fz[before] > 0;
+    const double faces =
+        double(fx[n]) + double(fx[behind]) + double(fy[n]) + double(fy[left]) + double(fz[n]) + double(fz[before]);
+    return (faces > s[n] ? 2 : 0) | (faces + s[n] > 0 ? 1 : 0);
   };
   int pairs = 0, apart = 0;
   for (int at = threadIdx.x; at < ny * nz; at += THREADS) {
     const int j = at / nz, k = at % nz;
-    if (!used(i, j, k)) continue;
+    const int here = used(i, j, k);
+    if (!here) continue;
     const long long n = start + ((long long)i * ny + j) * nz + k;
-    if (f0 == 2 && i % 2 == 0 && i + 1 < nx && used(i + 1, j, k)) pairs++, apart += !(fx[n] > 0);
-    if (f1 == 2 && j % 2 == 0 && j + 1 < ny && used(i, j + 1, k)) pairs++, apart += !(fy[n] > 0);
-    if (f2 == 2 && k % 2 == 0 && k + 1 < nz && used(i, j, k + 1)) pairs++, apart += !(fz[n] > 0);
+    const auto count = [&](int there, float face) {
+      pairs += there & 1;
+      apart += (there & 1) && !(face > 0) && ((here | there) & 2);
+    };
+    if (f0 == 2 && i % 2 == 0 && i + 1 < nx) count(used(i + 1, j, k), fx[n]);
+    if (f1 == 2 && j % 2 == 0 && j + 1 < ny) count(used(i, j + 1, k), fy[n]);
+    if (f2 == 2 && k % 2 == 0 && k + 1 < nz) count(used(i, j, k + 1), fz[n]);
   }
   const double all = block_sum<THREADS>(pairs), parted = block_sum<THREADS>(apart);
   if (threadIdx.x == 0) {

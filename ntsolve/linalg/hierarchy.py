@@ -122,8 +122,8 @@ class Levels(WithKernels):
     stencils : list
         (d, fx, fy, fz) of each level but the small ones, as the kernels take them.
     merged : list of float
-        For the coarsening of the second and the third level, the share of the pairs of cells it joins that no face
-        joins. Where it is large, the coarse grid has ways through walls.
+        For the coarsening of the second and the third level, the share of the pairs of cells it joins that walls part.
+        Where it is large, the coarse grid has ways through walls.
     """
 
     def __init__(self, k, A, layout_plan, weights, *, first=0, given=None):
@@ -249,9 +249,9 @@ def coefficient_scale(k, A):
 
 
 def pairs_of(k, stencil, factor, planes=slice(None)):
-    """The pairs of cells that a coarsening joins: those in use, and of these those with no face in between.
+    """The pairs of cells that a coarsening joins: those in use, and of these those that walls part.
 
-    Only those of some planes, an even one to begin with.
+    Cells with fixed values between them are parted as well, which does no harm where these hold them both. Only those of some planes, an even one to begin with.
     """
     counts = k.xp.empty((*stencil[0].shape[:2], 2))
     k.parted_pairs(*stencil, factor, counts)

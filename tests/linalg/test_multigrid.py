@@ -308,6 +308,15 @@ def test_on_the_gpu_it_is_what_it_is_on_the_cpu(kind, monkeypatch):
     assert abs(result.nit - solve(here, b).nit) <= 1
 
 
+def test_fixed_values_all_over_the_place_are_no_walls():
+    """They part the cells of a block as walls do, and hold each of them, so that joining these does no harm."""
+    unknown = np.random.default_rng(0).random((96, 96)) < 0.75
+    values, walls = (ntsolve.GridOperator.poisson(unknown, solid=solid) for solid in (False, True))
+    assert ntsolve.LearnedMultigrid(values).coarsening == "blocks"
+    assert ntsolve.LearnedMultigrid(walls).coarsening == "aggregation"
+    assert solve(values, np.random.default_rng(1).standard_normal(values.shape[0])).nit < 15
+
+
 def test_a_residual_that_rises_once_and_falls_then_is_no_reason_to_change():
     """That of a smooth b, for which the first correction is too large."""
     A = ntsolve.GridOperator.poisson(np.ones((20, 20), dtype=bool))
