@@ -18,6 +18,7 @@ from ..result import Status
 from .finisher import SMALL, WIN
 from .pdhg import EVERY
 from .polish import Polish
+from .propagation import contradictions
 
 FIRST = 512  # iterations
 INSIDE, INSIDE_STEPS = 256, 20  # iterations after which the interior point method may begin; its steps, guessed
@@ -216,16 +217,18 @@ class Attempts:
 
         if self._item is None:
             self._item = self._batch.item(self._k, self._i)
+        candidates = []
         if self._rays is None:
             self._rays = RaySearch(self._program, self._item, newton=self._finish)
+            candidates += [(np.zeros(self._program.n), y) for y in contradictions(self._program)]
         self._rays.system = self._system
         began = time.perf_counter()
         i, host, item = self._i, self._k.to_host, self._item
         moves = [(iteration.dx, iteration.dy), (iteration.p - iteration.x0, iteration.q - iteration.y0)]
-        candidates = [(host(dx[i]), host(dy[i])) for dx, dy in moves]
+        moves = [(host(dx[i]), host(dy[i])) for dx, dy in moves]
         if self._interior is not None:  # which runs away along a ray as well
-            candidates.append((self._interior.x, self._interior.y))
-        candidates = [(dx * item.x_unit, dy * item.y_unit) for dx, dy in candidates]
+            moves.append((self._interior.x, self._interior.y))
+        candidates += [(dx * item.x_unit, dy * item.y_unit) for dx, dy in moves]
         found = self._rays.run(seconds, candidates, stop=stop, left=left)
         self._searching += time.perf_counter() - began
         return found

@@ -7,7 +7,8 @@ In passes over the matrix, until nothing changes:
     a column whose bounds are equal is a number, and moves to the sides of its rows;                     (3)
     a column without entries lies at the bound that its cost likes.                                      (4)
 
-In what is left, bounds and rows that exclude each other are looked for: propagation.py.
+In what is left, rows that the bounds exclude are looked for: propagation.py, whose further passes come once they are
+called for. A small program may wait for these.
 
 The multipliers come back in reverse: those of (1) are zero; where in (2) the reduced cost z_j = c_j - (A'y)_j has the
 sign of a bound that a row gave, that row takes it, y_i = z_j / a; (3) and (4) have none. With c = 0 the same rule
@@ -28,6 +29,7 @@ from .program import Program
 from .propagation import contradictions
 
 PASSES = 30
+WORTH = 5000  # entries, from which on it is quicker to look for contradictions than to begin
 SLACK = 1e-9  # relative, of an empty row's sides
 TINY = 1e-9  # entries from which no bounds are made, relative to the largest of all
 
@@ -132,7 +134,7 @@ class _Work:
             if certify_dual(self.program, ray) is not None:
                 return self._verdict(Status.DUAL_INFEASIBLE, ray)
         left = self._reduced()
-        for y in contradictions(left.program):
+        for y in contradictions(left.program, 1) if left.program.nnz >= WORTH else ():
             found = certify_primal(self.program, left.restore_multipliers(y))
             if found is not None:
                 return self._verdict(Status.PRIMAL_INFEASIBLE, found[0])

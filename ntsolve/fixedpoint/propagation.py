@@ -24,7 +24,7 @@ TRIED = 3  # rows, worst first, that are tried
 SAME = 1e-12  # relative, of numbers that tell that rows are multiples
 
 
-def contradictions(program):
+def contradictions(program, passes=PASSES):
     """Candidates y (m,) for `certificates.certify_primal`, one by one, of a single `Program` on the host."""
     p = program
     if not p.nnz:
@@ -36,7 +36,7 @@ def contradictions(program):
     yield from _multiples(p, row_of, largest)
     A, lower, upper = None, p.lower, p.upper
     gained: list[tuple] = []
-    for _ in range(PASSES):
+    for left in reversed(range(passes)):
         rows = _Rows(p, row_of, largest, lower, upper)
         if not rows.at.size:
             return
@@ -45,6 +45,8 @@ def contradictions(program):
             if missed[i] > MISSED:
                 A = p.matrix() if A is None else A
                 yield _proof(A, gained, i, sign[i])
+        if not left:
+            return
         below, above = rows.tighter()
         if not (below[1].size or above[1].size):
             return

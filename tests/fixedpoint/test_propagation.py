@@ -5,8 +5,9 @@ import pytest
 import scipy.sparse as sp
 
 from ntsolve import Status
+from ntsolve.fixedpoint import presolve as presolving
 from ntsolve.fixedpoint.certificates import certify_primal
-from ntsolve.fixedpoint.presolve import presolve
+from ntsolve.fixedpoint.linprog import solve_program
 from ntsolve.fixedpoint.program import Program
 from ntsolve.fixedpoint.propagation import contradictions
 
@@ -33,16 +34,25 @@ def proofs(program):
         made([[1, -2, 1]], -INF, -2.5),
         made([[-1, 1, 0], [1, 1, 0]], [-INF, 3.0], [0.0, INF], 0.0, [1.0, INF, 1.0]),  # x_1 <= x_0 <= 1
         made([[1, -1, 0], [0, 1, -1], [-1, 0, 1]], 1, INF, 0.0, [INF, INF, 5.0]),  # each larger than the next, by 1
-        made([[1, 2, -1], [-2, -4, 2]], [1.0, -1.0], [INF, INF], -INF, INF),  # multiples
+        made([[1, 2, -1], [-2, -4, 2]], [1.0, -1.0], INF, -INF, INF),  # multiples
         made([[1, 2, -1], [1, 2, -1]], [-INF, 3.0], [2.0, INF], -INF, INF),
     ],
 )
 def test_rows_and_bounds_that_exclude_each_other_are_proved_to(program):
     assert highs(program)[0] == INFEASIBLE
     assert proofs(program)
-    left = presolve(program)
-    assert left.status == Status.PRIMAL_INFEASIBLE
-    assert certify_primal(program, left.ray)[1] <= 1e-9
+    result = solve_program(program, presolve=False, on_failure="ignore")
+    assert result.status == Status.PRIMAL_INFEASIBLE
+    assert certify_primal(program, result.ray)[1] <= 1e-9
+
+
+def test_presolve_sees_rows_out_of_reach(monkeypatch):
+    monkeypatch.setattr(presolving, "WORTH", 0)
+    for program in (made([[1, 1, 1]], 3.5, INF), made([[1, 2, -1], [-2, -4, 2]], [1.0, -1.0], INF, -INF, INF)):
+        left = presolving.presolve(program)
+        assert left.status == Status.PRIMAL_INFEASIBLE
+        assert certify_primal(program, left.ray)[1] <= 1e-9
+    assert presolving.presolve(made([[1, 1, 1]], 3.0, INF)).status is None
 
 
 def test_nothing_is_proved_of_programs_with_a_feasible_point():
@@ -62,7 +72,7 @@ def test_proofs_are_found_of_programs_that_are_tightened_until_they_break():
         program.row_lower[row] += 6.0
         program.row_upper[row] = max(program.row_upper[row], program.row_lower[row])
         infeasible = highs(program)[0] == INFEASIBLE
-        proved = presolve(program).status == Status.PRIMAL_INFEASIBLE
+        proved = bool(proofs(program))
         assert infeasible or not proved
         found += proved
     assert found >= 10
