@@ -251,7 +251,8 @@ def coefficient_scale(k, A):
 def pairs_of(k, stencil, factor, planes=slice(None)):
     """The pairs of cells that a coarsening joins: those in use, and of these those that walls part.
 
-    Cells with fixed values between them are parted as well, which does no harm where these hold them both. Only those of some planes, an even one to begin with.
+    Cells with fixed values between them are not, where these hold them both: joining them does no harm. Only those of
+    some planes, an even one to begin with.
     """
     counts = k.xp.empty((*stencil[0].shape[:2], 2))
     k.parted_pairs(*stencil, factor, counts)
