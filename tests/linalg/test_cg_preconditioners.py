@@ -187,3 +187,11 @@ def test_a_power_of_two_in_a_changes_no_digit(kind, M, power):
     want, got = solve_for(0), solve_for(power)
     assert np.array_equal(got.nit, want.nit)
     assert np.array_equal(np.ldexp(got.x, power), want.x)
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+def test_jacobi_is_the_inverse_of_a_complex_diagonal(kind):
+    A = np.diag(np.geomspace(1, 1e4, 30)).astype(complex)
+    result = ntsolve.cg(sp.csr_array(A) if kind == "csr" else A, rhs(30, dtype="complex128"), M="jacobi", rtol=1e-10)
+    assert result.success
+    assert result.nit == 1
