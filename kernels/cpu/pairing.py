@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, uint64
 
 from .pool import JIT, over_blocks
+from .spare import borrow
 
 STRONG = 0.25  # of the strongest coupling of either node: weaker ones make no pair
 DOMINANT = 5.0  # a diagonal so many times the couplings of its row leaves nothing for coarser levels to do
@@ -23,12 +24,9 @@ def _blocks(nodes):
 
 
 def _room(nodes, entries, dtype):
-    """Begin and end, indices and weights: NumPy's own, which are in large pages and so are there sooner.
-
-    There is no array larger than it need be: fresh memory takes more time than what is written there.
-    """
+    """Begin and end, indices and weights; these two are borrowed, see `spare.py`."""
     place = np.int32 if entries < 2**31 else np.int64
-    return np.empty(nodes, place), np.empty(nodes, place), np.empty(entries, np.int32), np.empty(entries, dtype)
+    return np.empty(nodes, place), np.empty(nodes, place), borrow((entries,), np.int32), borrow((entries,), dtype)
 
 
 def graph_of_faces(cells, number, cx, cy, cz, slack):

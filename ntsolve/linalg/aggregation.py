@@ -33,12 +33,13 @@ from .. import validate
 from ..dispatch import kernels_for
 from ..kernels.contracts import split as layout
 from ..kernels.contracts.aggregation import program_of
-from ..kernels.cpu import pairing
+from ..kernels.cpu import pairing, spare
 from . import bottom, grid_rows
 from .aggregationcycle import Colours, Rows
 from .grid import GridOperator
 from .hierarchy import PERIODIC, coefficient_scale, finest, split_stencil, three
 from .linear_operator import linear_operator
+from .room import LEAST
 
 BOTTOM = 192  # unknowns that are solved for directly, without threads in LAPACK
 EXTREME = {2: 1e6, 3: 1e11}  # contrast, by dimension, that float32 is not equal to: rounding makes M indefinite
@@ -97,12 +98,15 @@ class Aggregation:
         self.levels = [sum(A.counts), *self._hierarchy.sizes]
         self._spare: deque = deque()  # of cycles that nobody runs
 
-    def cycle(self, batch):
-        """On `batch` vectors in the layout of the kernels, with memory of its own; None where that does not do."""
+    def cycle(self, batch, zeros=None):
+        """On `batch` vectors in the layout of the kernels, with memory of its own, or None where that does not do.
+
+        `zeros` is where large arrays come from, if they are to be of a solve.
+        """
         if self._hierarchy.split is None:
             return None
         with kernels_for(mask=self.grid.mask) as k:
-            return Colours(k, self._hierarchy, self.weights, batch)
+            return Colours(k, self._hierarchy, self.weights, batch, zeros)
 
     def matvec_rows(self, k, r, z):
         """z = M r for rows of cells (batch, cells)."""
@@ -231,6 +235,7 @@ class _Graph:
         if (self.end - self.begin).sum() < pairing.NARROW * self.size:  # four in a row are too many to be one
             return first, one
         second, two = first._paired()
+        first.give_back()
         return second, pairing.composed(one, two)
 
     def _paired(self):
@@ -238,6 +243,12 @@ class _Graph:
         aggregate, count = pairing.pair(*parts, self.strongest, self.diag)
         starts, members = pairing.members_of(aggregate, count)
         return _Graph(*pairing.galerkin(*parts, self.slack, aggregate, starts, members)), aggregate
+
+    def give_back(self):
+        """It is not needed any more."""
+        for array in (self.indices, self.weights):
+            if array.nbytes >= LEAST:
+                spare.give_back(array)
 
     def by_colours(self):
         """(the level with its nodes in the order of their colours, where each node went)"""
@@ -288,6 +299,7 @@ def _hierarchy(k, A, dtype, asked=True):
     slack = slack.reshape(-1)[cells]
     graph = _Graph(*pairing.graph_of_faces(cells, number, *faces, slack))
     if not asked and _spread(graph.strongest) > EXTREME[A.ndim]:
+        graph.give_back()
         return _hierarchy(k, A, np.dtype("float64"))
 
     # joins[i] is the number on levels[i] of what stands above it: cells, which are somewhere on the grid, or a level
@@ -304,7 +316,9 @@ def _hierarchy(k, A, dtype, asked=True):
         size, place = graph.size, new
     top = 0 if coloured else 1  # the level that the cycle begins with cannot be the one that is solved
     while len(joins) <= top or graph.size > BOTTOM:
-        graph, aggregate = graph.aggregated()  # in the order of the cells, which makes better pairs than colours do
+        finer = graph
+        graph, aggregate = finer.aggregated()  # in the order of the cells, which makes better pairs than colours do
+        finer.give_back()
         if graph.size == 0:
             joins.append(None)
             break
@@ -312,6 +326,7 @@ def _hierarchy(k, A, dtype, asked=True):
         levels.append(level)
         joins.append(pairing.moved(aggregate, place, new, size))
         size, place = graph.size, new
+    graph.give_back()
 
     send = lambda array: xp.asarray(np.ascontiguousarray(array))
 

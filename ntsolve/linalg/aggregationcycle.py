@@ -67,13 +67,13 @@ class _Sparse(WithKernels):
 class Colours(_Sparse):
     """The cycle on vectors in the layout of contracts/split.py, `batch` at a time."""
 
-    def __init__(self, k, hierarchy, weights, batch):
+    def __init__(self, k, hierarchy, weights, batch, zeros=None):
         super().__init__(k, hierarchy)
         self.weights, self.batch = weights, batch
         self.stencil, self.wrap = hierarchy.split
         self.whole = math.prod(self.stencil[0].shape)
         shape = (batch, *self.stencil[0].shape[1:])
-        single = functools.partial(k.xp.zeros, dtype="float32")
+        single = functools.partial(zeros or k.xp.zeros, dtype="float32")
         self._left, self._spare = [single(shape) for _ in range(SWEEPS)], single(shape)
         self._black = [single((batch, *shape[2:])) for _ in range(SWEEPS)]
         self._sums, self._rz = k.xp.zeros((batch, 2, shape[2])), k.xp.zeros(batch)

@@ -238,7 +238,7 @@ class LearnedMultigrid:
         """
         choice = self._choice
         if choice.blocks is None:
-            return choice.aggregation.cycle(batch)
+            return choice.aggregation.cycle(batch, zeros)
         return hierarchy.Hierarchy(choice.blocks, batch, zeros)
 
     def matvec_rows(self, k, r, z):
