@@ -2,7 +2,7 @@
 
 Conjugate gradients
     cg, iteration, batched      the public function; its loop; many small dense systems in one kernel
-    watchdog                    whether a preconditioner is worth it
+    watchdog, ritz              whether a preconditioner is worth it; what the first iterations say of the others
     recycling                   deflation, from solve to solve
     linear_operator             preconditioners as operators of SciPy
 

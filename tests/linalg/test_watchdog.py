@@ -10,6 +10,7 @@ import ntsolve
 from ntsolve import Status
 from tests.backends import BACKENDS, to_device, to_host
 
+from ..parallel.team import together
 from .adversaries import PRECONDITIONERS, SYSTEMS, draw
 from .problems import poisson, rhs, spd
 
@@ -111,6 +112,33 @@ def test_a_stop_while_jacobi_leads_changes_nothing(system, tmp_path):
         result = solved(resume=path)
         assert np.array_equal(result.x, whole.x)
         assert (result.nit, result.message) == (whole.nit, whole.message)
+
+
+@pytest.mark.parametrize("stop", [None, 9, 13, 30])
+def test_ranks_agree_while_jacobi_leads(stop):
+    A, b = poisson(24), rhs(576)
+    halves = [slice(0, 280), slice(280, 576)]  # multiples of 10, but for the last
+    Ms = [coarse(A[own][:, own].tocsr(), 10, 1e-6) for own in halves]
+
+    def run(comm):
+        rank = comm.Get_rank()
+        callback = (lambda state: state.nit >= stop) if stop and rank == 1 else None
+        return ntsolve.cg(A[halves[rank]], b[halves[rank]], M=Ms[rank], rtol=RTOL, comm=comm, on_failure="ignore",
+                          callback=callback)  # fmt: skip
+
+    parts = together(2, run)
+    assert np.array_equal(parts[0].history, parts[1].history)
+    assert parts[0].nit == parts[1].nit
+    assert parts[0].message == parts[1].message
+    if stop:
+        assert all(each.status == Status.CALLBACK_STOP for each in parts)
+        assert parts[0].nit == stop
+    else:
+        assert all(each.success for each in parts)
+        both = lambda r: np.concatenate([M(r[own]) for M, own in zip(Ms, halves, strict=True)])
+        alone = ntsolve.cg(A, b, M=both, rtol=RTOL, on_failure="ignore")
+        assert alone.message == parts[0].message
+        assert abs(alone.nit - parts[0].nit) <= 2
 
 
 def useless(seed=0):
