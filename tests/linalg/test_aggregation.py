@@ -219,11 +219,10 @@ def test_many_right_hand_sides_and_batches_of_masks():
 
 def test_is_bitwise_the_same_for_any_number_of_threads():
     A = GridOperator.diffusion(inclusions((40, 40, 40)))
-    M, r = Aggregation(A), rng().standard_normal(A.shape[0])
-    found = []
+    r, found = rng().standard_normal(A.shape[0]), []
     for threads in (1, 2, 4):
-        with ntsolve.config(threads=threads):
-            found.append(M @ r)
+        with ntsolve.config(threads=threads):  # that set it up, and that apply it
+            found.append(Aggregation(A) @ r)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
 
