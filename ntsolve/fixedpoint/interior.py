@@ -28,6 +28,7 @@ STEPS = 80
 PATIENCE = 15  # steps in which the largest of the residuals, and mu, has to halve
 DONE = 1e-18  # mu, scaled, from which on nothing is to be gained
 CLOSED = 100.0  # times tol, relative to the objectives alone; or scaled, over this
+FAR = 1e4  # a bound beyond, scaled, is left out: what is lost of its dual objective is more than it helps
 NEAREST = 1e-20  # to a bound, where rounding would make it none
 
 
@@ -60,6 +61,7 @@ class Interior:
         self._At = csr_array((p.tdata, p.tindices, p.tindptr), shape=(n, m))
         lower, upper = np.concatenate([p.lower, p.row_lower]), np.concatenate([p.upper, p.row_upper])
         moves = lower < upper
+        lower, upper = np.where(lower < -FAR, -np.inf, lower), np.where(upper > FAR, np.inf, upper)
         self._below, self._above = (np.flatnonzero(moves & np.isfinite(side)) for side in (lower, upper))
         self._l, self._u = lower[self._below], upper[self._above]
         self._fixed = np.flatnonzero(~moves)

@@ -233,6 +233,27 @@ def test_single_precision_out_of_reach_is_a_precision_warning():
     assert result.fun == pytest.approx(value, rel=1e-4)
 
 
+@pytest.mark.parametrize("far", [1e5, 1e9, 1e12])
+def test_far_bounds_may_stand_for_infinite_ones(far):
+    for seed in range(3):
+        arguments, value = with_known_optimum(np.random.default_rng(seed), "plain", 60, 90)
+        low, high = arguments["bounds"].T
+        bounds = np.column_stack([np.where(np.isinf(low), -far, low), np.where(np.isinf(high), far, high)])
+        result = ntsolve.linprog(**{**arguments, "bounds": bounds}, tol=1e-6, maxiter=20_000)
+        assert result.success
+        assert result.fun == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("far", [1e5, 1e9])
+def test_an_optimum_may_be_at_far_bounds(far):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        A, c = rng.standard_normal((10, 20)), rng.standard_normal(20)
+        given = {"c": c, "A_ub": A, "b_ub": rng.uniform(0, far, 10), "bounds": (0, far)}
+        result = ntsolve.linprog(**given, tol=1e-6, maxiter=20_000)
+        assert result.fun == pytest.approx(scipy.optimize.linprog(**given).fun, rel=1e-5)
+
+
 # ---- batches --------------------------------------------------------------------------------------------------------
 
 
