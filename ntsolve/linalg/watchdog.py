@@ -29,9 +29,9 @@ gets m <= max(8, j / 4) iterations, and its rival is not begun anew. So
 
     cost <= J + max(8, J / 4),   which is at most 5/4 J from J = 32 on,                                  (2)
 
-unless it proves its worth: it is let go where it was at its present residual so much sooner than the rival that, at
-this pace, all that was and will be spent is well below J, and where it has not been slower of late. For any other M,
-what the rules above amount to is measured, not proven (bench `linear`).
+unless it seems about to be done, or has proven its worth: it is let go where it was at its present residual so much
+sooner than the rival that, at this pace, all that was and will be spent is well below J, and where it has not been
+slower of late. For any other M, what the rules above amount to is measured, not proven (bench `linear`).
 """
 
 from typing import Any

@@ -216,7 +216,8 @@ def test_arguments_that_have_to_agree_do(name):
 
     for error in ends(2, run):
         assert isinstance(error, ValueError)
-        assert f"{name} {'is given ' * (name == 'x0')}must be the same on every rank" in str(error)
+        named = {"batch": "the leading axes of b", "dtype": "the dtype of A and b", "x0": "whether x0 is given"}
+        assert f"{named.get(name, name)} must be the same on every rank" in str(error)
 
 
 def test_one_process_is_a_solve_as_any():
