@@ -165,6 +165,13 @@ def test_files_of_two_runs_are_not_taken_for_one(path):
     assert max(seen[0]) < min(seen[1])
 
 
+def test_the_file_of_another_rank_is_refused(path):
+    together(2, lambda comm: rows(comm, maxiter=40, checkpoint=path))
+    shutil.copy(path.parent / "run.0of2.npz", path.parent / "run.1of2.npz")
+    assert any("was written by rank 0 of 2, this is 1 of 2" in str(error)
+               for error in ends(2, lambda comm: rows(comm, resume=path)))  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["checkpoint", "resume"])
 def test_either_all_ranks_keep_checkpoints_or_none(name, path):
     together(2, lambda comm: rows(comm, maxiter=20, checkpoint=path))

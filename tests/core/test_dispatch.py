@@ -113,10 +113,11 @@ def test_memory_that_runs_out_leaves_as_a_memory_error_and_frees_its_arrays():
         freed.append(weakref.ref(array))
         raise MemoryError("1 TB")
 
-    with pytest.raises(MemoryError, match=r"on the CPU: 1 TB"):  # noqa: SIM117
+    with pytest.raises(MemoryError, match=r"on the CPU: 1 TB") as held:  # noqa: SIM117
         with kernels_for(b=np.ones(3)):
             allocate()
     assert freed[0]() is None
+    assert held.value.__context__ is not None  # whose frames had it
 
 
 def test_other_errors_pass_unchanged():

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import io
 import multiprocessing
 import os
@@ -184,6 +185,7 @@ def test_only_names_arrays_and_settings_are_pickled():
 def test_equal_problems_are_a_batch_on_their_worker(monkeypatch):
     seen, real = [], ntsolve.cg
 
+    @functools.wraps(real)
     def cg(A, b, **options):
         seen.append(np.shape(b))
         return real(A, b, **options)

@@ -81,6 +81,10 @@ def test_equal_problems_are_one_call(monkeypatch):
     result = ntsolve.solve_batch("cg", systems())
     assert sorted(seen) == [(2, 8), (3, 5), (300,)]
     assert result.success.all()
+    seen.clear()
+    with ntsolve.config(budget=2 * 8 * (8 * 8 + 8)):  # of two problems
+        assert ntsolve.solve_batch("cg", [(spd(8), np.ones(8))] * 5).success.all()
+    assert seen == [(2, 8), (2, 8), (8,)]
     A = sp.diags_array(np.arange(1.0, 31), format="csr")
     seen.clear()
     result = ntsolve.solve_batch("cg", [(A, np.ones(30)), (A, np.arange(30.0))], M="jacobi", rtol=1e-12)
