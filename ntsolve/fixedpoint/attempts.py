@@ -33,7 +33,7 @@ SHARE, SHARE_STALLED = 0.6, 2.0  # of PDHG's time, that the finisher may have ta
 STALLS = 0.3  # of the error at the last attempt, above which PDHG stalls
 FEWEST = 3  # steps of the finisher that there has to be time for
 LOST = 0.5  # times its share after each attempt that was for nothing, twice at most
-RAY_SHARE, RAY_LEAST = 0.3, 0.02
+RAY_SHARE, RAY_SHARE_PRODUCTS, RAY_LEAST = 0.3, 0.1, 0.02  # the second without Newton's method
 NOT_NEAR = 1e-2  # a relative error above which no point may exist
 
 
@@ -105,7 +105,7 @@ class Attempts:
         won = self._finish and self._improve(iteration, errors, stalled, elapsed, left, stop)
         if won and (not iteration.running[i] or iteration.errors(i).kkt <= NOT_NEAR):
             return None
-        if stalled or errors.kkt > NOT_NEAR:  # also where a win has only come from worse to bad
+        if (stalled and self._finish) or errors.kkt > NOT_NEAR:  # also where a win has only come from worse to bad
             left -= watch.elapsed - elapsed
             return self._search(iteration, watch.elapsed, left, stop)
         return None
@@ -208,7 +208,8 @@ class Attempts:
     def _search(self, iteration, elapsed, left, stop):
         if self._finish:
             self._begin(left)
-        seconds = max(RAY_LEAST, RAY_SHARE * elapsed - self._searching)
+        share = RAY_SHARE if self._finish else RAY_SHARE_PRODUCTS
+        seconds = max(RAY_LEAST, share * elapsed - self._searching)
         return self._directions(iteration, min(seconds, left), stop, left)
 
     def _directions(self, iteration, seconds=0.0, stop=None, left=np.inf):
