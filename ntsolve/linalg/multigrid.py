@@ -43,7 +43,7 @@ _OTHERS = 4  # hierarchies kept for calls of matvec, at most
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """What a LearnedMultigrid is at a time: levels of blocks, or an aggregation."""
 
     weights: Any
@@ -155,10 +155,10 @@ class LearnedMultigrid:
         return f"{found:.2g} jumps by more than {size:g} on a line of cells" if found > JUMPS else None
 
     def _blocks(self, k, weights, why):
-        return _Choice(weights, why, blocks=hierarchy.Levels(k, self.grid, self._plan, weights))
+        return Choice(weights, why, blocks=hierarchy.Levels(k, self.grid, self._plan, weights))
 
     def _aggregated(self, weights, why):
-        return _Choice(weights, why, aggregation=Aggregation(self.grid))
+        return Choice(weights, why, aggregation=Aggregation(self.grid))
 
     def confirm(self, norms):
         """Look at the residuals of the first iterations, and become another operator where they fall too slowly.

@@ -24,7 +24,7 @@ from ..kernels.contracts import split as layout
 from ..linalg import gridcg, hierarchy
 from ..linalg.aggregation import Aggregation
 from ..linalg.hierarchy import three
-from ..linalg.multigrid import LearnedMultigrid, _Choice
+from ..linalg.multigrid import Choice, LearnedMultigrid
 from .planes import Slabs, Spread, in_colours
 
 GATHERED = 32**3  # cells of a level from which on all ranks do the same
@@ -244,11 +244,11 @@ class SlabMultigrid(LearnedMultigrid):
         return hierarchy.plan(three(A.whole_shape), hierarchy.strengths(k, A), wrap)
 
     def _blocks(self, k, weights, why):
-        return _Choice(weights, why, blocks=SlabLevels(k, self.grid, self._plan, weights))
+        return Choice(weights, why, blocks=SlabLevels(k, self.grid, self._plan, weights))
 
     def _aggregated(self, weights, why):
         with kernels_for(A=self.grid.mask) as k:
-            return _Choice(weights, why, aggregation=_Aggregated(k, self.grid))
+            return Choice(weights, why, aggregation=_Aggregated(k, self.grid))
 
     def hierarchy(self, batch, zeros=None):
         """A cycle on `batch` vectors in extended slabs, with memory of its own."""
