@@ -8,7 +8,7 @@ import pytest
 from ntsolve.dispatch import kernels_for
 from ntsolve.fixedpoint.kkt import errors_of
 from ntsolve.fixedpoint.pdhg import Iteration
-from ntsolve.fixedpoint.polish import Polish
+from ntsolve.fixedpoint.polish import Polish, mended
 from ntsolve.fixedpoint.program import Program
 from ntsolve.fixedpoint.scaled import scale
 from ntsolve.kernels.contracts.lp import TOTAL
@@ -61,6 +61,24 @@ def test_what_lags_is_made_feasible_and_the_other_stays(make, backend):
         make is lagging_y,
         make is lagging_x,
     ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_are_mended_at_no_cost_to_the_others(backend):
+    """One row of four is off; the others are met, or off as well and content with that."""
+    program, x, y = lagging_x(np.random.default_rng(1))
+    A = program.matrix().toarray()
+    rows = np.array([True, False, False, False])
+    off = abs(A @ x - program.row_lower)
+    with kernels_for(x=to_device(x, backend)) as k:
+        iteration = begun(k, program, x, y, backend)
+        moved, errors = mended(k, iteration.scaled, iteration, rows, 1e-6)
+        got = to_host(moved * iteration.scaled.x_unit)[0]
+        assert np.allclose(to_host(iteration.point()[0])[0], x, rtol=1e-14)
+    left = abs(A @ got - program.row_lower)
+    assert left[0] <= 0.1 * off[0]
+    assert (left[1:] <= off[1:] + 0.1 * off[0]).all()
+    assert errors[:3] == pytest.approx(list(dataclasses.astuple(errors_of(program, got, y))[:3]), rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("hindrance", ["told to stop", "too few steps so far", "the gap is open"])
