@@ -59,7 +59,7 @@ def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, floor=No
         Or by at most `floor` times what it would cost to carry all mass from one corner to the opposite one, of the
         smallest box around the masses: of images that are all but equal, the cost is all but 0. By default 1e-10, with
         which the root of a squared distance is known to 1e-5 of the diagonal, and ``1e-5**p`` for powers above 2.
-        0 insists on `tol`.
+        0 insists on `tol`; so does a tol of 0.
     maxiter : int
         Iterations on all grids, from the coarsest to the one given.
     time_limit : float, optional
@@ -247,10 +247,9 @@ class _Solve:
 
     @property
     def gap(self):
-        """Relative to the lower bound; finite, and large, where that is not positive; no more than tol at the floor."""
-        apart = self.upper - self.lower
-        relative = apart / max(self.lower, EPS * self.upper) if apart > 0 else 0.0 * apart
-        return min(relative, self.tol) if apart <= self.floor else relative
+        """Relative to the lower bound, or to floor / tol where that is more: tol is then met at the floor."""
+        apart, least = self.upper - self.lower, self.floor / self.tol if self.tol else 0.0
+        return apart / max(self.lower, EPS * self.upper, least) if apart > 0 else 0.0 * apart
 
     def run(self, options, own, dtype, mass, unit, keeper=None):
         """The result."""

@@ -9,7 +9,7 @@ from . import gridbounds
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OTGridResult(Result):
-    """Result of `solve_ot_grid`; `residual` is the certified gap relative to the lower bound, at most tol at the floor.
+    """Result of `solve_ot_grid`; `residual` is the certified gap over the lower bound, or over floor / tol if more.
 
     Attributes
     ----------
