@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 import multiprocessing
 import statistics
 import time
@@ -150,8 +151,9 @@ def netlib_part(report, options, folder):
     for name, arguments in problems.items():
         x, _ = _highs(arguments, 1e-9, "highs-ds", limit=300.0)
         optimum[name] = float(arguments["c"] @ x)
-    for arguments in (*list(problems.values())[:2], list(problems.values())[-1]):  # compile
-        _ours(arguments, 1e-8, limit=1.0)
+    for arguments in (*list(problems.values())[:5], list(problems.values())[-1]):  # compile
+        for tol, finisher in itertools.product(SLACK, (True, False)):
+            _ours(arguments, tol, limit=1.0, finisher=finisher)
     hopeless = set()  # at 1e-4: not tried again at 1e-8
     methods = _methods(options)
     for tol, slack in SLACK.items():
