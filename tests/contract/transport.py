@@ -49,7 +49,7 @@ SOLVER = Solver(
     large=Problem("large", problem(2000, 2000), {"reg": 1e-2, "maxiter": 0, "on_failure": "ignore"}),
     endless=(
         Problem("sinkhorn", problem(1000, 1200), {**ENDLESS, "method": "sinkhorn"}),
-        Problem("sns", problem(3000, 3000), {"reg": 1e-6, "tol": 1e-13}),
+        Problem("sns", problem(3000, 3000), {"reg": 1e-7, "tol": 1e-13}),
     ),
     slow=slow,
     threaded=Problem("threaded", problem(1500, 1500), {"reg": 1e-2, "tol": 1e-6}),
