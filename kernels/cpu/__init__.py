@@ -32,17 +32,15 @@ from .gibbs import (  # noqa: F401
 from .grid import (  # noqa: F401
     csr_to_faces,
     faces_matvec_dot,
-    faces_residual,
     gather_cells,
     open_matvec_dot,
-    open_residual,
-    open_residual_norm,
     remove_means,
     scatter_cells,
     spread_cells,
 )
 from .gridcg import grid_direction, grid_give, grid_take, grid_update  # noqa: F401
 from .gridot import grid_anchor, grid_plan, grid_potentials, grid_step, grid_turn, min_plus  # noqa: F401
+from .gridresidual import faces_residual, open_residual, open_residual_norm  # noqa: F401
 from .items import each  # noqa: F401
 from .kkt import kaczmarz, kkt_factor, kkt_solve  # noqa: F401
 from .linalg import (  # noqa: F401
