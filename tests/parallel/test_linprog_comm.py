@@ -1,5 +1,7 @@
 """Linear programs of which each rank has rows, against HiGHS and against one process."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -64,6 +66,28 @@ def test_the_answer_is_that_of_highs_however_the_rows_are_cut(size, seed):
         assert (each.residual, each.nit, each.dual_objective) == (
             found[0].residual, found[0].nit, found[0].dual_objective)  # fmt: skip
     assert measured_alone(p, found) <= 1.01e-8
+
+
+def test_small_numbers_are_in_units_that_all_ranks_share():
+    """The largest side is on one rank alone."""
+    p = random_program(np.random.default_rng(5), 25, 20)
+    size, cost = 2.0**-24, 2.0**-21
+    sides = {name: size * getattr(p, name) for name in ("lower", "upper", "row_lower", "row_upper")}
+    small = dataclasses.replace(p, c=cost * p.c, **sides)
+    cuts = [0, 11, 11, 25]
+
+    def body(comm):
+        found, mine = solve(small, comm, cuts, tol=1e-8), slice(cuts[comm.rank], cuts[comm.rank + 1])
+        rows = small.matrix()[mine], small.row_lower[mine], small.row_upper[mine]
+        bounds = np.stack([small.lower, small.upper], -1)
+        return found, found.verify(small.c, bounds=bounds, constraints=rows, comm=comm)
+
+    _, value = highs(p)
+    for found, residual in together(3, body):
+        assert found.success
+        assert found.fun / size / cost + p.offset == pytest.approx(value, rel=1e-6, abs=1e-6)
+        assert residual == pytest.approx(found.residual, rel=1e-6, abs=1e-12)
+        assert residual <= 1e-8
 
 
 @pytest.mark.parametrize("gathered", [True, False])
