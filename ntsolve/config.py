@@ -1,6 +1,7 @@
 """Settings that hold in a context: this thread or asyncio task, for as long as the `with` block lasts."""
 
 import operator
+import warnings
 from contextvars import ContextVar
 
 from .kernels.settings import THREADS
@@ -10,7 +11,10 @@ BUDGET: ContextVar[int] = ContextVar("ntsolve_budget", default=2**30)
 
 
 class config:
-    """Settings for the solves inside a `with` block.
+    """Settings for the solves inside a `with` block, in which they hold for this thread or asyncio task.
+
+    Outside of one they do nothing, and say so. What is to hold for a whole program goes around its main function; the
+    number of threads of a process can also be set in its environment, as NTSOLVE_NUM_THREADS.
 
     Parameters
     ----------
@@ -28,6 +32,11 @@ class config:
     ValueError
         If a setting is out of range.
 
+    Warns
+    -----
+    RuntimeWarning
+        If settings were made and never entered with `with`.
+
     Examples
     --------
     >>> import numpy as np, ntsolve
@@ -37,18 +46,25 @@ class config:
     array([1., 2.])
     """
 
-    def __init__(self, *, threads=None, backend=None, budget=None):
+    def __init__(self, *, threads=None, backend=None, budget=None) -> None:
         threads, budget = _positive("threads", threads), _positive("budget", budget)
         if backend not in (None, "auto", "cpu", "cuda"):
             raise ValueError(f'backend must be "auto", "cpu" or "cuda", not {backend!r}')
         self._wanted = [(THREADS, threads), (BACKEND, backend), (BUDGET, budget)]
         self._undo: list = []
+        self._unused = any(value is not None for _, value in self._wanted)
 
-    def __enter__(self):
+    def __del__(self):
+        if getattr(self, "_unused", False):  # without the attribute where a setting was refused
+            warnings.warn("ntsolve.config(...) does nothing by itself: use it as `with ntsolve.config(...): ...`",
+                          RuntimeWarning, stacklevel=2)  # fmt: skip
+
+    def __enter__(self) -> "config":
+        self._unused = False
         self._undo.append([(variable, variable.set(value)) for variable, value in self._wanted if value is not None])
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception) -> None:
         for variable, token in reversed(self._undo.pop()):
             variable.reset(token)
 

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from .errors import ConvergenceError, ConvergenceWarning, PrecisionWarning
-from .result import LinearResult, Status
+from .result import LinearResult, Result, Status
 
 
 def linear_result(system, x, *, success, residual, tolerance, status, nit, history, elapsed, backend):
@@ -48,8 +48,9 @@ def report(name, result, on_failure, stacklevel=3):
     found = worst(result.success, result.status)
     if found > 0 or on_failure == "ignore":
         return
-    figures = f"iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e}"
-    message = f"{name}: {result.message} ({figures})"
+    message = f"{name}: {result.message}"
+    if isinstance(result, Result):
+        message += f" (iterations: {np.max(result.nit)}, largest residual: {np.max(result.residual):.3e})"
     if on_failure == "raise":
         raise ConvergenceError(message, result)
     warnings.warn(message, PrecisionWarning if found == Status.STALLED else ConvergenceWarning, stacklevel=stacklevel)

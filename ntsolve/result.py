@@ -2,6 +2,7 @@
 
 import enum
 import functools
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -72,9 +73,46 @@ class Status(enum.IntEnum):
 _COMPUTED = (property, functools.cached_property)
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+class Fields:
+    """A dataclass whose fields, and what it computes when asked for, are attributes, or items by name."""
+
+    def __getitem__(self, name):
+        if name not in self.keys() and not isinstance(getattr(type(self), str(name), None), _COMPUTED):
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def keys(self):
+        """Names of the fields."""
+        return [entry.name for entry in fields(self) if not entry.name.startswith("_")]
+
+    def __contains__(self, name):
+        return name in self.keys()
+
+    def __iter__(self):
+        return iter(self.keys())
+
+    def __len__(self):
+        return len(self.keys())
+
+    def __repr__(self):
+        lines = []
+        for name in self.keys():
+            value = getattr(self, name)
+            if getattr(value, "ndim", 0) and value.size > 4:
+                value = f"<{type(value).__module__.partition('.')[0]} array {tuple(value.shape)} {value.dtype}>"
+            elif isinstance(value, Status):
+                value = value.name
+            lines.append(f"{name:>14}: {value}")
+        return f"{type(self).__name__}\n" + "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(Fields):
     """What every solver returns. Fields, and what is computed when asked for, are attributes, or items by name.
+
+    Of a batch, ``result[i]`` is what problem number i would have got by itself, in the order of the leading axes as in
+    memory; ``result[i, j]`` the same by its place along these axes; ``result[i:j]`` a tuple of some. What all problems
+    share, such as `elapsed` and counts of calls, is that of the batch. To go through all: ``result[:]``.
 
     Attributes
     ----------
@@ -109,33 +147,50 @@ class Result:
     backend: str
 
     def __getitem__(self, name):
-        if name not in self.keys() and not isinstance(getattr(type(self), str(name), None), _COMPUTED):
-            raise KeyError(name)
-        return getattr(self, name)
+        if isinstance(name, (int, np.integer, slice, tuple)):
+            return self._problems(name)
+        return super().__getitem__(name)
 
-    def keys(self):
-        """Names of the fields."""
-        return [entry.name for entry in fields(self) if not entry.name.startswith("_")]
+    def _problems(self, which):
+        """Result number `which` of a batch, or some of them."""
+        shape, size = np.shape(self.success), np.size(self.success)
+        if not shape:
+            raise TypeError(f"{type(self).__name__} of one problem: items are fields, by name; there is no {which!r}")
+        if isinstance(which, slice):
+            return tuple(self._problem(number) for number in range(size)[which])
+        if isinstance(which, tuple):
+            return self._problem(int(np.arange(size).reshape(shape)[which]))
+        if not -size <= which < size:
+            raise IndexError(f"there are {size} problems, and no number {which}")
+        return self._problem(int(which) % size)
 
-    def __contains__(self, name):
-        return name in self.keys()
+    def _problem(self, number):
+        """The result of one problem of a batch."""
+        shape = np.shape(self.success)
+        values = {entry.name: part(getattr(self, entry.name), shape, number) for entry in fields(self)}
+        values["status"] = Status(values["status"])
+        values["message"] = self._advice(values["status"])
+        values["history"] = self.history.reshape(len(self.history), -1)[: values["nit"] + 1, number]
+        return type(self)(**values)
 
-    def __iter__(self):
-        return iter(self.keys())
+    def _advice(self, status):
+        return status.advice
 
-    def __len__(self):
-        return len(self.keys())
 
-    def __repr__(self):
-        lines = []
-        for name in self.keys():
-            value = getattr(self, name)
-            if getattr(value, "ndim", 0) and value.size > 4:
-                value = f"<{type(value).__module__.partition('.')[0]} array {tuple(value.shape)} {value.dtype}>"
-            elif isinstance(value, Status):
-                value = value.name
-            lines.append(f"{name:>14}: {value}")
-        return f"{type(self).__name__}\n" + "\n".join(lines)
+def part(values, shape, number):
+    """What belongs to problem `number` of a batch of this shape: of an array with its axes in front, of a list with a
+    value for each problem, or of what knows better. Anything else is for all of them.
+    """
+    if hasattr(values, "part_of_batch"):
+        return values.part_of_batch(shape, number)
+    if isinstance(values, list):
+        return values[number]
+    axes = len(shape)
+    if tuple(getattr(values, "shape", ())[:axes]) != shape:
+        return values
+    if len(values.shape) == axes:
+        return values.reshape(-1)[number].item()
+    return values.reshape(math.prod(shape), *values.shape[axes:])[number]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

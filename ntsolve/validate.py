@@ -82,9 +82,9 @@ def arguments(name, value):
 
 
 def generator(name, value):
-    """A generator of random numbers, from a seed or from whatever else NumPy makes one of."""
+    """A generator of random numbers, from a seed or whatever else NumPy makes one of; None, the default, is seed 0."""
     try:
-        return np.random.default_rng(value)
+        return np.random.default_rng(0 if value is None else value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be a seed or a generator, not {value!r}: {error}") from error
 

@@ -33,7 +33,7 @@ METHODS = ("nystrom", "cg", "minres", "neumann")
 
 def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=1e-5, atol=0.0, x0=None,
          maxiter=None, time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn",
-         comm=None):  # fmt: skip
+         comm=None) -> IHVPResult:  # fmt: skip
     """Solve (H + damp I) x = v for a symmetric H given by its products, the Hessian of a loss for instance.
 
     Parameters
@@ -68,7 +68,7 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
     verbose : bool
         Report to the logger "ntsolve" at level INFO.
     rng : None, int, or numpy.random.Generator
-        What the sketch, and the first vector of "neumann", are drawn from. None: another one each time.
+        What the sketch, and the first vector of "neumann", are drawn from. None: 0, the same each time.
     check : bool
         Look for NaN and infinity in the arrays passed in.
     on_failure : {"warn", "raise", "ignore"}
@@ -124,7 +124,8 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
         rtol, atol = validate.nonnegative("rtol", rtol), validate.nonnegative("atol", atol)
         method = validate.choice("method", method, METHODS)
         options = validate.common(maxiter=0 if maxiter is None else maxiter, time_limit=time_limit, callback=callback,
-                                  verbose=verbose, check=check, on_failure=on_failure, rng=rng)  # fmt: skip
+                                  verbose=verbose, check=check, on_failure=on_failure)  # fmt: skip
+        rng = validate.generator("rng", rng)
         if M is not None and method in ("minres", "neumann"):
             raise ValueError(f"M is for the methods 'cg' and 'nystrom', not for {method!r}")
         if ranks is not SERIAL and method in ("minres", "neumann"):

@@ -29,7 +29,7 @@ class Neumann(Rounds):
 
     def prepare(self, watch):
         k, xp = self.k, self.k.xp
-        q = xp.asarray(np.random.default_rng(self.rng).standard_normal((1, self.A.n))).astype(self.r.dtype)
+        q = xp.asarray(self.rng.standard_normal((1, self.A.n))).astype(self.r.dtype)
         y, pq, work = xp.empty_like(q), xp.zeros(1), xp.empty(workspace_shape(*q.shape))
         largest = 0.0
         for _ in range(PRODUCTS):

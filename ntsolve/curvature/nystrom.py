@@ -66,7 +66,7 @@ class Sketch:
 
     def __init__(self, k, A, rank, rng, options, ranks=SERIAL):
         self.k, self.damp, self.dtype, self.status, self.lowest = k, A.damp, A.dtype, None, None
-        self.ranks, random = ranks, np.random.default_rng(rng)
+        self.ranks, random = ranks, rng
         rank = min(rank, int(ranks.gather(np.array([A.n])).sum()))
         if ranks is not SERIAL:  # of one seed on all, but not the same numbers
             random = np.random.default_rng([random.integers(2**62), ranks.rank])

@@ -28,22 +28,31 @@ import numpy as np
 
 from .. import validate
 from ..dispatch import kernels_for
+from ..outcome import report
 from ..reductions import SERIAL
-from ..result import Result
+from ..result import Fields, Status
 from .fisher import EmpiricalFisher
 from .gradients import PIECE, Piece, cuts, gradients
 from .inverse import Dual, Primal
 
+DONE = "The share of the weights that was asked for is zero."
+NOT_FINITE = "NaN or infinity arose: look at the size of the weights and of the gradients, and at damp."
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PruneResult:
+class PruneResult(Fields):
     """What `prune` returns. Fields are read as attributes, or as items by name.
 
     Attributes
     ----------
-    weights : array (d,)
+    weights, x : array (d,)
         Zero where a weight was taken out, the others adapted; of the kind and device of the input, and of its dtype
         where that is float32 or float64.
+    success : bool
+        Whether all weights are finite, and what they are predicted to add to the loss.
+    status : Status
+        CONVERGED, or NAN_OR_INF.
+    message : str
     mask : bool array (d,)
         True where a weight is left.
     sparsity : float
@@ -65,15 +74,19 @@ class PruneResult:
     loss_increase: float
     removed: np.ndarray
     loss_increases: np.ndarray
+    success: bool
+    status: Status
+    message: str
     elapsed: float
     backend: str
 
-    keys, __getitem__, __contains__ = Result.keys, Result.__getitem__, Result.__contains__
-    __iter__, __len__, __repr__ = Result.__iter__, Result.__len__, Result.__repr__
+    @property
+    def x(self):
+        return self.weights
 
 
 def prune(weights, fisher, *, sparsity, recomputes=1, joint=True, damp=None, block_size=None, mask=None, keep=None,
-          check=True):  # fmt: skip
+          check=True, on_failure="warn") -> PruneResult:  # fmt: skip
     """Set the weights to zero that the loss needs least, and change the others to make up for them.
 
     Parameters
@@ -101,6 +114,8 @@ def prune(weights, fisher, *, sparsity, recomputes=1, joint=True, damp=None, blo
         True where a weight must not be taken out. It is changed as others are.
     check : bool
         Look for NaN and infinity in the weights.
+    on_failure : {"warn", "raise", "ignore"}
+        What to do when a weight, or the predicted loss, is not finite in the end.
 
     Returns
     -------
@@ -110,6 +125,13 @@ def prune(weights, fisher, *, sparsity, recomputes=1, joint=True, damp=None, blo
     ------
     TypeError, ValueError
         Naming the argument that does not fit.
+    ConvergenceError
+        With ``on_failure="raise"``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        With ``on_failure="warn"``.
 
     Notes
     -----
@@ -142,6 +164,7 @@ def prune(weights, fisher, *, sparsity, recomputes=1, joint=True, damp=None, blo
     if sparsity >= 1:
         raise ValueError(f"sparsity must be less than 1, the share of weights that is to be zero, not {sparsity}")
     steps = validate.count("recomputes", recomputes, least=1)
+    on_failure = validate.choice("on_failure", on_failure, ("warn", "raise", "ignore"))
     source = _Source(fisher, weights, own, damp, block_size)
     with kernels_for(weights=weights) as k:
         d = weights.size
@@ -155,16 +178,24 @@ def prune(weights, fisher, *, sparsity, recomputes=1, joint=True, damp=None, blo
             part = source.part(k, w, left, part)
             w, left, part, loss = _step(part, w, left, kept, aim - (d - int(left.sum())), joint)
             losses.append(loss)
-        return PruneResult(
-            weights=own(w.astype(weights.dtype)),
+        with np.errstate(over="ignore"):  # of float32
+            w = w.astype(weights.dtype)
+        success = bool(np.isfinite(sum(losses))) and bool(k.xp.isfinite(w).all())
+        result = PruneResult(
+            weights=own(w),
             mask=own(k.xp.asarray(left)),
             sparsity=1 - float(left.mean()),
             loss_increase=float(sum(losses)),
             removed=np.array(removed),
             loss_increases=np.array(losses),
+            success=success,
+            status=Status.CONVERGED if success else Status.NAN_OR_INF,
+            message=DONE if success else NOT_FINITE,
             elapsed=time.perf_counter() - began,
             backend=k.NAME,
         )
+    report("prune", result, on_failure)
+    return result
 
 
 def _flags(name, value, d, *, default):

@@ -21,6 +21,7 @@ import math
 from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
+from ..result import FixedPointResult
 from .loop import Evaluation, Iteration, iterate
 from .schedule import LONG
 from .trees import Tree
@@ -35,7 +36,7 @@ INNER = 0.05  # of n log(k + 2)
 def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoercive", step="checked", batch=None, args=(),
                        tol=1e-6, restart="adaptive", maxiter=MAXITER, time_limit=None, callback=None, verbose=False,
                        rng=None, check=True, on_failure="warn", checkpoint=None, checkpoint_every=60.0,
-                       resume=None):  # fmt: skip
+                       resume=None) -> FixedPointResult:  # fmt: skip
     """Solve 0 in F(x) + dg(x) for F the mean of n components, few of which are looked at in a step.
 
     Parameters
@@ -124,7 +125,7 @@ def halpern_finite_sum(F, n, x0, *, prox=None, lipschitz=None, method="cocoerciv
     options = validate.common(maxiter=maxiter, time_limit=time_limit, callback=callback, verbose=verbose, check=check,
                               on_failure=on_failure, rng=rng, checkpoint=checkpoint,
                               checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
-    draw = validate.generator("rng", 0 if rng is None else rng)
+    draw = validate.generator("rng", rng)
     tree = Tree("x0", x0)
     with kernels_for(**tree.arrays) as k:
         x = tree.start(k, options.check)

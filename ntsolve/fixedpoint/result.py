@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..result import Result, Status
+from ..result import Result, Status, part
 
 ADVICE = {
     Status.STALLED: (
@@ -26,6 +26,10 @@ class Marginals:
 
     def __getitem__(self, name):
         return getattr(self, name)
+
+    def part_of_batch(self, shape, number):
+        """Of one of the programs."""
+        return Marginals(part(self.residual, shape, number), part(self.marginals, shape, number))
 
     def __repr__(self):
         return f"<residual and marginals, {tuple(self.marginals.shape)}>"
@@ -87,6 +91,9 @@ class LinprogResult(Result):
     violation: Any
     ray: Any
     tolerance: float
+
+    def _advice(self, status):
+        return ADVICE.get(status, status.advice)
 
     def verify(self, c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None, comm=None):
         """Recompute `residual` from a problem, given as to `linprog`; with `comm`, each process from its own rows.

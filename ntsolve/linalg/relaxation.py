@@ -40,7 +40,7 @@ class RelaxationTuner:
     method : {"regression", "tsallis"}
         "regression" learns the best arm for a context, "tsallis" (Tsallis-INF) the best one for all.
     rng : None, int or numpy.random.Generator
-        For the draws of arms.
+        For the draws of arms. None: 0, the same each time.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class RelaxationTuner:
     40
     """
 
-    def __init__(self, arms=None, *, method="regression", rng=None):
+    def __init__(self, arms=None, *, method="regression", rng=None) -> None:
         if arms is not None and not isinstance(arms, Iterable):
             raise TypeError(f"arms must be a sequence of what to choose from, not {type(arms).__name__}")
         self.arms = list(ARMS if arms is None else arms)
@@ -78,7 +78,8 @@ class RelaxationTuner:
             raise ValueError("arms must not be empty")
         self.method = validate.choice("method", method, ("regression", "tsallis"))
         self._rng = validate.generator("rng", rng)
-        self.count, self._pending, self._features = 0, None, None
+        self.count, self._features = 0, None
+        self._pending: Any = None
         self._losses = np.zeros(len(self.arms))  # the sums of (1)
         self._highest = 0.0
         self._seen: list[tuple[list, list]] = [([], []) for _ in self.arms]  # contexts and log(iterations) of each
@@ -87,7 +88,7 @@ class RelaxationTuner:
     def __repr__(self):
         return f"RelaxationTuner({len(self.arms)} arms, method={self.method!r}, count={self.count})"
 
-    def suggest(self, context=None):
+    def suggest(self, context=None) -> Any:
         """The arm to take for the next system.
 
         Parameters
@@ -101,27 +102,23 @@ class RelaxationTuner:
 
         Raises
         ------
-        ValueError
-            Where a context is not finite, or not of the length of those before.
+        TypeError, ValueError
+            Where a context is not made of finite numbers, or not of the length of those before.
         """
-        x = np.atleast_1d(np.asarray([] if context is None else context, dtype=float)).ravel()
-        if not np.isfinite(x).all():
-            raise ValueError("context contains NaN or infinity")
-        if self._features not in (None, x.size):
-            raise ValueError(f"context has {x.size} numbers, those before had {self._features}")
+        x = self._context(context)
         self._features = x.size
         weights = self._tsallis() if self.method == "tsallis" else self._regression(x)
         arm = int(self._rng.choice(len(self.arms), p=weights / weights.sum()))
         self._pending = arm, x, weights[arm]
         return self.arms[arm]
 
-    def observe(self, iterations):
+    def observe(self, iterations) -> None:
         """Learn what the arm that was suggested last led to.
 
         Parameters
         ----------
         iterations : int or float
-                Or any other cost, such as seconds; a solve that failed should count for what it took. Of 0 nothing is
+            Or any other cost, such as seconds; a solve that failed should count for what it took. Of 0 nothing is
             learned.
 
         Raises
@@ -145,7 +142,7 @@ class RelaxationTuner:
         costs.append(np.log(cost))
         self._fits[arm] = _Fit(np.array(contexts), np.array(costs))
 
-    def best(self, context=None):
+    def best(self, context=None) -> Any:
         """The arm that looks best now; explores nothing, and wants no `observe`.
 
         Parameters
@@ -155,11 +152,28 @@ class RelaxationTuner:
         Returns
         -------
         One of `arms`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `suggest`.
         """
         if self.method == "tsallis":
             return self.arms[int(self._losses.argmin())]
-        x = np.atleast_1d(np.asarray([] if context is None else context, dtype=float)).ravel()
+        x = self._context(context)
         return self.arms[int(np.argmin([np.inf if fit is None else fit(x) for fit in self._fits]))]
+
+    def _context(self, context):
+        """(d,)"""
+        try:
+            x = np.ravel(np.asarray([] if context is None else context, dtype=float))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"context must be a number or a few, not {context!r}") from error
+        if not np.isfinite(x).all():
+            raise ValueError("context contains NaN or infinity")
+        if self._features not in (None, x.size):
+            raise ValueError(f"context has {x.size} numbers, those before had {self._features}")
+        return x
 
     def _tsallis(self):
         """(1), by Newton's method from above, where it is monotone: the sum is convex in x."""
@@ -190,13 +204,15 @@ class _Fit:
     """The regression of costs (t,) on contexts (t, d), as a function of a context; constant outside their range."""
 
     def __init__(self, contexts, costs):
-        self.middle, self.low, self.high = contexts.mean(axis=0), contexts.min(axis=0), contexts.max(axis=0)
-        self.spread = np.where(self.high > self.low, contexts.std(axis=0), 1)
+        self.low, self.high, size = contexts.min(axis=0), contexts.max(axis=0), abs(contexts).max(axis=0)
+        self.unit = np.where(size > 0, size, 1)  # squares of what is left by it are in range
+        inside = contexts / self.unit
+        self.middle, self.spread = inside.mean(axis=0), np.where(self.high > self.low, inside.std(axis=0), 1)
         F, self.mean = self._features(contexts), costs.mean()
         self.weights = np.linalg.solve(F.T @ F + RIDGE * np.eye(F.shape[1]), F.T @ (costs - self.mean))
 
     def _features(self, c):
-        c = (np.clip(c, self.low, self.high) - self.middle) / self.spread
+        c = (np.clip(c, self.low, self.high) / self.unit - self.middle) / self.spread
         return np.concatenate([np.ones((*c.shape[:-1], 1)), c, c**2], axis=-1)
 
     def __call__(self, x):

@@ -57,12 +57,13 @@ class Training:
     def __repr__(self):
         return f"Training({self.untrained:.2f} -> {self.trained:.2f} iterations, {self.evaluations} evaluations)"
 
-    def save(self, path):
+    def save(self, path) -> None:
         """Write the weights to an .npz file, to be passed as ``weights=path``."""
         self.weights.save(path)
 
 
-def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rtol=1e-6, rng=0, progress=True):
+def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rtol=1e-6, rng=0,
+                    progress=True) -> Training:  # fmt: skip
     """Fit the weights of the multigrid cycle to a family of grid problems.
 
     Parameters
@@ -80,7 +81,7 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
     rtol : float
         The fall of the residual that iterations are counted to.
     rng : None, int or numpy.random.Generator
-        For the search and the right-hand sides.
+        For the search and the right-hand sides. None: 0, the same each time.
     progress : bool
         Show a bar on standard error, where that is a terminal.
 

@@ -37,7 +37,7 @@ from .result import ADVICE, MinimizeResult, PerConstraint
 def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds=None, args=(), tol=1e-8, inner="auto",
              method="newton", globalization="filter", lam0=None, state_solve=None, precond=None, maxiter=500,
              time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn", checkpoint=None,
-             checkpoint_every=60.0, resume=None):  # fmt: skip
+             checkpoint_every=60.0, resume=None) -> MinimizeResult:  # fmt: skip
     """Minimize f(x) subject to equality constraints c(x) = 0.
 
     Parameters
@@ -186,7 +186,7 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
         keeper = options.saving.of("minimize", k, x0=x0, lam0=lam, args=args, constraints=constraints, tol=tol,
                                    inner=inner, globalization=globalization, precond=precond)  # fmt: skip
         result = _solve(problem, x0, lam, tol, inner, method, globalization, state_solve, precond,
-                        np.random.default_rng(0 if rng is None else rng), options, own, k.NAME, keeper)  # fmt: skip
+                        validate.generator("rng", rng), options, own, k.NAME, keeper)  # fmt: skip
     report("minimize", result, options.on_failure)
     return result
 

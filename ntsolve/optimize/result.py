@@ -1,11 +1,12 @@
 """What `minimize` returns: SciPy's names, as of method "trust-constr", and the record of the iteration."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..result import Result, Status
+from ..result import Result, Status, part
 
 TRACE = np.dtype(
     [
@@ -30,6 +31,10 @@ ADVICE = {
 
 class PerConstraint(list):
     """One value for each of the constraints passed in; a list that stays short when it is shown."""
+
+    def part_of_batch(self, shape, number):
+        """Of one of the problems."""
+        return PerConstraint(part(values, shape, number) for values in self)
 
     def __repr__(self):
         shown = (f"<{type(v).__name__} {tuple(np.shape(v))}>" if np.shape(v) else repr(v) for v in self)
@@ -97,6 +102,14 @@ class MinimizeResult(Result):
     inner_iterations: int
     rank_deficient: Any
     trace: Any
+
+    def _advice(self, status):
+        return ADVICE.get(status, status.advice)
+
+    def _problem(self, number):
+        one = super()._problem(number)
+        trace = self.trace.reshape(len(self.trace), np.size(self.success))[: one.nit, number]
+        return dataclasses.replace(one, trace=trace)
 
     def verify(self, fun, *, jac=None, constraints=(), args=()):
         """Recompute ``max(|grad L|, |c|)`` at `x` with the multipliers `v` from a problem.

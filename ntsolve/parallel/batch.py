@@ -50,7 +50,7 @@ class BatchResult:
     errors: tuple
     elapsed: float
     _made: list  # results of single problems
-    _batches: list  # (numbers of problems, their results), which are made when they are asked for
+    _batches: list  # (numbers of problems, the result of their batch), taken apart when it is asked for
 
     def __len__(self):
         return len(self._made)
@@ -67,17 +67,17 @@ class BatchResult:
     @functools.cached_property
     def results(self):
         results = list(self._made)
-        for numbers, parts in self._batches:
-            for place, number in enumerate(numbers):
-                results[number] = parts[place]
+        for numbers, whole in self._batches:
+            for number, result in zip(numbers, whole[:], strict=True):
+                results[number] = result
         return tuple(results)
 
     @property
     def x(self):
         """The answers, a list; None where there is no result."""
         found = [None if each is None else each.x for each in self._made]
-        for numbers, parts in self._batches:
-            for number, x in zip(numbers, parts.x(), strict=True):
+        for numbers, whole in self._batches:
+            for number, x in zip(numbers, whole.x, strict=True):
                 found[number] = x
         return found
 
@@ -208,7 +208,7 @@ class _Farm:
             if len(numbers) == 1:
                 self.take(numbers[0], (result, error))
             else:
-                self.batches.append((numbers, stacks.STACKS[self.name].apart(result)))
+                self.batches.append((numbers, result))
                 success, status = np.ravel(result.success), np.ravel(result.status)
                 self.status[numbers] = np.where(success, int(Status.CONVERGED), status)
                 self.left[numbers] = False

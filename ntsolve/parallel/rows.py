@@ -71,9 +71,9 @@ def fill(order):
 def _solve(function, name, order, group, outcomes):
     errors = Exception, SystemExit  # which would end the worker
     for numbers, result, error in stacks.solve(function, name, order.calls, order.shared, group, errors):
-        parts = stacks.STACKS[name].apart(result) if len(numbers) > 1 else [result]
-        for place, number in enumerate(numbers):
-            outcomes[number] = parts[place], error
+        found = result[:] if len(numbers) > 1 else [result]
+        for number, one in zip(numbers, found, strict=True):
+            outcomes[number] = one, error
         if interrupted(result):
             raise KeyboardInterrupt
 

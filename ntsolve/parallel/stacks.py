@@ -1,16 +1,12 @@
-"""Problems that fit together as one batch, for the solvers that take batches, and the batch's result taken apart."""
+"""Problems that fit together as one batch, for the solvers that take batches."""
 
-import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..dispatch import home, kernels_for
-from ..fixedpoint.result import ADVICE, Marginals
-from ..result import Status
 from .calls import call
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -24,8 +20,6 @@ class Stack:
     ----------
     axes : dict
         The axes that each array has for one problem. All other arguments have to be equal.
-    apart : callable
-        The result of a batch -> by number, what each problem would have got by itself.
     ragged : bool
         Whether a list of arrays of any shapes is a batch.
     most : int
@@ -33,7 +27,6 @@ class Stack:
     """
 
     axes: dict[str, int]
-    apart: Callable[[Any], Any]
     ragged: bool = False
     most: float = math.inf
 
@@ -142,55 +135,11 @@ def _plain(value):
     return isinstance(value, _PLAIN) or (type(value) is tuple and all(isinstance(each, _PLAIN) for each in value))
 
 
-class _Items:
-    """The items of a result whose fields have the batch in front, each made when it is asked for."""
-
-    def __init__(self, result, advice):
-        self.result, self.advice = result, advice
-
-    @functools.cached_property
-    def columns(self):
-        """{field: the values of all items, or the value that they share}"""
-        shared: dict[str, Any] = {}
-        own: dict[str, Any] = {}
-        for name in self.result:
-            value = getattr(self.result, name)
-            if isinstance(value, Marginals):
-                own[name] = [Marginals(*each) for each in zip(value.residual, value.marginals, strict=True)]
-            elif isinstance(value, list):
-                own[name] = value
-            elif hasattr(value, "ndim") and value.ndim and name != "history":
-                own[name] = value if value.ndim > 1 else value.tolist()
-            else:
-                shared[name] = value
-        return shared, own
-
-    def x(self):
-        return self.result.x
-
-    def __getitem__(self, i):
-        shared, own = self.columns
-        item = shared | {name: values[i] for name, values in own.items()}
-        item["status"] = Status(item["status"])
-        item["message"] = self.advice.get(item["status"], item["status"].advice)
-        item["history"] = self.result.history[: item["nit"] + 1, i]
-        return type(self.result)(**item)
-
-
-class _Results(tuple):
-    """The items of a result that is made of results."""
-
-    def x(self):
-        return [each.x for each in self]
-
-
 STACKS = {
-    "cg": Stack({"A": 2, "b": 1, "x0": 1}, lambda result: _Items(result, {})),
+    "cg": Stack({"A": 2, "b": 1, "x0": 1}),
     "linprog": Stack(
-        {"c": 1, "A_ub": 2, "b_ub": 1, "A_eq": 2, "b_eq": 1, "bounds": 2, "x0": 1, "y0": 1},
-        lambda result: _Items(result, ADVICE),
-        most=5000,
+        {"c": 1, "A_ub": 2, "b_ub": 1, "A_eq": 2, "b_eq": 1, "bounds": 2, "x0": 1, "y0": 1}, most=5000
     ),
-    "solve_ot": Stack({"C": 2, "a": 1, "b": 1}, lambda result: _Results(result.results), ragged=True),
-    "solve_ot_sample": Stack({"X": 2, "Y": 2, "a": 1, "b": 1}, lambda result: _Results(result.results), ragged=True),
+    "solve_ot": Stack({"C": 2, "a": 1, "b": 1}, ragged=True),
+    "solve_ot_sample": Stack({"X": 2, "Y": 2, "a": 1, "b": 1}, ragged=True),
 }

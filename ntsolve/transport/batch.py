@@ -29,7 +29,7 @@ class OTBatchResult(OTResult):
     Attributes
     ----------
     results : tuple of OTResult
-        One a problem; ``result[i]`` is number i of them.
+        One a problem.
 
     All else is as in OTResult with the batch in front: an array, for problems in an array; for a list of problems, a
     list of what is an array for one of them, and an array (batch,) of what is a number.
@@ -39,8 +39,8 @@ class OTBatchResult(OTResult):
     _shape: Any = None  # of the batch; None for a list
     _own: Any = field(default=None)
 
-    def __getitem__(self, name):
-        return self.results[name] if isinstance(name, int | np.integer | slice) else super().__getitem__(name)
+    def _problem(self, number):
+        return self.results[number]
 
     def _gathered(self, values):
         """Arrays, one a problem, as one."""

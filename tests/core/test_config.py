@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,13 +117,25 @@ def test_settings_are_keyword_only_and_known():
         ntsolve.config(thread=2)
 
 
+def test_settings_that_are_not_entered_are_a_mistake():
+    with pytest.warns(RuntimeWarning, match="with ntsolve.config"):
+        ntsolve.config(threads=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ntsolve.config()
+        with ntsolve.config(threads=1):
+            pass
+
+
 @pytest.mark.parametrize(("value", "meant"), [("3", 3), ("0", None), ("-2", None), ("many", None), ("", None)])
 def test_the_environment_sets_the_default(value, meant):
     env = os.environ | {"NTSOLVE_NUM_THREADS": value}
-    code = "import ntsolve.kernels.settings as s, os; print(s.threads(), len(os.sched_getaffinity(0)))"
+    code = "import ntsolve.kernels.settings as s, os; print(s.threads() and s.threads(), len(os.sched_getaffinity(0)))"
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
     got, processors = map(int, done.stdout.split())
     assert got == (meant or processors)
+    said = done.stderr.count(f"NTSOLVE_NUM_THREADS={value} is not a positive number")
+    assert said == (meant is None and value != ""), "once, where it is wrong"
 
 
 def test_a_solve_uses_as_many_threads_as_it_is_given():

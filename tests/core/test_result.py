@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
+import ntsolve
 from ntsolve import (
     ConvergenceError,
     ConvergenceWarning,
@@ -109,6 +110,37 @@ def test_a_result_shows_what_matters_and_not_all_of_it():
 
 def test_results_are_results():
     assert isinstance(result(), Result)
+
+
+def test_a_batch_has_items():
+    b = np.ones((2, 3, 4))
+    b[1, 2, 0] = 5.0
+    r = ntsolve.cg(np.diag([1.0, 2.0, 4.0, 9.0]), b, rtol=1e-12)
+    alone = ntsolve.cg(np.diag([1.0, 2.0, 4.0, 9.0]), b[1, 2], rtol=1e-12)
+    for one in (r[5], r[-1], r[1, 2], r[4:][1], r[:][5]):
+        assert type(one) is LinearResult
+        assert one.x.tobytes() == r.x[1, 2].tobytes()
+        assert (one.status, one.success, one.nit) == (Status.CONVERGED, True, r.nit[1, 2])
+        assert one.history.shape == (one.nit + 1,)
+        assert one.tolerance == alone.tolerance
+        assert {type(one[name]) for name in ("success", "nit", "residual", "tolerance")} == {bool, int, float}
+    with pytest.raises(IndexError, match="6 problems"):
+        r[6]
+    with pytest.raises(TypeError, match="of one problem"):
+        alone[0]
+    assert r["nit"] is r.nit
+
+
+def test_an_item_of_a_batch_says_what_became_of_it():
+    r = ntsolve.cg(np.stack([np.eye(3), -np.eye(3)]), np.ones((2, 3)), on_failure="ignore")
+    assert [one.status for one in r[:]] == [Status.CONVERGED, Status.INDEFINITE_OPERATOR]
+    assert [one.message for one in r[:]] == [one.status.advice for one in r[:]]
+    programs = ntsolve.linprog([[1.0, 1.0], [-1.0, 0.0]], [[-1.0, -1.0]], [-1.0], on_failure="ignore")
+    first, second = programs[:]
+    assert (first.fun, first.ineqlin.marginals.shape, first.ray) == (programs.fun[0], (1,), None)
+    assert second.status == Status.DUAL_INFEASIBLE
+    assert second.ray[0] > 0
+    assert first.con.shape == (0,)
 
 
 def test_results_compare_and_hash_by_identity():

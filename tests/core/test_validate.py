@@ -152,6 +152,14 @@ def test_an_empty_array_is_finite():
     assert validate.numeric("b", np.zeros((0, 3))).shape == (0, 3)
 
 
+def test_random_numbers_are_the_same_each_time_unless_somebody_wants_others():
+    first, second, seeded = (validate.generator("rng", seed).random(3) for seed in (None, None, 0))
+    assert (first == second).all()
+    assert (first == seeded).all()
+    ours = np.random.default_rng(5)
+    assert validate.generator("rng", ours) is ours
+
+
 def test_a_generator_of_random_numbers_is_checked():
     common = {"maxiter": 1, "time_limit": None, "callback": None, "verbose": False, "check": True, "on_failure": "warn"}
     for rng in (None, 5, np.random.default_rng(0), np.random.SeedSequence(1)):

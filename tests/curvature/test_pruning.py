@@ -300,8 +300,19 @@ def test_a_result_is_read_by_name(problem):
     assert r["weights"] is r.weights
     assert {"weights", "mask", "sparsity", "loss_increase"} <= set(r)
     assert "loss_increase" in repr(r)
+    assert (r.success, r.status, r.x is r.weights) == (True, ntsolve.Status.CONVERGED, True)
     with pytest.raises(AttributeError):
         r.weights = w
+
+
+def test_what_overflows_is_said(problem):
+    G, w = problem
+    with np.errstate(all="ignore"), pytest.warns(ntsolve.ConvergenceWarning, match="size of the weights"):
+        r = ntsolve.prune(1e200 * w, G, sparsity=0.5, damp=0.1)
+    assert (r.success, r.status) == (False, ntsolve.Status.NAN_OR_INF)
+    with np.errstate(all="ignore"), pytest.raises(ntsolve.ConvergenceError) as caught:
+        ntsolve.prune(1e200 * w, G, sparsity=0.5, damp=0.1, on_failure="raise")
+    assert caught.value.result.mask.sum() == r.mask.sum()
 
 
 def fisher(d=D, damp=0.1):

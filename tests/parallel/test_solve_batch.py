@@ -147,7 +147,6 @@ def test_any_function_that_returns_a_result():
     [
         (("no_solver", []), ValueError, "solver"),
         (("config", []), ValueError, "solver"),
-        (("prune", []), ValueError, "solver"),
         (("read_mps", []), ValueError, "solver"),
         ((3, []), TypeError, "solver"),
         (("cg", 5), TypeError, "problems"),
@@ -177,6 +176,15 @@ class Broken(concurrent.futures.Executor):
         future = concurrent.futures.Future()
         future.set_result(call(*args))
         return future
+
+
+def test_pruning_is_a_solve():
+    G = np.random.default_rng(0).standard_normal((5, 8))
+    problems = [(np.arange(1.0, 9),), (np.arange(8.0, 0, -1),)]
+    result = ntsolve.solve_batch("prune", problems, fisher=G, damp=0.1, sparsity=0.5)
+    assert result.success.all()
+    assert [int(one.mask.sum()) for one in result] == [4, 4]
+    assert [np.count_nonzero(x) for x in result.x] == [4, 4]
 
 
 def test_what_is_around_the_solves_may_fail_too():
