@@ -4,7 +4,7 @@
 class ConvergenceError(RuntimeError):
     """A solve failed and `on_failure="raise"` was asked for; `.result` is what there is."""
 
-    def __init__(self, message, result=None):
+    def __init__(self, message, result=None) -> None:
         super().__init__(message)
         self.result = result
 
@@ -35,7 +35,7 @@ class CheckpointWarning(RuntimeWarning):
 class MPSError(ValueError):
     """A file is not a linear program in MPS format; `.line` is the number of the line that is wrong, from 1."""
 
-    def __init__(self, message, line=0):
+    def __init__(self, message, line=0) -> None:
         super().__init__(message)
         self.line = line
 

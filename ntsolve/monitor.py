@@ -286,10 +286,11 @@ class progress:
     True
     """
 
-    def __init__(self, **options):
-        self._options, self._bar = options, None
+    def __init__(self, **options) -> None:
+        self._options = options
+        self._bar: Any = None
 
-    def __call__(self, state):
+    def __call__(self, state) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
@@ -302,7 +303,7 @@ class progress:
             self._bar.n = round(100 * float(np.clip(done, self._bar.n / 100, 1)), 1)
         self._bar.set_postfix_str(f"iteration {state.nit}, residual {worst:.1e}")
 
-    def close(self):
+    def close(self) -> None:
         """Close the bar; another solve opens a new one."""
         if self._bar is not None:
             self._bar.close()

@@ -3,6 +3,7 @@
 import functools
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class SinkhornWarning(ConvergenceWarning, UserWarning):
 
 
 def sinkhorn(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, verbose=False, log=False, warn=True,
-             warmstart=None, **kwargs):  # fmt: skip
+             warmstart=None, **kwargs) -> Any:  # fmt: skip
     """`ot.sinkhorn`: the same arguments, the same return, computed by `ntsolve.solve_ot`.
 
     Parameters
@@ -93,7 +94,7 @@ def sinkhorn(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, ver
 
 
 def sinkhorn2(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, verbose=False, log=False, warn=False,
-              warmstart=None, **kwargs):  # fmt: skip
+              warmstart=None, **kwargs) -> Any:  # fmt: skip
     """`ot.sinkhorn2`: the cost <P, M> of the plan of `sinkhorn`, and no warning unless asked for.
 
     Parameters

@@ -96,7 +96,7 @@ class TransportResult:
 
 def solve(M, a=None, b=None, reg=None, c=None, reg_type="KL", unbalanced=None, unbalanced_type="KL", method=None,
           n_threads=1, max_iter=None, plan_init=None, potentials_init=None, tol=None, verbose=False,
-          grad="autodiff"):  # fmt: skip
+          grad="autodiff") -> "TransportResult":  # fmt: skip
     """`ot.solve` for entropic transport: the same arguments, an object with the same attributes.
 
     Parameters
@@ -183,7 +183,7 @@ def solve_sample(X_a, X_b, a=None, b=None, metric="sqeuclidean", reg=None, c=Non
                  unbalanced_type="KL", lazy=False, batch_size=None, method=None, n_threads=1, max_iter=None,
                  plan_init=None, rank=100, scaling=0.95, potentials_init=None, X_init=None, tol=None, verbose=False,
                  grad="autodiff", random_state=None, debias=False, n_projections=50, projections=None,
-                 scaler=None):  # fmt: skip
+                 scaler=None) -> "TransportResult":  # fmt: skip
     """`ot.solve_sample` for entropic transport between point clouds.
 
     Parameters

@@ -6,6 +6,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..linalg.cg import cg as _cg
 from ..result import Status
 
 
-def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None):
+def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None) -> tuple[Any, int]:
     """`scipy.sparse.linalg.cg`: the same arguments, the same return, computed by `ntsolve.cg`.
 
     Parameters
@@ -133,7 +134,7 @@ _STATUS = {Status.MAXITER: LIMIT, Status.TIME_LIMIT: LIMIT, Status.PRIMAL_INFEAS
 
 
 def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), method="highs", callback=None,
-            options=None, x0=None, integrality=None):  # fmt: skip
+            options=None, x0=None, integrality=None) -> Any:  # fmt: skip
     """`scipy.optimize.linprog`: the same arguments, the same fields of the result, computed by `ntsolve.linprog`.
 
     Parameters

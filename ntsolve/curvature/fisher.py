@@ -17,6 +17,7 @@ comes after it (Gill, Golub, Murray, Saunders, Math. Comp. 28 (1974), method C1)
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class EmpiricalFisher(FisherMatrix):
     True
     """
 
-    def __init__(self, G, *, damp, block_size=None, method="cholesky", comm=None):
+    def __init__(self, G, *, damp, block_size=None, method="cholesky", comm=None) -> None:
         self._comm = comm
         with self._together():
             self._setup(damp, block_size, method)
@@ -117,7 +118,8 @@ class EmpiricalFisher(FisherMatrix):
         self._whole, self._apart = parts(self._ranks, self.d, self._capacity, self.block_size, dtype)
 
     @classmethod
-    def window(cls, m, d, damp, *, start=None, dtype="float32", block_size=None, method="cholesky", comm=None):
+    def window(cls, m, d, damp, *, start=None, dtype="float32", block_size=None, method="cholesky",
+               comm=None) -> "EmpiricalFisher":  # fmt: skip
         """The Fisher matrix of the last m gradients, to be filled by `append`.
 
         Parameters
@@ -178,7 +180,7 @@ class EmpiricalFisher(FisherMatrix):
 
     # ---- others made of it ------------------------------------------------------------------------------------------
 
-    def with_damp(self, damp):
+    def with_damp(self, damp) -> "EmpiricalFisher":
         """The same gradients with another damp: a factorisation, but no pass over G.
 
         Parameters
@@ -219,7 +221,7 @@ class EmpiricalFisher(FisherMatrix):
         window = {"m": self._capacity, "d": self.d, "dtype": np.dtype(self._dtype).name} if self._moving else None
         return _unpickled, (self.gradients(), options, window)
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> Any:
         """F^-1 as an operator: the `M` of `ntsolve.cg`, `ntsolve.ihvp` or one of SciPy's solvers.
 
         Returns
@@ -237,7 +239,7 @@ class EmpiricalFisher(FisherMatrix):
 
     # ---- the window -------------------------------------------------------------------------------------------------
 
-    def gradients(self):
+    def gradients(self) -> Any:
         """The gradients it is made of, the oldest first; a copy.
 
         Returns
@@ -250,7 +252,7 @@ class EmpiricalFisher(FisherMatrix):
         with self._kernels() as k:
             return self._rows.rows(k.xp.asarray(self._order))
 
-    def append(self, g):
+    def append(self, g) -> None:
         """Take in a gradient; once there are as many as fit, the oldest leaves.
 
         Parameters
@@ -281,7 +283,7 @@ class EmpiricalFisher(FisherMatrix):
                 self._inverse = self._make(k)
             self._order = order
 
-    def replace(self, g, index=0):
+    def replace(self, g, index=0) -> None:
         """Put a gradient in the place of another; it is the newest then.
 
         Parameters

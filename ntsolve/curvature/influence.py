@@ -25,7 +25,7 @@ from .ihvp import ihvp
 AT_ONCE = 16  # test gradients in one pass over the training gradients
 
 
-def influence(G, g_test, *, hvp=None, fisher=None, n=None, damp=0.0, on_failure="warn", **options):
+def influence(G, g_test, *, hvp=None, fisher=None, n=None, damp=0.0, on_failure="warn", **options) -> InfluenceResult:
     """Influence of training points on the loss at test points, by equation 2 of Koh and Liang (2017).
 
     Parameters

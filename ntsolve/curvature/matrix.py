@@ -54,7 +54,7 @@ class FisherMatrix:
 
     # ---- the matrix and its inverse ---------------------------------------------------------------------------------
 
-    def solve(self, X, *, check=True):
+    def solve(self, X, *, check=True) -> Any:
         """F^-1 applied to vectors, equation (2).
 
         Parameters
@@ -69,7 +69,7 @@ class FisherMatrix:
         """
         return self._apply("solve", X, check)
 
-    def matvec(self, X, *, check=True):
+    def matvec(self, X, *, check=True) -> Any:
         """F applied to vectors, equation (1).
 
         Parameters
@@ -84,10 +84,10 @@ class FisherMatrix:
         """
         return self._apply("multiply", X, check)
 
-    def __matmul__(self, X):
+    def __matmul__(self, X) -> Any:
         return self.matvec(X)
 
-    def solve_newest(self):
+    def solve_newest(self) -> Any:
         """F^-1 applied to the gradient that came last, equation (3): one pass over G, and no cancellation.
 
         Returns
@@ -99,7 +99,7 @@ class FisherMatrix:
         with self._kernels():
             return self._inverse.solve_row(self._order[-1])
 
-    def diag(self):
+    def diag(self) -> Any:
         """The diagonal of F^-1: O(d m^2) operations when it is first asked for, and kept.
 
         Returns
@@ -111,7 +111,7 @@ class FisherMatrix:
                 self._diagonal = self._inverse.diagonal().astype(self.dtype)
             return self._diagonal.copy()
 
-    def element(self, i, j):
+    def element(self, i, j) -> float:
         """One element of F^-1.
 
         Parameters
@@ -127,7 +127,7 @@ class FisherMatrix:
         with self._kernels() as k:
             return float(k.to_host(self._inverse.submatrix(index))[0, 1])
 
-    def block(self, idx):
+    def block(self, idx) -> Any:
         """Rows and columns `idx` of F^-1.
 
         Parameters
@@ -143,7 +143,7 @@ class FisherMatrix:
         with self._kernels():
             return self._inverse.submatrix(index)
 
-    def log_det(self):
+    def log_det(self) -> float:
         """The logarithm of the determinant of F.
 
         Returns

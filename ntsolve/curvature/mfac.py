@@ -11,6 +11,8 @@ x being in the window, F^-1 x = m G' A^-1 e: two passes over the window for a st
 for this, and O(m^2) for the factor of A, where the paper has O(m^3).
 """
 
+from typing import Any
+
 from .. import validate
 from ..dispatch import home, kernels_for
 from ..parallel.comm import join
@@ -75,7 +77,8 @@ class MFAC:
     (200, True)
     """
 
-    def __init__(self, d, *, lr=1e-3, m=1024, damp=1e-5, momentum=0.9, weight_decay=0.0, dtype="float32", comm=None):
+    def __init__(self, d, *, lr=1e-3, m=1024, damp=1e-5, momentum=0.9, weight_decay=0.0, dtype="float32",
+                 comm=None) -> None:  # fmt: skip
         with join(comm).together():
             self._setup(d, lr, m, damp, momentum, weight_decay, dtype, comm)
 
@@ -106,7 +109,7 @@ class MFAC:
         settings = ", ".join(f"{name}={getattr(self, name):g}" for name in _SETTINGS)
         return f"MFAC({self.d}, {settings}, steps={self.steps})"
 
-    def step(self, w, g):
+    def step(self, w, g) -> None:
         """Change the weights in place by one step.
 
         Parameters
@@ -138,7 +141,7 @@ class MFAC:
             raise ValueError("w is read-only; MFAC.update returns the change instead of making it")
         return w
 
-    def update(self, g, w=None):
+    def update(self, g, w=None) -> Any:
         """Take in a gradient and return the change to be made, for weights that cannot be changed in place.
 
         Parameters
@@ -182,7 +185,7 @@ class MFAC:
 
     # ---- to stop and go on ------------------------------------------------------------------------------------------
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """All that a later run needs to go on as if nothing had been: arrays and numbers, by name.
 
         Returns
@@ -196,7 +199,7 @@ class MFAC:
         mean = 0 * gradients[:1].sum(0) if self._mean is None else self._mean.copy()
         return state | {"steps": self.steps, "gradients": gradients, "mean": mean}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         """Become what `state_dict` was called on; the factor is made anew, so the next steps agree to rounding.
 
         Parameters

@@ -29,6 +29,7 @@ from ..dispatch import kernels_for
 from ..outcome import report
 from ..parallel.comm import join
 from ..reductions import SERIAL
+from ..result import FixedPointResult
 from ..transport.anderson import Anderson
 from .loop import Evaluation, Iteration, iterate
 from .schedule import Adaptive, Always, Step
@@ -42,7 +43,7 @@ MEMORY = 5  # steps that Anderson's acceleration looks back
 def halpern(T, x0, *, args=(), tol=1e-8, reflect="auto", restart="adaptive", anchor="adaptive", metric=None,
             accelerate=None, distance=None, lipschitz=None, maxiter=MAXITER, time_limit=None, callback=None,
             verbose=False, rng=None, check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
-            resume=None):  # fmt: skip
+            resume=None) -> FixedPointResult:  # fmt: skip
     """Find a fixed point x = T(x) of a nonexpansive map.
 
     Parameters

@@ -26,6 +26,7 @@ from ..outcome import report
 from ..parallel.comm import join
 from ..reductions import SERIAL
 from .arguments import take
+from .result import LinprogResult
 from .solve import Solve
 
 MAXITER = 10_000_000
@@ -34,7 +35,7 @@ MAXITER = 10_000_000
 def linprog(c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None, x0=None, y0=None,
             tol=1e-6, finisher=True, presolve=True, maxiter=None, time_limit=None, callback=None, verbose=False,
             rng=None, check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
-            resume=None):  # fmt: skip
+            resume=None) -> LinprogResult:  # fmt: skip
     """Minimize c'x subject to A_ub x <= b_ub, A_eq x = b_eq, bounds and two-sided rows; one program or a batch.
 
     Parameters

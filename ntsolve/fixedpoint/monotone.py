@@ -25,6 +25,7 @@ from .. import validate
 from ..dispatch import kernels_for
 from ..outcome import report
 from ..parallel.comm import join
+from ..result import FixedPointResult
 from .loop import Evaluation, Iteration, iterate
 from .schedule import Adaptive, Always, Step
 from .trees import Tree
@@ -37,7 +38,7 @@ WITH_PROX = 0.57  # eta L
 
 def monotone(F, x0, *, prox=None, lipschitz=None, args=(), tol=1e-8, restart="adaptive", distance=None, maxiter=MAXITER,
              time_limit=None, callback=None, verbose=False, rng=None, check=True, on_failure="warn",
-             comm=None, checkpoint=None, checkpoint_every=60.0, resume=None):  # fmt: skip
+             comm=None, checkpoint=None, checkpoint_every=60.0, resume=None) -> FixedPointResult:  # fmt: skip
     """Find a zero of a monotone operator, or solve a variational inequality, by the extra-anchored gradient method.
 
     Saddle points of a function that is convex in y and concave in z are such zeros: F(y, z) = (grad_y, -grad_z).

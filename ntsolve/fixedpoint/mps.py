@@ -28,6 +28,7 @@ from .. import validate
 from ..errors import MPSError
 from .mpsformat import Reader
 from .program import Program
+from .result import LinprogResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +75,11 @@ class LinearProgram:
         sides = self.row_lower, self.row_upper, self.lower, self.upper
         return Program.from_matrix(sign * self.c, self.A, *sides, sign * self.offset)
 
-    def objective(self, x):
+    def objective(self, x) -> float:
         """c'x + offset"""
         return float(self.c @ x) + self.offset
 
-    def solve(self, **options):
+    def solve(self, **options) -> LinprogResult:
         """Solve it with `ntsolve.linprog`.
 
         Parameters
@@ -96,7 +97,7 @@ class LinearProgram:
         return solve_program(self.program, **options)
 
 
-def read_mps(path, *, format="auto"):
+def read_mps(path, *, format="auto") -> LinearProgram:
     """Read a linear program from an MPS file.
 
     Parameters

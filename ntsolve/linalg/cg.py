@@ -29,6 +29,7 @@ from ..errors import PerformanceWarning
 from ..outcome import report
 from ..parallel import rowblocks
 from ..reductions import SERIAL
+from ..result import LinearResult
 from . import batched, gridcg, multigrid, triangular
 from .iteration import iterate
 from .recycling import Recycler
@@ -37,7 +38,7 @@ from .watchdog import GIVEN_UP
 
 def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None, time_limit=None, callback=None,
        verbose=False, rng=None, check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
-       resume=None):  # fmt: skip
+       resume=None) -> LinearResult:  # fmt: skip
     """Solve A x = b for symmetric (Hermitian) positive definite A by preconditioned conjugate gradients.
 
     Parameters

@@ -100,7 +100,8 @@ class GridOperator:
     # ---- how it is made ---------------------------------------------------------------------------------------------
 
     @classmethod
-    def poisson(cls, mask, *, solid=None, spacing=1.0, outside="dirichlet", periodic=False, ndim=None, comm=None):
+    def poisson(cls, mask, *, solid=None, spacing=1.0, outside="dirichlet", periodic=False, ndim=None,
+                comm=None) -> "GridOperator":  # fmt: skip
         """The negative Laplacian on the cells where `mask` is True.
 
         Parameters
@@ -162,7 +163,7 @@ class GridOperator:
 
     @classmethod
     def diffusion(cls, kappa, *, mask=None, solid=None, spacing=1.0, outside="dirichlet", periodic=False, ndim=None,
-                  comm=None):  # fmt: skip
+                  comm=None) -> "GridOperator":  # fmt: skip
         """The operator of -div(kappa grad u), by (1).
 
         Parameters
@@ -215,7 +216,7 @@ class GridOperator:
                        diag=diag, ndim=len(spacing))  # fmt: skip
 
     @classmethod
-    def from_csr(cls, A, grid_shape=None, *, mask=None):
+    def from_csr(cls, A, grid_shape=None, *, mask=None) -> "GridOperator":
         """The operator whose matrix is A: a symmetric 5- or 7-point stencil with off-diagonal entries <= 0.
 
         Parameters
@@ -319,7 +320,7 @@ class GridOperator:
         """The sets of unknowns on which A is singular (`grid_null.NullSpace`), or None."""
         return null_space(self)
 
-    def diagonal(self):
+    def diagonal(self) -> Any:
         """The diagonal of A, (N,), or (B, N)."""
         return grid_rows.Form.flat(self, "diagonal").out(self.diag.reshape(-1, self.size))
 
@@ -348,7 +349,7 @@ class GridOperator:
 
     # ---- what it does -----------------------------------------------------------------------------------------------
 
-    def matvec(self, x):
+    def matvec(self, x) -> Any:
         """A x, in x's form: ``(..., N)`` or ``(..., *grid_shape)``."""
         x, own = validate.own_kind("x", x)
         self.check_home("x", x)
@@ -364,11 +365,11 @@ class GridOperator:
 
     __matmul__ = matvec
 
-    def tocsr(self):
+    def tocsr(self) -> Any:
         """The matrix: scipy.sparse.csr_array, or cupyx.scipy.sparse.csr_matrix."""
         return grid_csr.matrix(self)
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> Any:
         """A as a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy) on (N,) vectors."""
         return linear_operator(self, self.backend)
 

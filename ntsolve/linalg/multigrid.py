@@ -109,12 +109,13 @@ class LearnedMultigrid:
     def __new__(cls, A=None, **options):
         return super().__new__(getattr(A, "multigrid", cls))
 
-    def __init__(self, A, *, weights="auto", coarsening="auto"):
+    def __init__(self, A, *, weights="auto", coarsening="auto") -> None:
         self.grid = _grid(A)
         if not isinstance(coarsening, str) or coarsening not in ("auto", "blocks", "aggregation"):
             raise ValueError(f'coarsening must be "auto", "blocks" or "aggregation", not {coarsening!r}')
         self._free = isinstance(weights, str) and weights == "auto", coarsening == "auto"
-        self._lock, self._changing, self._idle = threading.Lock(), threading.Lock(), []
+        self._lock, self._changing = threading.Lock(), threading.Lock()
+        self._idle: list = []
         family = f"{self.grid.kind}-{self.grid.ndim}d"
         found = weight_sets.shipped(family) if self._free[0] else weight_sets.take(weights)
         with kernels_for(A=self.grid.mask) as k:
@@ -160,7 +161,7 @@ class LearnedMultigrid:
     def _aggregated(self, weights, why):
         return Choice(weights, why, aggregation=Aggregation(self.grid))
 
-    def confirm(self, norms):
+    def confirm(self, norms) -> bool:
         """Look at the residuals of the first iterations, and become another operator where they fall too slowly.
 
         Parameters
@@ -278,7 +279,7 @@ class LearnedMultigrid:
             raise ValueError(f"M is a cycle for {self.grid!r}, A has order {system.A.n}")
         return Applied(k, self, system.A.n, system.A.dtype, on_grid)
 
-    def matvec(self, r):
+    def matvec(self, r) -> Any:
         """M r.
 
         Parameters
@@ -306,11 +307,11 @@ class LearnedMultigrid:
             self.matvec_rows(k, rows, z)
             return form.out(k.xp.ldexp(z, k.xp.asarray(exponent)[:, None]))
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> Any:
         """M as a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy) on (N,) vectors."""
         return linear_operator(self, self.grid.backend)
 
-    def __matmul__(self, r):
+    def __matmul__(self, r) -> Any:
         return self.matvec(r)
 
     def __repr__(self):

@@ -55,7 +55,7 @@ class Weights:
         """The arrays by name, as a file holds them."""
         return {"relaxation": self.relaxation, "faces": self.faces, "sink": self.sink}
 
-    def save(self, path):
+    def save(self, path) -> None:
         """Write them to an .npz file.
 
         Parameters

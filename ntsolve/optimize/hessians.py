@@ -48,7 +48,7 @@ class FactoredHessian:
     array([2., 3.])
     """
 
-    def __init__(self, X, d, s=0.0):
+    def __init__(self, X, d, s=0.0) -> None:
         self.X: Any = X if is_sparse(X) else np.asarray(X)
         self.d = np.asarray(d, dtype=float)
         self.s = float(s)
@@ -64,7 +64,7 @@ class FactoredHessian:
         self.shape = (self.X.shape[1], self.X.shape[1])
         self.dtype = np.dtype("float64")
 
-    def matvec(self, v):
+    def matvec(self, v) -> Any:
         """(X' diag(d) X + s I) v"""
         v = np.asarray(v)
         inner = ((self.X @ v.astype(self.X.dtype, copy=False)).T * self.d).T
@@ -72,7 +72,7 @@ class FactoredHessian:
 
     __matmul__ = matvec
 
-    def toarray(self):
+    def toarray(self) -> np.ndarray:
         """The matrix, formed: N n**2 multiplications."""
         if is_sparse(self.X):
             formed = self._formed_from_rows()

@@ -68,7 +68,7 @@ class RowPartition:
     'CONVERGED'
     """
 
-    def __init__(self, A, comm, *, check=True):
+    def __init__(self, A, comm, *, check=True) -> None:
         self.comm, ranks = comm, join(comm)
         if not hasattr(ranks, "exchange"):
             raise TypeError("comm must be a communicator, as mpi4py has them, where A is a matrix")

@@ -41,7 +41,7 @@ FLOOR = 1e-5  # to the power of the cost, at least 2: by how much bounds may be 
 
 def solve_ot_grid(mu, nu, *, cost="sqeuclidean", spacing=1.0, tol=1e-4, floor=None, maxiter=MAXITER, time_limit=None,
                   callback=None, verbose=False, rng=None, check=True, on_failure="warn", checkpoint=None,
-                  checkpoint_every=60.0, resume=None):  # fmt: skip
+                  checkpoint_every=60.0, resume=None) -> OTGridResult:  # fmt: skip
     """Solve the optimal transport problem between two images, without regularisation.
 
     Parameters

@@ -48,7 +48,7 @@ class OTGridResult(Result):
         """upper_bound - lower_bound"""
         return self.upper_bound - self.lower_bound
 
-    def sparse_plan(self):
+    def sparse_plan(self) -> Any:
         """The plan as a CSR matrix (m n, m n) of SciPy, pixels numbered in C order, with fewer than 4 m n entries."""
         from scipy.sparse import coo_array
 

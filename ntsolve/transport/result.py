@@ -66,7 +66,7 @@ class OTResult(Result):
         """P, an array (n, m) of the kind and dtype of the cost; computed when it is first asked for."""
         return self._with_device(lambda: self._solution.restore(self._solution.plan()))
 
-    def sparse_plan(self, threshold=1e-12):
+    def sparse_plan(self, threshold=1e-12) -> Any:
         """The entries of the plan above a threshold, as a CSR matrix of SciPy (of CuPy, on the GPU).
 
         Parameters
@@ -110,7 +110,7 @@ class OTResult(Result):
         if not self._solution.balanced:
             raise ValueError(f"{what} is of a plan with given marginals; this one may miss them (tau_a, tau_b)")
 
-    def gradient(self, wrt, *, of="value"):
+    def gradient(self, wrt, *, of="value") -> Any:
         """Gradient of the value, or of its linear part, with respect to an argument of the problem.
 
         Parameters
@@ -131,7 +131,7 @@ class OTResult(Result):
         of = validate.choice("of", of, OF)
         return self._with_device(lambda: self._solution.restore(gradient(self._solution, wrt, of)))
 
-    def verify(self, C, a=None, b=None):
+    def verify(self, C, a=None, b=None) -> Any:
         """Recompute ``|P 1 - a|_1 + |P'1 - b|_1`` from the potentials and a problem, summing up the plan itself.
 
         Parameters

@@ -21,6 +21,7 @@ from . import batch, one, shared
 from .costs import MatrixCost
 from .points import cost_of_points, metric_of
 from .problem import cost_matrix, pose, relaxation
+from .result import OTResult
 
 METHODS = ("sns", "sinkhorn", "sns-paper")
 MAXITER = {"sns": 10_000, "sinkhorn": 1_000_000, "sns-paper": 10_000}
@@ -28,7 +29,7 @@ MAXITER = {"sns": 10_000, "sinkhorn": 1_000_000, "sns-paper": 10_000}
 
 def solve_ot(C, a=None, b=None, *, reg, tol=None, method="sns", tau_a=None, tau_b=None, potentials_init=None,
              maxiter=None, time_limit=None, callback=None, verbose=False, rng=None, check=True,
-             on_failure="warn", checkpoint=None, checkpoint_every=60.0, resume=None):  # fmt: skip
+             on_failure="warn", checkpoint=None, checkpoint_every=60.0, resume=None) -> OTResult:  # fmt: skip
     """Solve an entropic optimal transport problem from a cost matrix.
 
     Minimise ``<P, C> + reg * sum(P * (log P - 1))`` over plans P with row sums a and column sums b.
@@ -121,7 +122,7 @@ def solve_ot(C, a=None, b=None, *, reg, tol=None, method="sns", tau_a=None, tau_
 def solve_ot_sample(X, Y, a=None, b=None, *, metric="sqeuclidean", reg, tol=None, tau_a=None, tau_b=None,
                     potentials_init=None, maxiter=None, time_limit=None, callback=None, verbose=False, rng=None,
                     check=True, on_failure="warn", comm=None, checkpoint=None, checkpoint_every=60.0,
-                    resume=None):  # fmt: skip
+                    resume=None) -> OTResult:  # fmt: skip
     """Solve an entropic optimal transport problem between two sets of points, whose costs are never stored.
 
     Memory is that of the points, and of the entries of the plan that matter at this reg.
