@@ -11,8 +11,10 @@ from ..result import FixedPointResult, Status
 
 QUIET = 500  # iterations without progress after which rounding is thought of
 MOST_AT_ONCE = 6  # inner products
+FEW = 50  # iterations, of which twice as many at least say whether there is progress
 FLOOR = 16  # units in the last place of x that a residual may have in vain
 EXPANSIVE = "The residual grew: the map may not be nonexpansive, or the operator not monotone."
+NO_PROGRESS = "The residual has not fallen for half of the iterations: there may be no fixed point, or no zero."
 NOT_FINITE = "NaN or infinity arose in what the function returned, or because the iteration diverged."
 
 
@@ -159,4 +161,9 @@ def iterate(name, state, tol, options, *, distance=None, lipschitz=None, keeper=
 def _message(status, residuals):
     seen = residuals[np.isfinite(residuals)]
     message = NOT_FINITE if status == Status.NAN_OR_INF else status.advice
-    return f"{message} {EXPANSIVE}" if status < 0 and seen.size and seen[-1] > seen[0] else message
+    if status < 0 and seen.size and seen[-1] > seen[0]:
+        return f"{message} {EXPANSIVE}"
+    half = seen.size // 2
+    if status in (Status.MAXITER, Status.TIME_LIMIT) and half > FEW and seen[half:].min() > 0.99 * seen[:half].min():
+        return f"{message} {NO_PROGRESS}"
+    return message

@@ -18,6 +18,7 @@ markers have an upper bound of 1 where the file gives them no bound at all.
 
 import codecs
 import gzip
+import inspect
 import warnings
 import zlib
 from dataclasses import dataclass, field
@@ -94,6 +95,9 @@ class LinearProgram:
         """
         from .linprog import solve_program
 
+        unknown = options.keys() - inspect.signature(solve_program).parameters
+        if unknown:
+            raise TypeError(f"LinearProgram.solve() got an unexpected keyword argument {min(unknown)!r}")
         return solve_program(self.program, **options)
 
 
@@ -102,8 +106,8 @@ def read_mps(path, *, format="auto") -> LinearProgram:
 
     Parameters
     ----------
-    path : str or Path
-        The file, as text or compressed by gzip.
+    path : str, Path or open file
+        The file, as text or compressed by gzip. An open one is read to its end, and left open.
     format : {"auto", "free", "fixed"}
         "free": fields separated by white space; "fixed": fields in the columns 2, 5, 15, 25, 40, 50, so that names may
         have spaces in them. "auto" reads what is not free as fixed.
@@ -123,9 +127,9 @@ def read_mps(path, *, format="auto") -> LinearProgram:
     Warns
     -----
     UserWarning
-        Columns are to be whole numbers, which is left out; a column has a negative upper bound and no lower one; or
-        there are several sets of right-hand sides, ranges or bounds, of which the first is taken; or a column has two
-        bounds of one kind, of which the last is taken.
+        Columns are to be whole numbers, which is left out; a marker INTORG has no INTEND; a column has a negative upper
+        bound and no lower one; or there are several sets of right-hand sides, ranges or bounds, of which the first is
+        taken; or a column has two bounds of one kind, of which the last is taken.
 
     Examples
     --------
@@ -153,6 +157,7 @@ def read_mps(path, *, format="auto") -> LinearProgram:
     """
     validate.choice("format", format, ("auto", "free", "fixed"))
     lines = _text(path).split("\n")
+    path = getattr(path, "name", "the file") if hasattr(path, "read") else path
     reader = Reader(path, fixed=format == "fixed")
     try:
         fields = reader.read(lines)
@@ -170,7 +175,9 @@ def read_mps(path, *, format="auto") -> LinearProgram:
 
 
 def _text(path):
-    data = Path(path).read_bytes()
+    data = path.read() if hasattr(path, "read") else Path(path).read_bytes()
+    if isinstance(data, str):
+        return data.removeprefix("\ufeff")
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)

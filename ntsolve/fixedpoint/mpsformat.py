@@ -44,7 +44,8 @@ class Reader:
         self.lower: dict[int, float] = {}
         self.upper: dict[int, float] = {}
         self.integers: set = set()
-        self.marked = False
+        self.marked = False  # between the markers of integer columns
+        self.unended = 0  # line of a marker INTORG that no INTEND follows
         self.negative = 0  # columns with a negative upper bound and no lower one
         self.bounded: set = set()
         self.twice: set = set()  # names of columns with two bounds of one kind
@@ -156,6 +157,7 @@ class Reader:
             if kind not in ("INTORG", "INTEND"):
                 raise self.wrong(f"a marker is INTORG or INTEND, not {words[-1]!r}")
             self.marked = kind == "INTORG"
+            self.unended = self.line if self.marked else 0
             return
         if len(words) not in (3, 5) or not words[0]:
             raise self.wrong(f"a column has a name and one or two rows with values; these are {len(words)} fields")
@@ -303,6 +305,8 @@ class Reader:
         """What was left out, a line each."""
         if self.integers:
             yield f"{len(self.integers)} columns are to be whole numbers, which is left out: this is the relaxation"
+        if self.unended:
+            yield f"no marker INTEND follows INTORG in line {self.unended}: all columns after it count as whole numbers"
         if self.negative:
             yield f"{self.negative} columns have a negative upper bound and no lower one, which is taken to be -inf"
         if self.twice:

@@ -47,7 +47,12 @@ class Tree:
             return type(value), {key: self._take(f"{name}[{key!r}]", each) for key, each in value.items()}
         if isinstance(value, tuple):
             return type(value), [self._take(f"{name}[{i}]", each) for i, each in enumerate(value)]
-        array, own = validate.own_kind(name, value)
+        try:
+            array, own = validate.own_kind(name, value)
+        except TypeError as error:
+            if isinstance(value, list):
+                raise TypeError(f"{name} is a list that is no array; several arrays are a tuple or a dict") from error
+            raise
         self.arrays[name] = array
         self.leaves.append(Leaf(name, tuple(array.shape), array.dtype, own))
         return len(self.leaves) - 1

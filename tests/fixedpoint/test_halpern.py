@@ -201,9 +201,20 @@ def test_the_error_is_within_its_bound():
 
 
 def test_a_map_without_fixed_point_is_no_success():
-    with pytest.warns(ntsolve.ConvergenceWarning):
-        result = ntsolve.halpern(lambda x: x + 1, np.zeros(2), maxiter=50)
+    with pytest.warns(ntsolve.ConvergenceWarning, match="there may be no fixed point"):
+        result = ntsolve.halpern(lambda x: x + 1, np.zeros(2), maxiter=200)
     assert result.status == Status.MAXITER
+
+
+def test_slow_progress_is_progress():
+    result = ntsolve.halpern(lambda x: np.sin(x), np.ones(2), maxiter=200, tol=1e-12, on_failure="ignore")
+    assert result.status == Status.MAXITER
+    assert "no fixed point" not in result.message
+
+
+def test_several_arrays_are_a_tuple():
+    with pytest.raises(TypeError, match="x0 is a list that is no array; several arrays are a tuple"):
+        ntsolve.halpern(lambda x: x, [np.zeros(3), np.zeros(2)])
 
 
 def test_a_map_that_sends_the_iteration_off_is_not_said_to_be_limited_by_rounding():

@@ -1,6 +1,7 @@
 """read_mps: what a file says, in both formats and all sections; a broken one is an error with its line, at once."""
 
 import gzip
+import io
 import pickle
 import time
 import warnings
@@ -114,6 +115,18 @@ def test_compressed_files_are_read(tmp_path):
         read_mps(path)
 
 
+def test_open_files_are_read(tmp_path):
+    path = tmp_path / "problem.mps"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    with path.open(encoding="utf-8") as text, path.open("rb") as data:
+        files = text, data, io.StringIO(TEXT), io.BytesIO(gzip.compress(TEXT.encode()))
+        for file in files:
+            assert list(read_mps(file).upper) == [4, 1, np.inf]
+        assert not text.closed
+    with pytest.raises(MPSError, match="the file, line 1: no section"):
+        read_mps(io.StringIO("nothing"))
+
+
 def test_line_ends_of_other_systems(tmp_path):
     path = tmp_path / "problem.mps"
     for end in (b"\r\n", b"\r"):
@@ -177,6 +190,17 @@ def test_whole_numbers_are_relaxed_with_a_warning(read):
     assert lp.lower[4] == -3
     with pytest.warns(UserWarning, match="relaxation"):
         assert read(text.replace(" UP BND       X                  4.0\n", "")).upper[0] == 1  # no bounds at all
+
+
+def test_a_marker_without_its_end_is_warned_of(read):
+    marks = [" X COST 1", " M 'MARKER' 'INTORG'", " Y COST 1", " Z COST 1"]
+    with pytest.warns(UserWarning, match="no marker INTEND follows INTORG in line"):
+        assert list(read(section("COLUMNS", *marks)).integers) == [1, 2]
+
+
+def test_a_setting_that_solve_does_not_take_is_named(read):
+    with pytest.raises(TypeError, match=r"LinearProgram.solve\(\) got .* 'tolerance'"):
+        read(TEXT).solve(tolerance=1)
 
 
 def test_the_sense_of_the_objective(read):
