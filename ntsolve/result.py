@@ -3,8 +3,9 @@
 import enum
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -76,22 +77,24 @@ _COMPUTED = (property, functools.cached_property)
 class Fields:
     """A dataclass whose fields, and what it computes when asked for, are attributes, or items by name."""
 
-    def __getitem__(self, name):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __getitem__(self, name) -> Any:
         if name not in self.keys() and not isinstance(getattr(type(self), str(name), None), _COMPUTED):
             raise KeyError(name)
         return getattr(self, name)
 
-    def keys(self):
+    def keys(self) -> list[str]:
         """Names of the fields."""
         return [entry.name for entry in fields(self) if not entry.name.startswith("_")]
 
-    def __contains__(self, name):
+    def __contains__(self, name) -> bool:
         return name in self.keys()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.keys())
 
     def __repr__(self):
@@ -146,7 +149,7 @@ class Result(Fields):
     elapsed: float
     backend: str
 
-    def __getitem__(self, name):
+    def __getitem__(self, name) -> Any:
         if isinstance(name, (int, np.integer, slice, tuple)):
             return self._problems(name)
         return super().__getitem__(name)
@@ -205,7 +208,7 @@ class LinearResult(Result):
 
     tolerance: Any
 
-    def verify(self, A, b):
+    def verify(self, A, b) -> Any:
         """Recompute ||b - A x||_2 from a problem (A, b).
 
         Parameters
@@ -234,7 +237,7 @@ class IHVPResult(LinearResult):
 
     products: int
 
-    def verify(self, A, b, *, damp=0.0):
+    def verify(self, A, b, *, damp=0.0) -> Any:
         """Recompute ||b - (A + damp I) x||_2.
 
         Parameters

@@ -95,7 +95,8 @@ class LinprogResult(Result):
     def _advice(self, status):
         return ADVICE.get(status, status.advice)
 
-    def verify(self, c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None, comm=None):
+    def verify(self, c, A_ub=None, b_ub=None, A_eq=None, b_eq=None, bounds=(0, None), *, constraints=None,
+               comm=None) -> Any:  # fmt: skip
         """Recompute `residual` from a problem, given as to `linprog`; with `comm`, each process from its own rows.
 
         Returns

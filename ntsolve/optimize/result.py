@@ -111,7 +111,7 @@ class MinimizeResult(Result):
         trace = self.trace.reshape(len(self.trace), np.size(self.success))[: one.nit, number]
         return dataclasses.replace(one, trace=trace)
 
-    def verify(self, fun, *, jac=None, constraints=(), args=()):
+    def verify(self, fun, *, jac=None, constraints=(), args=()) -> float:
         """Recompute ``max(|grad L|, |c|)`` at `x` with the multipliers `v` from a problem.
 
         Parameters

@@ -52,13 +52,13 @@ class BatchResult:
     _made: list  # results of single problems
     _batches: list  # (numbers of problems, the result of their batch), taken apart when it is asked for
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._made)
 
-    def __iter__(self):
+    def __iter__(self) -> Any:
         return iter(self.results)
 
-    def __getitem__(self, number):
+    def __getitem__(self, number) -> Any:
         return self.results[number]
 
     def __getstate__(self):
@@ -87,7 +87,7 @@ class BatchResult:
         return f"BatchResult of {len(self)} problems: {ends or 'none'}"
 
 
-def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="warn", **settings):
+def solve_batch(solver, problems, *, executor=None, progress=False, on_failure="warn", **settings) -> BatchResult:
     """Solve many problems, of equal shapes or not, with one solver.
 
     Parameters
