@@ -47,6 +47,12 @@ class _Watch(Monitor):
         self.solution.iterate = self.inner = potentials
         self.depth = 0
 
+    reserve = 0.0  # seconds that it takes to make a result of what there is
+
+    def reason(self):
+        late = self.time_limit is not None and self.elapsed + self.reserve >= self.time_limit
+        return super().reason() or (Status.TIME_LIMIT if late else None)
+
     def going(self, state=None):
         """Whether this problem, and the batch it is of, may go on."""
         if self.stopped is not None and self.status is None:

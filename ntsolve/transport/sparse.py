@@ -13,10 +13,13 @@ building and solving do, accelerated, and what is stored is O(n + what a plan of
 """
 
 import math
+import time
 
 import numpy as np
 
 from ..kernels.contracts.gibbs import LANES
+from ..reductions import SERIAL
+from ..result import Status
 from . import newton, shared
 from .anderson import Anderson
 from .cells import kd_order, merged
@@ -40,13 +43,16 @@ class PackedStore(Store):
         super().__init__(k, cost, room=0)
         self._lanes = cost.width // LANES
 
-    def build(self, order, log_v, reg, a, power, b, delta, log_sum, col):
+    def build(self, order, log_v, reg, a, power, b, delta, log_sum, col, over=None):
+        """As of `Store`. Where `over()` comes true, what there is is of no use; whether that is so is returned."""
         k, xp, cost, lanes = self.k, self.k.xp, self.cost, self._lanes
         rows = max(1, BLOCKS_A_CHUNK // lanes)
         chunk = _Chunk(xp, rows, lanes)
         col.fill(0)
-        used = 0
+        used, cut = 0, False
         for part, source, left in cost.ordered_blocks(order, rows * cost.shape[1]):
+            if over is not None and (cut := over()):
+                break
             count = part.stop - part.start
             starts, ends = chunk.starts[:count], chunk.ends[:count]
             k.gibbs_kernel(*source, left, log_v, 1 / reg, a[part], power, b, delta, starts, ends, chunk.offsets,
@@ -63,6 +69,7 @@ class PackedStore(Store):
         self.ranks.add(col)
         self.truncated = delta > 0
         self._count()
+        return self.ranks.any(cut)
 
     def _grow(self, used, room):
         old = self.offsets, self.values
@@ -98,9 +105,30 @@ def solve(k, cost, a, b, reg, tol, watch, g=None, mass=1.0, levels=0, depth=0):
     Where `depth` is not 0, g and `levels` are of the problem between the cells of the cells ... of these points.
     """
     counts = {"passes": 0, "scalings": 0, "newton": 0, "cg": 0}
+    seconds = 0.0 if watch.time_limit is None or watch.reserve else _seconds_a_pass(k, cost, a)
     if g is None or depth:
+        watch.reserve += 2 * seconds  # this pass, half of one from the cells, and those of the levels below
         g = _from_cells(k, cost, a, b, reg, watch, mass, counts, g, levels, depth)
+        watch.reserve -= 2 * seconds
+    watch.reserve += seconds
+    if not watch.going():
+        f, error, columns = newton.exact_rows(k, cost, a, b, reg, g)
+        counts["passes"] += 1
+        return newton.Outcome(f, g, error, counts, columns)
     return _Rounds(k, cost, a, b, reg, tol, watch, mass, counts).run(g)
+
+
+def _seconds_a_pass(k, cost, a):
+    """What a pass over the cost will take, from one over a few rows."""
+    xp, rows = k.xp, k.xp.arange(min(len(a), SAMPLE))
+    few = cost.part(rows, None)
+    few.ranks = SERIAL
+    log_sum, col, log_v = xp.empty(rows.size), xp.empty(cost.width), xp.zeros(cost.width)
+    for _ in range(2):  # the first loads the kernel
+        began = time.perf_counter()
+        few.sums(log_v, 0.0, a[rows], 1.0, log_sum, col)
+        k.to_host(col)
+    return (time.perf_counter() - began) * len(a) / max(1, rows.size)
 
 
 class _Rounds:
@@ -130,6 +158,9 @@ class _Rounds:
         anderson = Anderson(self.k, self.k.xp.sqrt(self.b_sorted), HISTORY, math.inf)
         for _ in range(ROUNDS):
             error = self._build(drop)
+            if error is None:
+                best = None
+                break
             if best is None or error < best[0]:
                 best = error, self.g.copy()
             if error <= 0.9 * self.tol or error <= self.rounding or not self.watch.going():
@@ -139,7 +170,9 @@ class _Rounds:
                 drop = max(0.1 * drop, newton.KEEP)
                 if error > 0.9 * before and drop == newton.KEEP:
                     break
-                self._build(drop)
+                if self._build(drop) is None:
+                    best = None
+                    break
             before = error
             self._aim()
             verdict = level.solve(max(0.3 * self.tol, 1e-3 * error))
@@ -173,13 +206,20 @@ class _Rounds:
         return drop
 
     def _build(self, drop):
-        """R at g without what is below `drop`; the error of the whole kernel."""
+        """R at g without what is below `drop`; the error of the whole kernel, or None if there is no time for it."""
         m, level = self.g.size, self.level
         self.log_v[:m] = self.g / self.reg
         level.b[:m] = self.b_sorted
-        self.store.build(self.order, self.log_v, self.reg, self.a, 1.0, level.b, drop, self.log_sum, self.col)
+        if self.store.build(self.order, self.log_v, self.reg, self.a, 1.0, level.b, drop, self.log_sum, self.col,
+                            self._over):  # fmt: skip
+            self.watch.going()
+            return None
         self.counts["passes"] += 1
         return float(abs(self.col[:m] - self.b_sorted).sum())
+
+    def _over(self):
+        """Whether to stop, other than for the number of iterations, which building is none of."""
+        return self.watch.reason() in (Status.TIME_LIMIT, Status.INTERRUPTED)
 
     def _aim(self):
         """(1)"""

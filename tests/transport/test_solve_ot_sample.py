@@ -88,6 +88,44 @@ def test_many_points_give_what_a_stored_kernel_does(few, metric, reg, sizes):
     np.testing.assert_allclose(result.plan, stored.plan, atol=1e-6)
 
 
+def test_out_of_time_nothing_is_built_any_more(few, monkeypatch):
+    """What is left to do then is one pass over the costs, from the potentials that there are."""
+    X, Y = clouds(400, 300)
+    built = []
+    real = sparse.PackedStore.build
+
+    def counted(store, *args, **kwargs):
+        built.append(store.cost.shape)
+        return real(store, *args, **kwargs)
+
+    monkeypatch.setattr(sparse.PackedStore, "build", counted)
+    with pytest.warns(ntsolve.ConvergenceWarning):
+        result = ntsolve.solve_ot_sample(X, Y, reg=1e-3, time_limit=0.0)
+    assert (result.status, result.passes, built) == (ntsolve.Status.TIME_LIMIT, 1, [])
+    assert abs(error(result, cdist(X, Y, "sqeuclidean"), np.full(400, 1 / 400), np.full(300, 1 / 300), 1e-3)
+               - result.residual) < 1e-12  # fmt: skip
+
+
+def test_out_of_time_a_kernel_is_not_built_to_its_end(few, monkeypatch):
+    X, Y = clouds(400, 300)
+    monkeypatch.setattr(sparse, "BLOCKS_A_CHUNK", 64)
+    looks = []
+    real = sparse._Rounds._over
+
+    def later(rounds):
+        if rounds.a.size == 400:
+            looks.append(rounds.watch)
+            if len(looks) == 3:
+                rounds.watch.time_limit = 0.0
+        return real(rounds)
+
+    monkeypatch.setattr(sparse._Rounds, "_over", later)
+    with pytest.warns(ntsolve.ConvergenceWarning):
+        result = ntsolve.solve_ot_sample(X, Y, reg=1e-3, time_limit=1e6)
+    assert (result.status, len(looks)) == (ntsolve.Status.TIME_LIMIT, 3)
+    assert result.residual < 1.0
+
+
 def test_many_points_of_any_number_of_threads_have_one_answer(few):
     X, Y = clouds(400, 350, seed=2)
     answers = []
