@@ -14,6 +14,7 @@ import numpy as np
 from . import validate
 from .dispatch import home, kernels_for
 from .kernels.contracts import workspace_shape
+from .matrices import in_csr, is_sparse, product_of, take, working
 from .reductions import SERIAL
 
 
@@ -212,13 +213,6 @@ class LinearSystem:
         return self.dtype.kind == "c"
 
 
-def take(name, value):
-    """What a caller passed, as an array that a backend knows; operators and None as they are."""
-    if value is None or _is_operator(name, value):
-        return value
-    return validate.own_kind(name, value)[0]
-
-
 def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=("A", "b")):
     """Check A x = b and bring it into one form. A, b, x0 come from `take`; `own` turns x into the caller's kind.
 
@@ -238,7 +232,7 @@ def linear_system(k, A, b, x0=None, *, own=None, check=True, start="x0", names=(
     n = b.shape[-1]
     dtype, batch = b.dtype, b.shape[:-1]
     if hasattr(A, "dtype") and A.dtype is not None:
-        dtype = np.result_type(dtype, _working(name, A.dtype))
+        dtype = np.result_type(dtype, working(name, A.dtype))
     if hasattr(A, "shape"):
         if len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
             raise ValueError(f"{name} must be square (..., n, n), not {tuple(A.shape)}")
@@ -311,7 +305,7 @@ def preconditioner(k, M, system, *, check=True):
         if not fits:
             raise ValueError(f"M has leading axes {tuple(M.shape[:-2])}, the batch is {system.shape}")
     kind = getattr(M, "dtype", None)
-    if kind is not None and _working("M", kind).kind == "c" and not system.complex:
+    if kind is not None and working("M", kind).kind == "c" and not system.complex:
         raise TypeError("M is complex, A and b are real")
     return _operator(k, "M", M, n, dtype, system.shape, check)
 
@@ -345,35 +339,11 @@ def norms(k, x):
     return out
 
 
-# ---- what A may be --------------------------------------------------------------------------------------------------
-
-
-def _working(name, dtype):
-    """The dtype that numbers of `dtype` are computed in."""
-    dtype = np.dtype(dtype)
-    if dtype.kind not in "biufc":
-        raise TypeError(f"{name} has dtype {dtype}, which is not one of numbers")
-    if dtype.kind in "biu":
-        return np.dtype("float64")
-    return np.dtype("float32") if dtype == np.float16 else dtype
+# ---- the operator of what a caller passed ----------------------------------------------------------------------------
 
 
 def _as_real(v):
     return v.view(np.zeros(0, v.dtype).real.dtype) if v.dtype.kind == "c" else v
-
-
-def is_sparse(A):
-    return type(A).__module__.startswith(("scipy.sparse.", "cupyx.scipy.sparse.")) and hasattr(type(A), "nnz")
-
-
-def _is_operator(name, A):
-    """Neither an array nor something to make an array of."""
-    if home(A) is not None and not is_sparse(A):
-        return False
-    if isinstance(A, (str, bytes, dict)) and not is_sparse(A):  # SciPy's dok_array is a dict
-        raise TypeError(f"{name} is not a matrix but {type(A).__name__}")
-    array_like = hasattr(A, "__dlpack__") or hasattr(A, "__array__")
-    return is_sparse(A) or not (array_like or isinstance(A, (list, tuple, int, float, complex)))
 
 
 def _operator(k, name, A, n, dtype, batch, check):
@@ -382,7 +352,7 @@ def _operator(k, name, A, n, dtype, batch, check):
     elif home(A) is not None:
         op = _dense(k, name, A, dtype, batch, check)
     else:
-        op = Foreign(k, name, n, dtype, _product(name, A))
+        op = Foreign(k, name, n, dtype, product_of(name, A))
     return RealView(op) if dtype.kind == "c" else op
 
 
@@ -393,32 +363,6 @@ def _dense(k, name, A, dtype, batch, check):
         A = xp.broadcast_to(A, (*batch, *A.shape[-2:]))
     A = xp.ascontiguousarray(A).reshape(math.prod(A.shape[:-2]), *A.shape[-2:])
     return (Stack if dtype.kind == "c" else Dense)(k, A)
-
-
-def _product(name, A):
-    if hasattr(A, "matvec"):
-        return A.matvec
-    if hasattr(A, "__matmul__"):
-        return A.__matmul__
-    if callable(A):
-        return A
-    raise TypeError(f"{name} must be an array, a sparse matrix, a LinearOperator, an object with @, or callable, "
-                    f"not {type(A).__name__}")  # fmt: skip
-
-
-def in_csr(name, A, check):
-    """A in CSR, in a dtype to compute in. One whose parts do not fit together is refused before any code trusts it."""
-    if A.ndim != 2:
-        raise ValueError(f"{name} must be a matrix, not a sparse array with {A.ndim} axes")
-    validate.sparse_parts(name, A)
-    try:
-        A, form = A.tocsr(), A.format
-    except (IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{name} cannot be brought into CSR: {error}") from error
-    if form in ("lil", "dok"):  # cheaper to look at afterwards
-        validate.sparse_parts(name, A)
-    data = validate.numeric(f"{name}.data", A.data, check=check)
-    return A if data is A.data else type(A)((data, A.indices, A.indptr), shape=A.shape)
 
 
 def _sparse(k, name, A, dtype, check):

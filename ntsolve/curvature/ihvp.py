@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .. import operators, validate
+from .. import matrices, operators, validate
 from ..dispatch import home, kernels_for
 from ..linalg.iteration import iterate
 from ..monitor import Monitor
@@ -136,7 +136,7 @@ def ihvp(hvp, v, *, damp=0.0, method="nystrom", rank=50, keep=100, M=None, rtol=
             hvp = _of_kind(hvp, v)
         v, own = validate.own_kind("v", v)
         x0 = None if x0 is None else validate.own_kind("x0", x0)[0]
-        hvp, M = operators.take("hvp", hvp), _inverse(M)
+        hvp, M = matrices.take("hvp", hvp), _inverse(M)
         # a Ctrl-C that comes before the first stage, or between two, ends the next one
         with Monitor("ihvp", maxiter=0, start=np.zeros(1)), kernels_for(hvp=hvp, v=v, x0=x0, M=M) as k:
             system = rowblocks.linear_system(k, hvp, v, x0, ranks, own=own, check=check, names=("hvp", "v"))
@@ -204,7 +204,7 @@ def _inverse(M):
         return validate.choice("M", M, ("jacobi",))
     if isinstance(M, EmpiricalFisher):
         return M.solve
-    return operators.take("M", M)
+    return matrices.take("M", M)
 
 
 def _of_kind(hvp, v):

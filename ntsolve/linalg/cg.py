@@ -23,7 +23,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .. import operators, validate
+from .. import matrices, operators, validate
 from ..dispatch import kernels_for
 from ..errors import PerformanceWarning
 from ..outcome import report
@@ -124,8 +124,8 @@ def cg(A, b, x0=None, *, M=None, rtol=1e-5, atol=0.0, maxiter=None, recycle=None
                                   verbose=verbose, check=check, on_failure=on_failure, rng=rng, checkpoint=checkpoint,
                                   checkpoint_every=checkpoint_every, resume=resume)  # fmt: skip
         b, own = validate.own_kind("b", b)
-        A, x0 = operators.take("A", A), None if x0 is None else validate.own_kind("x0", x0)[0]
-        M = validate.choice("M", M, ("jacobi", "ic0", "multigrid")) if isinstance(M, str) else operators.take("M", M)
+        A, x0 = matrices.take("A", A), None if x0 is None else validate.own_kind("x0", x0)[0]
+        M = validate.choice("M", M, ("jacobi", "ic0", "multigrid")) if isinstance(M, str) else matrices.take("M", M)
         if isinstance(M, type):
             raise TypeError(f"M is the class {M.__name__}, not a preconditioner made by it: {M.__name__}(A)")
         name = M if M is None or isinstance(M, str) else "your own" if hasattr(M, "for_system") else "watched"

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .. import operators, validate
+from .. import matrices, validate
 from ..dispatch import kernels_for
 from ..kernels.contracts.grid import MATCH
 from . import grid_faces, grid_places
@@ -54,12 +54,13 @@ def matrix(A):
 
 def read(A, grid_shape=None, mask=None):
     """The arguments of the GridOperator whose matrix is A; a ValueError or TypeError where there is none."""
-    if not operators.is_sparse(A):
+    if not matrices.is_sparse(A):
         raise TypeError(f"A must be a sparse matrix, not {type(A).__name__}")
     if A.ndim != 2 or A.shape[0] != A.shape[1] or A.shape[0] == 0:
         raise ValueError(f"A must be square and not empty, not {tuple(A.shape)}")
     validate.sparse_parts("A", A)
     A = A.tocsr()
+    A = type(A)((A.data, A.indices, A.indptr), shape=A.shape)  # which forgets what was known of its order once
     if not getattr(A, "has_canonical_format", True):
         A = A.copy()
         A.sum_duplicates()

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.optimize import Bounds, HessianUpdateStrategy, LinearConstraint, NonlinearConstraint
 
 from .. import validate
+from ..matrices import to_csr
 from .differences import jacobian
 from .hessians import is_operator, is_sparse
 
@@ -151,9 +152,7 @@ def _one(name, constraint, n):
         return Constraint(name, constraint.fun, target, constraint.jac, constraint.hess)
     if isinstance(constraint, LinearConstraint):
         A = constraint.A
-        A = A.tocsr() if is_sparse(A) else np.atleast_2d(np.asarray(A, dtype=float))
-        if is_sparse(A):
-            validate.sparse_parts(f"{name}.A", A)
+        A = to_csr(f"{name}.A", A) if is_sparse(A) else np.atleast_2d(np.asarray(A, dtype=float))
         if A.ndim != 2 or A.shape[1] != n:
             raise ValueError(f"x0 has {n} entries, {name}.A has shape {tuple(A.shape)}")
         validate.numeric(f"{name}.A", A.data if is_sparse(A) else A)

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import validate
 from ..dispatch import kernels_for
+from ..matrices import to_csr
 
 STRETCH = 8192  # rows of X that are multiplied at a time
 
@@ -49,7 +49,7 @@ class FactoredHessian:
     """
 
     def __init__(self, X, d, s=0.0) -> None:
-        self.X: Any = X if is_sparse(X) else np.asarray(X)
+        self.X: Any = to_csr("X", X) if is_sparse(X) else np.asarray(X)
         self.d = np.asarray(d, dtype=float)
         self.s = float(s)
         if self.X.ndim != 2 or self.X.dtype.kind not in "fiub":
@@ -58,9 +58,6 @@ class FactoredHessian:
             self.X = self.X.astype(float)
         if self.d.shape != self.X.shape[:1]:
             raise ValueError(f"d has shape {self.d.shape}, X has {self.X.shape[0]} rows")
-        if is_sparse(self.X):
-            validate.sparse_parts("X", self.X)
-            self.X = X.tocsr()
         self.shape = (self.X.shape[1], self.X.shape[1])
         self.dtype = np.dtype("float64")
 

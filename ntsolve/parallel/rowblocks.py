@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .. import operators, validate
+from .. import matrices, operators, validate
 from ..dispatch import home, kernels_for
 from ..kernels.contracts import workspace_shape
 from .comm import join
@@ -73,12 +73,12 @@ class RowPartition:
         if not hasattr(ranks, "exchange"):
             raise TypeError("comm must be a communicator, as mpi4py has them, where A is a matrix")
         with ranks.together():
-            A = operators.take("A", A)
-            sparse = operators.is_sparse(A)
+            A = matrices.take("A", A)
+            sparse = matrices.is_sparse(A)
             if not (sparse or home(A) is not None) or len(A.shape) != 2:
                 raise TypeError("A must be a sparse matrix or an array, of rows (n_local, n)")
             with kernels_for(A=A) as k:
-                A = operators.in_csr("A", A, check) if sparse else validate.numeric("A", A, check=check)
+                A = matrices.in_csr("A", A, check) if sparse else validate.numeric("A", A, check=check)
                 self.shape, self.dtype, self.backend = tuple(map(int, A.shape)), np.dtype(A.dtype), k.NAME
                 ranks.alike(**{"the dtype of A": str(self.dtype), "the kind of A": str(sparse)})
                 self.offsets = np.append(0, np.cumsum(ranks.gather(np.array([self.shape[0]], dtype=np.int64))))
@@ -132,7 +132,7 @@ def ranks_of(A, comm):
 
 def linear_system(k, A, b, x0, comm, *, own, check, names=("A", "b")):
     """What this rank has of A x = b: A a RowPartition, rows, or whatever maps the local part of x to that of A x."""
-    if comm.size > 1 and (operators.is_sparse(A) or home(A) is not None):
+    if comm.size > 1 and (matrices.is_sparse(A) or home(A) is not None):
         A = RowPartition(A, comm, check=check)
     return operators.linear_system(k, A, b, x0, own=own, check=check, names=names)
 

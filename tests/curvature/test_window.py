@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ntsolve
+from ntsolve.curvature.inverse import LOOK
 from tests.backends import BACKENDS, to_device, to_host
 
 from .problems import error, fisher, gradients
@@ -69,6 +70,15 @@ def test_one_that_is_still_filling_can_replace():
             F.append(g)
         kept = [*kept, g][-6:]
         _same(F, kept, 0.3)
+
+
+def test_a_factor_that_has_drifted_is_made_anew():
+    m, G = 5, gradients(5 + LOOK, 12)
+    F = ntsolve.EmpiricalFisher.window(m, 12, 0.1, start=G[:m], dtype="float64")
+    F._inverse.factor()[...] *= 1 + 1e-7  # as rounding would have it after very many exchanges
+    for g in G[m:]:
+        F.append(g)
+    _same(F, list(G[-m:]), 0.1)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -179,6 +179,10 @@ def test_more_leading_axes_and_float32():
     assert result.v[0].shape == (2, 3, 3)
     single = ntsolve.minimize(x0=x0.astype("float32"), tol=1e-4, **folded)
     assert single.x.dtype == np.float32
+    with pytest.warns(ntsolve.PrecisionWarning):
+        tight = ntsolve.minimize(x0=x0.astype("float32"), tol=1e-10, **folded)
+    assert (tight.status == Status.STALLED).all()  # the x that is returned, rounded, does not meet it
+    assert not tight.success.any()
     assert single.success.all()
 
 

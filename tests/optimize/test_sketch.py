@@ -108,7 +108,7 @@ def test_tiny_matrices(kind):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
 @pytest.mark.parametrize("signs", [1, -1])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_factored_hessian_is_formed_exactly(sparse, signs, dtype):
+def test_a_factored_hessian_is_formed_and_multiplied_exactly(sparse, signs, dtype):
     """Also with columns twice in a row of a sparse X, and with negative weights."""
     rng = np.random.default_rng(0)
     X = np.round(3 * rng.standard_normal((300, 7)) * (rng.random((300, 7)) < 0.5)).astype(dtype)
@@ -122,9 +122,12 @@ def test_a_factored_hessian_is_formed_exactly(sparse, signs, dtype):
                               given.col[np.argsort(given.row, kind="stable")],
                               np.searchsorted(np.sort(given.row), np.arange(301))), shape=X.shape)  # fmt: skip
         assert not given.has_canonical_format
-    formed = ntsolve.FactoredHessian(given, d, 0.5).toarray()
+    H = ntsolve.FactoredHessian(given, d, 0.5)
     want = X.T.astype(float) @ (d[:, None] * X) + 0.5 * np.eye(7)
-    np.testing.assert_allclose(formed, want, rtol=1e-5 if dtype == "float32" else 1e-12, atol=1e-9)
+    rounding = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(H.toarray(), want, rtol=rounding, atol=1e-9)
+    v = rng.standard_normal(7)
+    np.testing.assert_allclose(H @ v, want @ v, rtol=rounding, atol=10 * rounding * abs(want).max())
 
 
 # ---- systems --------------------------------------------------------------------------------------------------------
