@@ -212,6 +212,16 @@ def test_a_file_is_replaced_at_once(path, solve, monkeypatch):
     assert seen == [(0,), *((nit, nit + 1) for nit in range(10))]
 
 
+def test_a_file_that_cannot_be_written_to_its_end_is_not_left(path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpointfile.write(path, {}, {"x": np.ones(3)})
+    assert not path.exists()
+
+
 def test_a_disk_that_is_full_is_a_warning_and_not_the_end(path, solve, monkeypatch):
     whole = solve()
     write, calls = checkpointfile.write, []

@@ -55,6 +55,14 @@ def test_a_tolerance_below_single_precision_warns_and_gives_the_best():
     assert residual(A.astype("float32"), b, result.x) <= 1e-5 * np.linalg.norm(b)
 
 
+def test_success_is_never_the_rounding_of_an_operator():
+    """float32(1/3) times 3 rounds to 1, and is off by 3e-8."""
+    b = np.ones(1, dtype="float32")
+    with pytest.warns(ntsolve.PrecisionWarning):
+        assert not ntsolve.cg(lambda v: np.float32(3) * v, b, rtol=1e-9).success
+    assert ntsolve.cg(lambda v: np.float32(3) * v, b, rtol=1e-7).success
+
+
 def test_a_tolerance_below_double_precision_warns_and_gives_the_best():
     A, b = poisson(12), rhs(144)
     with pytest.warns(ntsolve.PrecisionWarning, match="rounding"):
