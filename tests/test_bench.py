@@ -14,6 +14,8 @@ from bench import __main__ as command
 from bench import _floor, _harness, _problems
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = {"cg", "distributed", "farm", "fisher", "fixedpoint", "linear", "linprog"}
+"""Benches whose quick run takes more than a few seconds, in processes of its own or in what it compiles."""
 RECORDS = sorted((ROOT / "docs" / "benchmarks").glob("*.json"))
 
 
@@ -30,7 +32,9 @@ def test_it_lists_every_claim(capsys):
     assert all(len(line.split()) > 5 for line in listed)
 
 
-@pytest.mark.parametrize("name", _harness.benches())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in _harness.benches()]
+)
 def test_a_quick_run_works_and_leaves_a_record(name, tmp_path):
     path = tmp_path / "record.json"
     done = run(name, "--quick", "--json", path)

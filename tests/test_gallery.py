@@ -44,7 +44,7 @@ def test_the_flow_has_no_divergence_and_warm_starts_save_iterations(fluid, tmp_p
 def test_the_flow_is_the_same_on_two_ranks(fluid, capsys):
     fluid["simulate"](fluid["Alone"](), 48, 16, 8, M="multigrid", rtol=1e-5)
     alone = energy(capsys.readouterr().out)
-    done = run(2, GALLERY / "fluid.py", *SMALL, timeout=60)
+    done = run(2, GALLERY / "fluid.py", *SMALL, timeout=300)
     assert done.code == 0, done.output
     assert "on 2 ranks" in done.output
     assert energy(done.output) == pytest.approx(alone, rel=1e-4)

@@ -117,13 +117,13 @@ def test_the_time_limit_holds_within_the_sketch():
     import time
 
     def product(x):
-        time.sleep(0.02)
+        time.sleep(0.05)
         return x
 
     result = ntsolve.ihvp(product, vector(60), x0=None, time_limit=0.2, rng=0, on_failure="ignore")
     assert result.status == Status.TIME_LIMIT
     assert result.nit == 0
-    assert result.elapsed < 0.4
+    assert result.elapsed < 1
     assert not result.x.any()
 
 

@@ -17,7 +17,7 @@ launch = pytest.importorskip("ntsolve.kernels.cuda.launch")
 pytest.importorskip("ntsolve.kernels.cuda")
 
 RECORD = pathlib.Path(__file__).with_name("registers.json")
-ARCHITECTURES = (80, 90, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (100, 120)))
+ARCHITECTURES = (90, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (80, 100, 120)))
 pytestmark = pytest.mark.skipif(not nvrtc.is_available() and not nvrtc.required(), reason=f"pip install {nvrtc.WHEEL}")
 
 

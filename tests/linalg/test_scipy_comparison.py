@@ -31,7 +31,7 @@ def apart(code):
     """The code, after the first block of the page, in another process."""
     code = FENCE.findall(PAGE.read_text("utf-8"))[0][1] + code
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, cwd=PAGE.parents[1]
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=200, cwd=PAGE.parents[1]
     )
 
 

@@ -11,7 +11,7 @@ SOON = 30.0  # seconds, with what it takes to start
 
 
 def killed(size, after, *, unseen):
-    done = run(size, "-m", PROGRAM, "kill", after, timeout=60.0, unseen=unseen)
+    done = run(size, "-m", PROGRAM, "kill", after, timeout=200.0, unseen=unseen)
     assert done.seconds < SOON
     assert done.code
     assert done.output.count("begun") == size
@@ -28,7 +28,7 @@ def test_a_launcher_may_be_quicker():
 
 
 def test_an_exception_on_one_is_an_exception_on_all():
-    done = run(3, "-m", PROGRAM, "raise", 40, timeout=60.0)
+    done = run(3, "-m", PROGRAM, "raise", 40, timeout=200.0)
     assert done.seconds < SOON
     assert done.code
     assert "rank 1 ends with KeyError: 'mine'" in done.output
@@ -38,7 +38,7 @@ def test_an_exception_on_one_is_an_exception_on_all():
 
 @pytest.mark.slow
 def test_those_who_wait_for_something_else_are_ended():
-    done = run(3, "-m", PROGRAM, "stray", 5, timeout=60.0)
+    done = run(3, "-m", PROGRAM, "stray", 5, timeout=200.0)
     assert done.seconds < SOON
     assert done.code
     assert "rank 1: KeyError: 'mine'" in done.output

@@ -9,6 +9,6 @@ pytestmark = pytest.mark.skipif(missing() is not None and not PROMISED, reason=s
 
 
 def test_a_pool_of_ranks_keeps_the_promises_of_a_farm():
-    done = run(3, "-m", "mpi4py.futures", "-m", "tests.mpi.programs.farm", timeout=60)
+    done = run(3, "-m", "mpi4py.futures", "-m", "tests.mpi.programs.farm", timeout=200)
     assert done.code == 0, done.output
     assert "500 CONVERGED by" in done.output

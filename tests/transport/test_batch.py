@@ -177,7 +177,7 @@ def test_the_time_limit_is_that_of_the_batch():
     began = time.perf_counter()
     options = {"reg": 1e-4, "tol": 0.0, "method": "sinkhorn", "on_failure": "ignore"}
     result = ntsolve.solve_ot(C, a, b, **options, time_limit=0.3)
-    assert time.perf_counter() - began < 1.5
+    assert time.perf_counter() - began < 3  # 40 limits would be 12
     assert (result.status == Status.TIME_LIMIT).all()
     assert np.isfinite(result.plan).all()
 
