@@ -17,6 +17,7 @@ grid are solved for exactly, by dcd_blocks.py.
 """
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from ..kernels.contracts import workspace_shape
 from ..monitor import Monitor
 from ..outcome import linear_result, report
 from ..reductions import SERIAL
-from ..result import Status
+from ..result import LinearResult, Status
 from .dcd_blocks import Blocks
 from .dcd_network import Network, take
 from .grid import GridOperator
@@ -101,7 +102,7 @@ class DeepConjugateDirection:
 
     works_on_grid_rows = True
 
-    def __init__(self, A, *, weights="auto", blocks=True):
+    def __init__(self, A, *, weights="auto", blocks=True) -> None:
         if not isinstance(A, GridOperator):
             A = GridOperator.poisson(A)
         if A.comm is not SERIAL:
@@ -143,7 +144,7 @@ class DeepConjugateDirection:
         sound = np.isfinite(size) & (size > 0)
         for number, one in enumerate(sound):
             if one:  # (1): so that entries are about 1 on a grid of any size
-                rows[number] = r[number] * (1 / size[number] * cells[number % len(cells)])
+                rows[number] = r[number] / size[number] * cells[number % len(cells)]
         rows = self._network(rows) if self._blocks is None else self._blocks.around(k, self._network, rows)
         z[...] = rows
         for number, one in enumerate(sound):
@@ -167,7 +168,7 @@ class DeepConjugateDirection:
             self._idle[which].append(domain)
         return out
 
-    def matvec(self, r):
+    def matvec(self, r) -> Any:
         """What the network, with the blocks around it, takes for A^-1 r.
 
         Parameters
@@ -186,12 +187,14 @@ class DeepConjugateDirection:
             self.matvec_rows(k, system.b, z)
             return system.restore(z)
 
-    def as_linear_operator(self):
+    __matmul__ = matvec
+
+    def as_linear_operator(self) -> Any:
         """As a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy) on (N,) vectors; it is not linear."""
         return linear_operator(self, self.A.backend, dtype=np.dtype("float64"), symmetric=False)
 
     def solve(self, b, x0=None, *, directions="auto", rtol=1e-5, atol=0.0, maxiter=None, time_limit=None, callback=None,
-              verbose=False, rng=None, check=True, on_failure="warn"):  # fmt: skip
+              verbose=False, rng=None, check=True, on_failure="warn") -> LinearResult:  # fmt: skip
         """Solve A x = b by the iteration of the paper.
 
         Parameters

@@ -125,5 +125,7 @@ def components(k, A, unknown):
     ends = np.concatenate(one), np.concatenate(other)
     links = sparse.coo_array((np.ones(ends[0].size, dtype="int8"), ends), shape=(unknown.size,) * 2)
     count, labels = connected_components(links, directed=False)
-    labels = np.where(unknown, labels.reshape(unknown.shape) + 1, 0)
-    return labels, count
+    labels = labels.reshape(unknown.shape)
+    used = np.zeros(count, dtype=bool)  # other cells are components as well
+    used[labels[unknown]] = True
+    return np.where(unknown, np.cumsum(used)[labels], 0), int(used.sum())

@@ -64,7 +64,7 @@ class Form:
         if tuple(v.shape[:-1]) != lead:
             v = xp.broadcast_to(v, (*lead, v.shape[-1]))
         if A.full:
-            return v.astype(dtype).reshape(-1, A.size)
+            return xp.ascontiguousarray(v.astype(dtype)).reshape(-1, A.size)
         rows, whole = xp.empty((math.prod(lead), A.size), dtype=dtype), A.mask.size
         values = xp.ascontiguousarray(v.astype(dtype, copy=False)).reshape(rows.size // whole, A.cells.size)
         if A.in_order:

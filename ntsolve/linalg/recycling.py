@@ -81,35 +81,36 @@ class Recycler:
     (True, Recycler(k=8, size=8))
     """
 
-    def __init__(self, k=10):
+    def __init__(self, k=10) -> None:
         self.k = validate.count("k", k, least=1)
         self.clear()
 
-    def clear(self):
+    def clear(self) -> None:
         """Forget everything."""
-        self._kind, self._W = None, None
+        self._held: Any = None, None  # what kind of vectors W is of, and W
 
     @property
     def size(self):
-        return 0 if self._W is None else self._W.shape[0]
+        W = self._held[1]
+        return 0 if W is None else W.shape[0]
 
     @property
     def nbytes(self):
-        return 0 if self._W is None else self._W.nbytes
+        W = self._held[1]
+        return 0 if W is None else W.nbytes
 
     def __repr__(self):
         return f"Recycler(k={self.k}, size={self.size})"
 
     def __getstate__(self):
-        return {"k": self.k, "_kind": None, "_W": None}
+        return {"k": self.k, "_held": (None, None)}
 
     def space(self, k, system, diagonal):
         """The `Space` of a solve; `diagonal` (1, n) or None is that of A."""
         kind = (k.NAME, getattr(getattr(system.b, "device", None), "id", None), system.A.n, system.b.dtype.name)
-        if kind != self._kind:
-            self.clear()
-            self._kind = kind
-        return Space(k, self, system, diagonal)
+        if kind != self._held[0]:
+            self._held = kind, None
+        return Space(k, self, system, diagonal, kind)
 
 
 def _eigh(matrix):
@@ -135,8 +136,8 @@ def _begins(nit):
 class Space:
     """W and A W for one matrix, and what its solve is about to add to them."""
 
-    def __init__(self, k, recycler, system, diagonal):
-        self.k, self.recycler, self.A = k, recycler, system.A
+    def __init__(self, k, recycler, system, diagonal, kind):
+        self.k, self.recycler, self.A, self.kind = k, recycler, system.A, kind
         n, dtype, xp = system.A.n, system.b.dtype, k.xp
         self.n, self.dtype, self.keep = n, dtype, min(recycler.k, n // 4)
         self.weight = xp.ones(n, dtype=dtype) if diagonal is None else xp.sqrt(diagonal[0]).astype(dtype, copy=False)
@@ -151,8 +152,8 @@ class Space:
 
     def _load(self):
         """W as it is carried, C^-1 W A, and A-orthonormal rows of S; how many, without what is of no use."""
-        W, xp = self.recycler._W, self.k.xp
-        if W is None or not self.keep:
+        (kind, W), xp = self.recycler._held, self.k.xp
+        if W is None or not self.keep or kind != self.kind:
             return 0
         self.A.settle(W)  # it may have been left by a matrix of other cells
         wide = xp.ascontiguousarray(W.astype(self.dtype))
@@ -318,4 +319,4 @@ class Space:
         if self.fresh and self.count and self._compress(self.keep):
             W = self._narrow(self.S[: self.count] / self.weight)
             sizes = self.k.to_host(norms(self.k, W))
-            recycler._W = W if np.isfinite(sizes).all() and sizes.all() else None
+            recycler._held = self.kind, W if np.isfinite(sizes).all() and sizes.all() else None

@@ -11,9 +11,11 @@ Manteuffel, Math. Comp. 34 (1980), with a shift that doubles from 0.001 on until
 of A is what is read, and what a factor is of.
 """
 
+from typing import Any
+
 import numpy as np
 
-from .. import operators, validate
+from .. import matrices, operators, validate
 from ..dispatch import kernels_for
 from ..kernels.contracts.triangular import levels_in_order
 from .linear_operator import WithKernels, linear_operator
@@ -116,13 +118,16 @@ class _Factors:
         if system.complex or self.shape[0] != system.A.n:
             order = "complex" if system.complex else f"of order {system.A.n}"
             raise ValueError(f"M is real and of order {self.shape[0]}, A is {order}")
-        sweeps = self._sweeps
-        if sweeps.dtype == system.b.dtype:
-            return sweeps
-        data = sweeps.data.astype(system.b.dtype)
-        return TwoSweeps(k, self._pattern, data, 1 / sweeps.dinv.astype(system.b.dtype), sweeps.scale)
+        return self._sweeps_in(k, system.b.dtype)
 
-    def matvec(self, r):
+    def _sweeps_in(self, k, dtype):
+        sweeps = self._sweeps
+        if sweeps.dtype == dtype:
+            return sweeps
+        data = sweeps.data.astype(dtype)
+        return TwoSweeps(k, self._pattern, data, 1 / sweeps.dinv.astype(dtype), sweeps.scale)
+
+    def matvec(self, r) -> Any:
         """M r.
 
         Parameters
@@ -132,22 +137,26 @@ class _Factors:
         Returns
         -------
         array (..., n)
+            Of the larger dtype of M and r.
         """
         r, own = validate.own_kind("r", r)
         with kernels_for(r=r) as k:
             if self._where != k.NAME:
                 raise TypeError(f"arrays on different devices: M on {self._where}, r on {k.NAME}")
             r = validate.numeric("r", r, check=False)
+            if r.dtype.kind == "c":
+                raise TypeError("r is complex, M is real")
             if r.ndim == 0 or r.shape[-1] != self.shape[0]:
                 raise ValueError(f"r has shape {tuple(r.shape)}, M has order {self.shape[0]}")
-            rows = k.xp.ascontiguousarray(r.astype(self.dtype, copy=False)).reshape(-1, self.shape[0])
+            dtype = np.result_type(r.dtype, self.dtype)
+            rows = k.xp.ascontiguousarray(r.astype(dtype, copy=False)).reshape(-1, self.shape[0])
             z = k.xp.empty_like(rows)
-            self._sweeps.matvec(rows, z)
+            self._sweeps_in(k, dtype).matvec(rows, z)
             return own(z.reshape(r.shape))
 
     __matmul__ = matvec
 
-    def as_linear_operator(self):
+    def as_linear_operator(self) -> Any:
         """As a scipy.sparse.linalg.LinearOperator (of cupyx for CuPy), for other libraries' solvers."""
         return linear_operator(self, self._where)
 
@@ -183,7 +192,7 @@ class SSOR(_Factors):
         D = pattern.diagonal / pattern.diagonal.dtype.type(omega)
         self._sweeps = TwoSweeps(k, pattern, pattern.data, D, 2 - omega)
 
-    def with_omega(self, omega):
+    def with_omega(self, omega) -> "SSOR":
         """The same matrix with another relaxation; shares all but n numbers with this one."""
         omega = _relaxation(omega)
         with kernels_for(A=self._pattern.data) as k:
@@ -212,7 +221,7 @@ def _pattern_of(k, A):
     return pattern
 
 
-def ic0(A):
+def ic0(A) -> IncompleteCholesky:
     """Incomplete Cholesky factorisation without fill-in, as a preconditioner.
 
     Parameters
@@ -246,7 +255,7 @@ def ic0(A):
     >>> ntsolve.cg(A, np.ones(900), M=M).nit < 0.5 * ntsolve.cg(A, np.ones(900)).nit
     True
     """
-    A = operators.take("A", A)
+    A = matrices.take("A", A)
     with kernels_for(A=A) as k:
         pattern = _pattern_of(k, A)
         sweeps, shift = incomplete_cholesky(k, pattern)
@@ -255,7 +264,7 @@ def ic0(A):
         return IncompleteCholesky(pattern, k.NAME, sweeps, shift)
 
 
-def ssor(A, omega):
+def ssor(A, omega) -> SSOR:
     """Symmetric successive over-relaxation, as a preconditioner.
 
     Parameters
@@ -286,6 +295,6 @@ def ssor(A, omega):
     >>> M.with_omega(1.2)
     SSOR(order=100, dtype=float64, omega=1.2)
     """
-    omega, A = _relaxation(omega), operators.take("A", A)
+    omega, A = _relaxation(omega), matrices.take("A", A)
     with kernels_for(A=A) as k:
         return SSOR(_pattern_of(k, A), k.NAME, k, omega)

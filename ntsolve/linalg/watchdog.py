@@ -258,13 +258,16 @@ class Watchdog:
         """Let the rival do so many iterations in all; False where it was stopped on the way."""
         if self.rival is None and not self._call().begin():
             return True
-        rival, self.ordered = self.rival, steps
+        rival, xp, self.ordered = self.rival, self.state.k.xp, steps
         rival.active = rival.active & self.state.active
         rival.rest()
+        waiting = None if rival.active.all() else (xp.asarray(~rival.active)[:, None], rival.p.copy())
         self._racing = True
         while (left := steps - len(rival.log.gains)) > 0 and rival.active.any() and watch.going():
             rival.advance(self._iterate, min(left, watch.block()), watch)
         self._racing = False
+        if waiting is not None:  # an iteration moves p of what rests, too, which may be gone on with
+            rival.p[...] = xp.where(*waiting, rival.p)
         return bool(len(rival.log.gains) >= steps or not rival.active.any())
 
     def _compare(self, j, m):
@@ -276,7 +279,8 @@ class Watchdog:
         if m >= 2 * j:
             ahead |= (state.log.skew > CROOKED) & (self._rate(mine) < WORTH * self._rate(other))
         window = max(FIRST, m // SHARE)
-        least = 0.5 * rival.log.alphas.min(axis=0) * state.log.reach[-window:].sum(axis=0)
+        with np.errstate(invalid="ignore"):  # of systems at rest
+            least = 0.5 * rival.log.alphas.min(axis=0) * state.log.reach[-window:].sum(axis=0)
         idle = state.log.lately(window) < least
         solved = ~rival.active & (rival.status == 0)
         self._lose(state.active & (ahead | solved), 1)

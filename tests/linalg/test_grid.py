@@ -133,6 +133,18 @@ def test_vectors_may_be_flat_or_have_the_shape_of_the_grid():
     np.testing.assert_array_equal(got[:, :, mask], A.matvec(x))
 
 
+@pytest.mark.parametrize("M", [None, "multigrid"])
+@pytest.mark.parametrize("full", [True, False])
+def test_vectors_may_lie_in_memory_in_any_order(M, full):
+    mask = cells_of((6, 5))[0] | full
+    A = GridOperator.poisson(mask)
+    b = rng().standard_normal((3, A.shape[0]))
+    want = ntsolve.cg(A, b, M=M).x
+    for other in (np.asfortranarray(b), b.repeat(2, axis=1)[:, ::2], b[::-1, ::-1].copy()[::-1, ::-1], b.astype(">f8")):
+        np.testing.assert_array_equal(A @ other, A @ b)
+        np.testing.assert_array_equal(ntsolve.cg(A, other, M=M).x, want)
+
+
 def test_complex_vectors_are_two_real_ones():
     A = GridOperator.poisson(np.ones((4, 4), dtype=bool))
     x = rng().standard_normal(16) + 1j * rng(1).standard_normal(16)

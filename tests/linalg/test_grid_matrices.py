@@ -92,6 +92,16 @@ def test_what_is_no_stencil_is_refused(change):
         GridOperator.from_csr(broken(change))
 
 
+def test_what_a_matrix_says_of_its_own_order_is_not_trusted():
+    C = GridOperator.poisson(np.ones((5, 4), dtype=bool)).tocsr()
+    order = np.concatenate([np.arange(*ends)[::-1] for ends in zip(C.indptr[:-1], C.indptr[1:], strict=True)])
+    split = sp.csr_array((np.repeat(C.data / 2, 2), np.repeat(C.indices, 2), 2 * C.indptr), shape=C.shape)
+    turned = sp.csr_array((C.data[order], C.indices[order], C.indptr), shape=C.shape)
+    for odd in (split, turned):
+        odd.has_canonical_format = True  # as where it has been changed since
+        assert same(GridOperator.from_csr(odd), C)
+
+
 @pytest.mark.parametrize(
     ("A", "options", "match"),
     [

@@ -75,6 +75,12 @@ def test_zero_faces_of_a_matrix_separate_chambers():
     path = sp.block_diag([half, half]).toarray()
     A = GridOperator.from_csr(sp.csr_array(np.kron(np.eye(2), path)), (2, 8))
     assert sorted(np.diff(A.null.starts)) == [4, 4, 4, 4]
+    mask = np.zeros((4, 8), dtype=bool)  # other cells are no chambers
+    mask[:2] = True
+    A = GridOperator.from_csr(sp.csr_array(np.kron(np.eye(2), path)), mask=mask)
+    assert sorted(np.diff(A.null.starts)) == [4, 4, 4, 4]
+    b = A @ np.arange(16.0)
+    assert ntsolve.cg(A, b, M="multigrid", rtol=1e-9).success
 
 
 # ---- batches --------------------------------------------------------------------------------------------------------

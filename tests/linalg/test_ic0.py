@@ -160,6 +160,15 @@ def test_a_factor_serves_another_dtype_and_other_libraries():
     assert "IncompleteCholesky(order=81" in repr(M)
 
 
+def test_a_factor_applied_by_itself_works_in_the_larger_precision():
+    A, b = poisson(9), rhs(81)
+    single, double = (ntsolve.ssor(A.astype(dtype), 1.5) for dtype in ("float32", "float64"))
+    for M, r in ((single, b * 1e100), (double, b.astype("float32"))):
+        z = M @ r
+        assert z.dtype == "float64"
+        np.testing.assert_allclose(z, double @ r.astype(float), rtol=1e-6, atol=1e-7 * abs(z).max())
+
+
 @pytest.mark.parametrize("A", [spd(20, 20), hermitian(20, 20), sp.csr_array(hermitian(20, 20)), lambda v: 2 * v])
 def test_ic0_needs_a_real_sparse_matrix(A):
     with pytest.raises(ValueError, match=r'M="ic0".*sparse'):
@@ -194,6 +203,7 @@ def test_a_diagonal_entry_that_is_not_positive_is_found(entry):
         (lambda: ntsolve.ssor(poisson(3), "1"), TypeError, "omega"),
         (lambda: ntsolve.ssor(poisson(3), 1.0).with_omega(-1), ValueError, "omega"),
         (lambda: ntsolve.ic0(poisson(3)).matvec(np.ones(8)), ValueError, r"\br\b.*8"),
+        (lambda: ntsolve.ic0(poisson(3)) @ (np.ones(9) * 1j), TypeError, r"\br\b.*complex"),
         (lambda: ntsolve.cg(poisson(4), np.ones(16), M=ntsolve.ic0(poisson(3))), ValueError, r"\bM\b.*9.*16"),
         (lambda: ntsolve.cg(poisson(3), np.ones(9) * 1j, M=ntsolve.ic0(poisson(3))), ValueError, r"\bM\b.*complex"),
     ],

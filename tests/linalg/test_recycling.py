@@ -52,7 +52,7 @@ def test_the_lowest_eigenvectors_are_what_is_kept():
     A = laplacian(300)
     recycler = ntsolve.Recycler(k=6)
     ntsolve.cg(A, rhs(300), rtol=1e-10, recycle=recycler)
-    W = recycler._W.astype(float)
+    W = recycler._held[1].astype(float)
     ritz = np.sort(np.linalg.eigvals(np.linalg.solve(W @ W.T, W @ (A @ W.T))).real)
     lowest = np.linalg.eigvalsh(A.toarray())[:6]
     np.testing.assert_allclose(ritz, lowest, rtol=0.05)
@@ -135,7 +135,8 @@ def test_a_bad_space_never_makes_the_answer_wrong(bad, M):
     A, b = drifting(0), rhs(784)
     recycler = ntsolve.Recycler(k=6)
     alone = ntsolve.cg(A, b, M=M, rtol=1e-8, recycle=recycler)
-    recycler._W = BAD[bad](recycler._W)
+    kind, W = recycler._held
+    recycler._held = kind, BAD[bad](W)
     for _ in range(2):
         result = ntsolve.cg(A, b, M=M, rtol=1e-8, recycle=recycler)
         assert result.success
@@ -174,6 +175,18 @@ def test_a_start_and_a_zero_right_hand_side():
         result = ntsolve.cg(A, b, x0, rtol=1e-9, recycle=recycler)
         assert result.success
         np.testing.assert_allclose(result.x, solve(A, b), atol=1e-7)
+
+
+def test_a_solve_within_a_solve_leaves_a_space_that_the_next_one_can_tell():
+    recycler, small = ntsolve.Recycler(k=4), laplacian(30)
+
+    def M(r):
+        ntsolve.cg(small, rhs(30), recycle=recycler)
+        return r
+
+    for A in (laplacian(50), small, laplacian(50)):
+        result = ntsolve.cg(A, rhs(A.shape[0]), M=M if A is not small else None, rtol=1e-8, recycle=recycler)
+        assert result.success
 
 
 def test_it_can_be_cleared_shown_and_copied():

@@ -58,7 +58,7 @@ def test_the_weights_of_tsallis_inf_are_a_distribution(losses, count):
     assert (np.diff(weights) <= 1e-12).all()
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e6])
+@pytest.mark.parametrize("scale", [1e-300, 1e-6, 1e300])
 def test_the_scale_of_the_context_does_not_matter(scale):
     costs = [played(ntsolve.RelaxationTuner(rng=1), lambda a, c, s=s: parabola(a, c / s), CONTEXTS * s)
              for s in (1, scale)]  # fmt: skip
@@ -127,6 +127,8 @@ def test_a_system_that_took_no_iteration_teaches_nothing():
         (lambda: ntsolve.RelaxationTuner(method="ucb"), ValueError, "method"),
         (lambda: ntsolve.RelaxationTuner().observe(3), RuntimeError, "suggest"),
         (lambda: ntsolve.RelaxationTuner().suggest(np.nan), ValueError, "context"),
+        (lambda: ntsolve.RelaxationTuner().suggest("smooth"), ValueError, "context"),
+        (lambda: ntsolve.RelaxationTuner().best(np.inf), ValueError, "context"),
         (lambda: ntsolve.RelaxationTuner().observe(-1), ValueError, "iterations"),
         (lambda: ntsolve.RelaxationTuner().observe("many"), TypeError, "iterations"),
     ],
@@ -139,5 +141,6 @@ def test_what_does_not_fit_is_refused_by_name(call, error, message):
 def test_a_context_of_another_length_is_refused():
     tuner = ntsolve.RelaxationTuner(rng=0)
     tuner.suggest([1.0, 2.0])
-    with pytest.raises(ValueError, match="context has 1"):
-        tuner.suggest(1.0)
+    for ask in (tuner.suggest, tuner.best):
+        with pytest.raises(ValueError, match="context has 1"):
+            ask(1.0)

@@ -263,6 +263,17 @@ def test_each_system_of_a_batch_is_judged_by_itself():
     assert result.history.shape == (result.nit.max() + 1, 3) or len(result.history) > result.nit.max()
 
 
+def test_a_system_that_m_fails_at_once_loses_nothing_by_waiting_for_the_others():
+    rng = np.random.default_rng(11)
+    G = rng.standard_normal((60, 60))
+    A, b = G @ G.T + 0.5 * np.eye(60), rng.standard_normal((2, 60))
+    with pytest.warns(ntsolve.PerformanceWarning, match="given up for 2 of 2"):
+        result = ntsolve.cg(A, b, M=lambda r: np.roll(r, 1), rtol=RTOL)
+    assert result.success.all()
+    assert result.nit.min() < result.nit.max()  # one is given up before the race, and waits for its end
+    assert (result.nit <= 1.25 * ntsolve.cg(A, b, M="jacobi", rtol=RTOL).nit).all()
+
+
 def test_an_operator_without_a_diagonal_has_cg_for_a_rival():
     A, b = poisson(16), rhs(256)
     with pytest.warns(ntsolve.PerformanceWarning, match="given up"):
