@@ -148,15 +148,14 @@ def _one(name, constraint, n):
     if isinstance(constraint, dict):
         return _from_dict(name, constraint)
     if isinstance(constraint, NonlinearConstraint):
-        target = _target(name, constraint.lb, constraint.ub)
-        return Constraint(name, constraint.fun, target, constraint.jac, constraint.hess)
+        return Constraint(name, constraint.fun, target_of(name, constraint).ravel(), constraint.jac, constraint.hess)
     if isinstance(constraint, LinearConstraint):
         A = constraint.A
         A = to_csr(f"{name}.A", A) if is_sparse(A) else np.atleast_2d(np.asarray(A, dtype=float))
         if A.ndim != 2 or A.shape[1] != n:
             raise ValueError(f"x0 has {n} entries, {name}.A has shape {tuple(A.shape)}")
         validate.numeric(f"{name}.A", A.data if is_sparse(A) else A)
-        return Constraint(name, lambda x: A @ x, _target(name, constraint.lb, constraint.ub), lambda x: A, None,
+        return Constraint(name, lambda x: A @ x, target_of(name, constraint).ravel(), lambda x: A, None,
                           linear=True)  # fmt: skip
     raise TypeError(f"{name} must be a NonlinearConstraint, a LinearConstraint or a dict, "
                     f"not {type(constraint).__name__}")  # fmt: skip
@@ -179,8 +178,10 @@ def _from_dict(name, constraint):
     return Constraint(name, fun, 0.0, jac, hess, args=args)
 
 
-def _target(name, lb, ub):
-    lb, ub = np.atleast_1d(np.asarray(lb, dtype=float)), np.atleast_1d(np.asarray(ub, dtype=float))
+def target_of(name, constraint):
+    """lb of a constraint, on the host and at least 1-D, if it is also its ub."""
+    sides = (b.get() if hasattr(b, "get") else b for b in (constraint.lb, constraint.ub))
+    lb, ub = (np.atleast_1d(np.asarray(b, dtype=float)) for b in sides)
     try:
         lb, ub = np.broadcast_arrays(lb, ub)
     except ValueError:
@@ -189,4 +190,4 @@ def _target(name, lb, ub):
         raise ValueError(f"{name} is an inequality: lb and ub differ, and only equalities (lb == ub) are taken")
     if not np.isfinite(lb).all():
         raise ValueError(f"{name}: lb and ub must be finite")
-    return lb.reshape(-1)
+    return lb
