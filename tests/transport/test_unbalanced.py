@@ -58,6 +58,22 @@ def test_the_value_is_that_of_the_plan_with_its_penalties(tau_a, tau_b):
     assert result.value == pytest.approx(penalties - 1e-2 * P.sum(), rel=1e-9)
 
 
+@pytest.mark.parametrize(("tau_a", "tau_b"), [(1e-4, 1e-4), (1e-9, 1e-9), (1e-5, INF), (INF, 1e-6), (1e-5, 3.0)])
+def test_marginals_that_cost_next_to_nothing(tau_a, tau_b):
+    C, a, b = example(mass=(2.0, 2.0))
+    result = solve(C, a, b, tau_a, tau_b, reg=0.1)
+    assert result.success
+    assert result.nit < 6
+    f, g = np.zeros(len(a)), np.zeros(len(b))
+    for _ in range(20):  # Sinkhorn's iteration, as it is written
+        f = -0.1 / (1 + (0.1 / tau_a if tau_a < INF else 0)) * np.log((np.exp((g - C) / 0.1)).sum(1) / a)
+        g = -0.1 / (1 + (0.1 / tau_b if tau_b < INF else 0)) * np.log((np.exp((f[:, None] - C) / 0.1)).sum(0) / b)
+    want = oracle.plan(C, f, g, 0.1)
+    assert abs(result.plan - want).sum() < 1e-8 * want.sum()
+    again = solve(C, a, b, tau_a, tau_b, reg=0.1, potentials_init=result.potentials)
+    assert again.nit <= 1
+
+
 @pytest.mark.filterwarnings("ignore:If reg_type")
 def test_it_is_what_pot_finds():
     ot = pytest.importorskip("ot")
