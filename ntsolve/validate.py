@@ -175,6 +175,7 @@ def numeric(name, array, *, check=True):
         raise ValueError(f"{name} is a masked array with masked entries; fill or remove them first")
     if isinstance(array, np.ndarray):
         array = np.asarray(array)  # np.matrix, and masked arrays with nothing masked, become plain
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
     kind = array.dtype.kind
     if kind in "biu":
         return array.astype("float64")
