@@ -86,7 +86,7 @@ class _Reader:
         A = self.array(name, A)
         if A.ndim == 0:
             raise ValueError(f"{name} is a number where a matrix is needed")
-        if A.size == 0 and A.ndim < 3:
+        if A.size == 0 and (A.ndim == 1 or A.shape[-1] == 0 < n):  # [] or [[]], no rows of any length
             A = A.reshape(0, n)
         if A.ndim == 1:
             A = A[None]  # one row, as SciPy has it
@@ -243,9 +243,9 @@ def _bounds(reader, bounds, n):
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         ends = (bounds.lb, bounds.ub)
     else:
-        pairs = bounds
-        if isinstance(bounds, (list, tuple)):
-            pairs = _without_none(bounds)
+        pairs = bounds.tolist() if isinstance(bounds, np.ndarray) and bounds.dtype == object else bounds
+        if isinstance(pairs, (list, tuple)):
+            pairs = _without_none(pairs)
         pairs = reader.array("bounds", pairs, infinite=True, counts=False)
         if pairs.ndim == 0:
             raise ValueError("bounds must be a pair (lower, upper) or a sequence of pairs, not a number")

@@ -32,6 +32,7 @@ PASSES = 30
 WORTH = 5000  # entries, from which on it is quicker to look for contradictions than to begin
 SLACK = 1e-9  # relative, of an empty row's sides
 TINY = 1e-9  # entries from which no bounds are made, relative to the largest of all
+ROUNDING = 8 * np.finfo(float).eps  # of all that has been moved to a side: what is left is nothing
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class _Work:
         self.A = p.matrix()
         self.lower, self.upper, self.values = p.lower.copy(), p.upper.copy(), np.zeros(p.n)
         self.row_lower, self.row_upper = p.row_lower.copy(), p.row_upper.copy()
+        self.moved = np.zeros(p.m)  # sizes of what columns have moved to the sides of a row
         self.row_of = np.repeat(np.arange(p.m), np.diff(p.indptr))
         self.rows, self.columns = np.ones(p.m, bool), np.ones(p.n, bool)  # that are left
         self.stays = np.zeros(p.m, bool)  # rows not to be looked at again
@@ -146,16 +148,17 @@ class _Work:
     # ---- the rules --------------------------------------------------------------------------------------------------
 
     def _empty_rows(self, in_row):
-        empty = self.rows & (in_row == 0) & ~self.stays
-        numbers = np.flatnonzero(empty)
+        numbers = np.flatnonzero(self.rows & (in_row == 0))
         with np.errstate(invalid="ignore"):
             below = self.row_lower[numbers] > SLACK * (1 + abs(self.program.row_lower[numbers]))
             above = self.row_upper[numbers] < -SLACK * (1 + abs(self.program.row_upper[numbers]))
-        for number, sign in zip(numbers[below | above], np.where(below, 1.0, -1.0)[below | above], strict=True):
-            self._contradiction({number: sign})
+        unmet = below | above
+        for number, sign in zip(numbers[unmet], np.where(below, 1.0, -1.0)[unmet], strict=True):
+            if not self.stays[number]:
+                self._contradiction({number: sign})
             self.stays[number] = True
-        self.rows &= ~(empty & ~self.stays)
-        return bool((empty & ~self.stays).any())
+        self.rows[numbers[~unmet]] = False
+        return not unmet.all()
 
     def _single_entries(self, in_row, entries):
         single = self.rows & (in_row == 1) & ~self.stays
@@ -216,8 +219,10 @@ class _Work:
         moved = np.zeros(self.program.n)
         moved[numbers] = values[numbers]
         shift = self.A @ moved
-        self.row_lower -= shift
-        self.row_upper -= shift
+        self.moved += abs(self.A) @ abs(moved)
+        for side in (self.row_lower, self.row_upper):
+            side -= shift
+            side[abs(side) <= ROUNDING * self.moved] = 0.0
         return True
 
     def _empty_columns(self, in_column):

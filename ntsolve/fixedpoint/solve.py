@@ -15,6 +15,7 @@ from ..outcome import worst
 from ..reductions import SERIAL
 from ..result import Status
 from .attempts import Attempts, contradiction
+from .certificates import certify_dual, certify_primal
 from .finisher import SMALL
 from .kkt import Errors, all_in_units, error_rows, violations_in_units
 from .pdhg import EVERY, MOST_LOOKS, Iteration
@@ -74,8 +75,8 @@ class Solve:
     def contradictions(self):
         """Settle the programs whose bounds or sides contradict each other."""
         for i in range(self.batch):
-            if self.status[i] == 0 and (found := contradiction(_item(self.reduced, i))):
-                self.status[i], self.rays[i] = found[0], self.whole_ray(*found)
+            if self.status[i] == 0 and (found := contradiction(_item(self.program, i))):
+                self.status[i], self.rays[i] = found
 
     def scale(self, program):
         """`Scaled` of a program with arrays of the backend."""
@@ -145,8 +146,7 @@ class Solve:
             for i in np.flatnonzero(iteration.running):
                 if attempts[i].due(iteration.nit[i]) and watch.going():
                     found = attempts[i].make(iteration, watch)
-                    if found is not None:
-                        self.status[i], self.rays[i] = int(found[0]), self.whole_ray(*found)
+                    if found is not None and self.prove(i, *found):
                         iteration.rest(i)
             self.note(watch, lengths, trace, before)
             if iteration.nit.max() >= self.again:
@@ -166,12 +166,17 @@ class Solve:
             self.status[i] = int(Status.STALLED)
             self.iteration.rest(i)
 
-    def whole_ray(self, status, ray):
-        """A ray of a reduced program as one of the program that was passed in."""
-        if self.presolved is None:
-            return ray
-        primal = status == Status.PRIMAL_INFEASIBLE
-        return (self.presolved.restore_multipliers if primal else self.presolved.restore_direction)(ray)
+    def prove(self, i, status, ray):
+        """Take a ray of a program, as reduced, for a proof, if it is one in the program that was passed in."""
+        if self.presolved is not None:
+            primal = status == Status.PRIMAL_INFEASIBLE
+            restore = self.presolved.restore_multipliers if primal else self.presolved.restore_direction
+            found = (certify_primal if primal else certify_dual)(self.program, restore(ray))
+            if found is None:
+                return False
+            ray = found[0]
+        self.status[i], self.rays[i] = int(status), ray
+        return True
 
     def kkt(self):
         """(batch,): the largest of the three relative errors, as the iteration sees it."""

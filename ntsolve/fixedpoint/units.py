@@ -2,7 +2,8 @@
 
 Errors of an answer are relative to 1 + the size of what they are errors of, see kkt.py. Where all costs, or all sides
 and bounds, are far below 1, as in SI units they may be, that 1 would forgive everything. Such a program is solved in
-other units: costs times a power of two, sides and bounds times another, so that the largest of each is from 1/2 to 1:
+other units: costs times a power of two, sides and bounds times another, so that the largest of each is from 1/2 to 1
+(the side of a row with entries beyond 1 counts over the largest of these, as what it asks of x):
 
     x, A x  are times `size`,    y, z = c - A'y  times `cost`,    objectives times both,                   (1)
 
@@ -30,7 +31,10 @@ class Units:
     def of(cls, program, ranks=SERIAL):
         """Those of a program on the host, or of the one of which each rank has rows."""
         largest = [np.zeros((*program.shape, 1)) for _ in range(2)]
-        groups = (program.c,), (program.lower, program.upper, program.row_lower, program.row_upper)
+        entry = _largest_entries(program)
+        with np.errstate(invalid="ignore"):
+            sides = [side / entry for side in (program.row_lower, program.row_upper)]
+        groups = (program.c,), (program.lower, program.upper, *sides)
         for most, arrays in zip(largest, groups, strict=True):
             for v in arrays:
                 finite = np.where(np.isfinite(v), abs(v), 0.0)
@@ -49,3 +53,12 @@ class Units:
     def flat(self):
         """(cost, size), each (batch, 1)."""
         return self.cost.reshape(-1, 1), self.size.reshape(-1, 1)
+
+
+def _largest_entries(program):
+    """(..., m): of each row, at least 1; infinite where it has none."""
+    largest = np.full((*program.shape, program.m), np.inf)
+    filled = np.flatnonzero(np.diff(program.indptr))
+    if filled.size:
+        largest[..., filled] = np.maximum(1.0, np.maximum.reduceat(abs(program.data), program.indptr[filled], axis=-1))
+    return largest

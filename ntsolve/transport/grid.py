@@ -141,7 +141,7 @@ def power_of(cost):
 
 def spacings(spacing):
     """(down, across)"""
-    pair = spacing if isinstance(spacing, (tuple, list)) else (spacing, spacing)
+    pair = tuple(spacing) if np.ndim(spacing) == 1 else (spacing, spacing)
     if len(pair) != 2:
         raise ValueError("spacing must be a number or a pair of numbers")
     return tuple(validate.positive("spacing", each) for each in pair)

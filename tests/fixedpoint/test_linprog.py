@@ -110,6 +110,7 @@ def test_rows_may_be_given_in_any_form():
         [[0, 10], [None, 1]],
         Bounds([0, 0], [np.inf, 9]),
         np.array([[0, 5], [0, 5.0]]),
+        np.array([(0, None), (None, 1)]),
     ],
 )
 def test_bounds_may_be_given_in_any_form(bounds):
@@ -166,6 +167,8 @@ def test_programs_with_next_to_nothing_in_them(presolve):
     assert result.success
     assert result.x.shape == (0,)
     assert result.fun == 0
+    assert solve(np.zeros(0), A_ub=np.zeros((2, 0)), b_ub=[1.0, 0.0]).success  # rows of no variables
+    assert solve([1.0, 1.0], A_ub=[[]], b_ub=[], A_eq=[], b_eq=[]).fun == 0
     one = solve([1.0], A_ub=[[-1.0]], b_ub=[-3.0])
     assert one.x[0] == pytest.approx(3, abs=1e-6)
     empty = {"A_ub": sp.csr_array((2, 2)), "b_ub": [1.0, 0.0]}  # rows and columns without entries

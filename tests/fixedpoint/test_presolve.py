@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import ntsolve
 from ntsolve import Status
 from ntsolve.fixedpoint.certificates import certify_dual, certify_primal
 from ntsolve.fixedpoint.kkt import errors_of
@@ -53,6 +54,20 @@ def test_contradictions_are_proved_and_nothing_else_is():
         assert certify_primal(program, left.ray) is not None
         proved += 1
     assert proved > 10
+
+
+def test_what_rounding_leaves_of_a_row_is_no_contradiction():
+    """A row whose only variable is fixed, at a value that the row meets but for rounding; nothing bounds the rest."""
+    missed = 0
+    for seed in range(30):
+        a, value, unit = np.random.default_rng(seed).uniform(0.1, 1, 3)
+        entries, side = [[a * unit, 0.0]], a * (value * unit)
+        missed += entries[0][0] * value != side
+        bounds = np.array([[value, value], [0.0, INF]])
+        assert presolve(made([0.0, -1.0], entries, side, side, *bounds.T)).status == Status.DUAL_INFEASIBLE
+        found = ntsolve.linprog([0.0, -1.0], A_eq=entries, b_eq=[side], bounds=bounds, on_failure="ignore")
+        assert found.status == Status.DUAL_INFEASIBLE
+    assert missed > 5
 
 
 def test_a_chain_of_rows_of_one_entry_is_followed_to_its_end():

@@ -36,6 +36,20 @@ def test_small_numbers_leave_the_accuracy_what_it_is(cost, size, finisher):
         assert found.verify(cost * c, A_eq=A, b_eq=size * b) <= 1e-6
 
 
+@pytest.mark.parametrize("entry", [1e4, 1e8])
+def test_entries_that_are_large_beside_the_sides_leave_the_accuracy_what_it_is(entry):
+    """x is then small, whatever the size of the sides."""
+    for seed in range(3):
+        c, A, b = program(seed)
+        exact = scipy.optimize.linprog(c, A_eq=A, b_eq=b).fun
+        found = ntsolve.linprog(c, A_eq=entry * A, b_eq=b, tol=1e-6)
+        assert found.success
+        assert found.fun * entry == pytest.approx(exact, rel=1e-5, abs=1e-5)
+        empty = {"A_ub": np.zeros((1, 50)), "b_ub": [3.0]}  # a row without entries says nothing about x
+        found = ntsolve.linprog(c, A_eq=entry * A, b_eq=b, **empty, tol=1e-6)
+        assert found.fun * entry == pytest.approx(exact, rel=1e-5, abs=1e-5)
+
+
 def test_two_sides_bounds_and_a_start_are_in_the_same_units():
     c, A, b = program(5)
     size, cost, seen = 2.0**-20, 2.0**-17, []

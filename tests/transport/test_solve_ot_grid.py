@@ -74,10 +74,10 @@ def test_bounds_hold_whenever_it_is_stopped():
         np.testing.assert_allclose(result.sparse_plan().sum(0), nu.ravel(), atol=1e-13)
 
 
-@pytest.mark.parametrize("spacing", [0.1, (2.0, 0.5)])
+@pytest.mark.parametrize("spacing", [0.1, (2.0, 0.5), np.array([0.5, 1.0])])
 def test_the_size_of_a_pixel_counts(spacing):
     mu, nu = images(8, 6)
-    pair = spacing if isinstance(spacing, tuple) else (spacing, spacing)
+    pair = (spacing, spacing) if np.ndim(spacing) == 0 else spacing
     want = ot.emd2(mu.ravel(), nu.ravel(), pair_costs(8, 6, 2, pair))
     result = ntsolve.solve_ot_grid(3 * mu, 3 * nu, spacing=spacing)
     assert result.success
