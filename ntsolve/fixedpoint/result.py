@@ -39,8 +39,8 @@ class Marginals:
 class LinprogResult(Result):
     """Result of `linprog`; `residual` is the largest of the relative primal, dual and duality-gap errors.
 
-    Where all costs, or all sides and bounds, are below 1/2, errors are those of the program in which they are not. Sides
-    count over the largest entry of their row, where that is beyond 1.
+    Where all costs, or all sides and bounds, are below 1/2, errors are those of the program in which they are not.
+    Sides count over the largest entry of their row, where that is beyond 1.
 
     In a batch every field but `message`, `elapsed` and `backend` has leading axes.
 
