@@ -46,9 +46,9 @@ class DeepConjugateDirection:
 
     Parameters
     ----------
-    A : GridOperator, or array of bool
-        An operator made by `GridOperator.poisson` (equal spacings), one or a batch; or its `mask`, with cells of value
-        0 around.
+    A : GridOperator, sparse matrix, or array of bool
+        An operator made by `GridOperator.poisson` (equal spacings), one or a batch; the matrix of one; or its `mask`,
+        with cells of value 0 around.
     weights : "auto", path, or mapping of arrays
         The parameters of the network: those that are shipped, for 2 or 3 axes; a file as
         ``python -m bench._train_dcd`` writes it; or its arrays.
@@ -104,7 +104,7 @@ class DeepConjugateDirection:
 
     def __init__(self, A, *, weights="auto", blocks=True) -> None:
         if not isinstance(A, GridOperator):
-            A = GridOperator.poisson(A)
+            A = GridOperator.from_csr(A) if hasattr(A, "tocsr") else GridOperator.poisson(A)
         if A.comm is not SERIAL:
             raise ValueError("A is a GridOperator of several processes, which ntsolve.cg solves with")
         if A.kind != "mask":

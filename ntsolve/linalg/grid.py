@@ -80,9 +80,11 @@ class GridOperator:
     offset = 0
     """The first plane of this part."""
 
-    def __init__(self, k, mask, ends, *, spacing, dtype, kind, scale=1.0, open_faces=None, faces=None, sink=None,
-                 diag=None, cells=None, ndim=None, weak=False):  # fmt: skip
+    def __init__(self, k, mask=None, ends=None, *, spacing=None, dtype=None, kind=None, scale=1.0, open_faces=None,
+                 faces=None, sink=None, diag=None, cells=None, ndim=None, weak=False):  # fmt: skip
         """For the constructors; arrays on the backend of the kernels k."""
+        if ends is None:
+            raise TypeError("a GridOperator is made by GridOperator.poisson(mask), .diffusion(kappa) or .from_csr(A)")
         ndim = mask.ndim if ndim is None else ndim
         self.ndim, self.grid_shape = ndim, tuple(mask.shape[mask.ndim - ndim :])
         self.batch_shape = tuple(mask.shape[: mask.ndim - ndim])

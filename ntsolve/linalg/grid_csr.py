@@ -18,7 +18,10 @@ ADVICE = (
 )
 ROUNDING = 8  # of a sum, in units of that of the diagonal entry
 SHIFT = 2  # of sums on average: entries that are rounded the same way in all rows make one at most
-UNKNOWN = f"A is not recognised as the matrix of a grid: {ADVICE}, in C order. Pass grid_shape (and mask) if it is one"
+UNKNOWN = (
+    f"A is not recognised as the matrix of a grid: {ADVICE}, in C order. "
+    "Pass GridOperator.from_csr its grid_shape (and mask) if it is one"
+)
 
 
 def matrix(A):

@@ -20,6 +20,7 @@ first iterations, and changed where they fall short.
 """
 
 import threading
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy as np
 
 from .. import operators, validate
 from ..dispatch import kernels_for
+from ..errors import PerformanceWarning
 from ..kernels.contracts import split as layout
 from . import grid_box, grid_rows, hierarchy
 from . import weights as weight_sets
@@ -118,6 +120,9 @@ class LearnedMultigrid:
         self._idle: list = []
         family = f"{self.grid.kind}-{self.grid.ndim}d"
         found = weight_sets.shipped(family) if self._free[0] else weight_sets.take(weights)
+        if found.ndim not in (None, self.grid.ndim):
+            warnings.warn(f"weights: {found.name} was trained on grids of {found.ndim} axes, A has {self.grid.ndim}",
+                          PerformanceWarning, stacklevel=2)  # fmt: skip
         with kernels_for(A=self.grid.mask) as k:
             self._plan = self._planned(k)
             self._scale = hierarchy.coefficient_scale(k, self.grid)
@@ -355,18 +360,6 @@ class Applied(operators.Operator):
         self._norms = []
 
 
-def recognised(A):
-    """A as a GridOperator, if it is one, or a sparse matrix that is the stencil of one; else None."""
-    if isinstance(A, GridOperator):
-        return A
-    if not hasattr(A, "tocsr"):
-        return None
-    try:
-        return GridOperator.from_csr(A)
-    except ValueError:
-        return None
-
-
 def for_cg(A, ranks, b, x0):
     """(A as a grid, LearnedMultigrid) for `cg` with M="multigrid", which is solved in the box of its unknowns.
 
@@ -378,9 +371,13 @@ def for_cg(A, ranks, b, x0):
     if ranks.size > 1 and not isinstance(A, GridOperator):
         raise ValueError('M="multigrid" needs A to be a GridOperator made with the same comm; a matrix in rows does '
                          'with M="ic0"')  # fmt: skip
-    grid = recognised(A)
-    if grid is None:
-        raise ValueError('M="multigrid" needs A to be a GridOperator, or a sparse matrix that is the stencil of a grid')
+    needs = 'M="multigrid" needs A to be a GridOperator, or a sparse matrix that is the stencil of a grid'
+    if not isinstance(A, GridOperator) and not hasattr(A, "tocsr"):
+        raise ValueError(needs)
+    try:
+        grid = _grid(A)
+    except ValueError as error:
+        raise ValueError(f"{needs}: {error}") from error
     if grid is A and grid_box.flat(A, b) and grid_box.flat(A, x0):
         grid = grid_box.cropped(A)
     return grid if grid is A else grid_rows.AsMatrix(grid), LearnedMultigrid(grid)

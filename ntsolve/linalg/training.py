@@ -13,7 +13,7 @@ so that every point is a positive definite cycle, and t = 0 the untrained one.
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -147,7 +147,8 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
             finalists.append((judge(center, everything).mean(), center))
     best, found = min(finalists, key=lambda pair: pair[0])
     curve = np.array(history).reshape(-1, 3)
-    return Training(decode(found), curve, float(untrained.mean()), float(best), evaluations)
+    (ndim,) = {A.ndim for A in problems} if len({A.ndim for A in problems}) == 1 else (None,)
+    return Training(replace(decode(found), ndim=ndim), curve, float(untrained.mean()), float(best), evaluations)
 
 
 def decode(t):

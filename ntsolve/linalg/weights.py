@@ -39,12 +39,15 @@ class Weights:
     faces, sink : array (L,)
     name : str
         What they are called: "untrained", a family, or a file.
+    ndim : int or None
+        Of the grids that they were trained on, if that is known.
     """
 
     relaxation: np.ndarray
     faces: np.ndarray
     sink: np.ndarray
     name: str = "given"
+    ndim: int | None = None
 
     def at(self, level):
         """(w of red, w of black, alpha, alpha_s) on a level; the last two for the step to the next coarser one."""
@@ -53,7 +56,8 @@ class Weights:
 
     def arrays(self):
         """The arrays by name, as a file holds them."""
-        return {"relaxation": self.relaxation, "faces": self.faces, "sink": self.sink}
+        found = {"relaxation": self.relaxation, "faces": self.faces, "sink": self.sink}
+        return found if self.ndim is None else found | {"ndim": np.int64(self.ndim)}
 
     def save(self, path) -> None:
         """Write them to an .npz file.
@@ -97,6 +101,10 @@ def shipped(family):
 
 def checked(arrays, name):
     """Weights of arrays by name, whose names, shapes and ranges are looked at."""
+    arrays = dict(arrays)
+    ndim = arrays.pop("ndim", None)
+    if ndim is not None and (np.shape(ndim) or ndim not in (2, 3)):
+        raise ValueError(f"weights: ndim of {name} must be 2 or 3")
     if set(arrays) != {"relaxation", "faces", "sink"}:
         raise ValueError(f'weights: {name} must hold "relaxation", "faces" and "sink", not {sorted(map(str, arrays))}')
     found = {}
@@ -117,4 +125,4 @@ def checked(arrays, name):
             raise ValueError(f"weights: {key} of {name} has shape {found[key].shape}, not {shape}")
         if not ((found[key] >= low) & (found[key] <= high)).all():  # false for NaN
             raise ValueError(f"weights: {key} of {name} must lie between {low} and {high}")
-    return Weights(found["relaxation"], found["faces"], found["sink"], name)
+    return Weights(found["relaxation"], found["faces"], found["sink"], name, None if ndim is None else int(ndim))

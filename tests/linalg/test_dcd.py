@@ -268,6 +268,11 @@ def test_shipped_files_are_small_and_plain():
         assert DCD(np.ones((8,) * dim, dtype=bool)).parameters == sum(value.size for value in found.values())
 
 
+def test_a_matrix_of_a_grid_will_do():
+    A = Grid.poisson(np.ones((8, 9), dtype=bool))
+    assert DCD(A.tocsr()).A.grid_shape == A.grid_shape
+
+
 def test_bad_input_is_refused_by_name(tmp_path):
     mask = np.ones((8, 8), dtype=bool)
     good = parameters(2)

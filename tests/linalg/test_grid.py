@@ -226,6 +226,7 @@ def test_success_is_measured_beyond_the_precision_of_the_vectors():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (lambda: GridOperator(np.ones((3, 3), dtype=bool)), r"GridOperator.poisson\(mask\)"),
         (lambda: GridOperator.poisson(np.ones((3, 3))), "mask must be an array of bool"),
         (lambda: GridOperator.poisson(np.full((3, 3), 2)), "mask must hold True and False"),
         (lambda: GridOperator.poisson(np.ones(3, dtype=bool)), "mask must have 2 or 3 axes"),

@@ -9,7 +9,7 @@ import scipy.sparse.linalg
 
 import ntsolve
 from bench import _linear_problems as problems
-from ntsolve.linalg import hierarchy, multigrid
+from ntsolve.linalg import hierarchy
 from ntsolve.linalg.weights import OVERCORRECTION, RELAXATION, UNTRAINED, Weights
 
 from . import multigrid_reference as reference
@@ -216,8 +216,10 @@ def test_a_matrix_that_is_a_stencil_is_recognised():
     assert abs(same.nit - result.nit) <= 1
     np.testing.assert_allclose(same.x, result.x, atol=1e-4 * abs(result.x).max())
     assert ntsolve.LearnedMultigrid(A.tocsr()).shape == A.shape
-    assert multigrid.recognised(sp.csr_array(np.ones((9, 9)))) is None
-    assert multigrid.recognised(np.eye(3)) is None
+    with pytest.raises(ValueError, match=r"the stencil of a grid: A is not recognised .* symmetric"):
+        ntsolve.cg(sp.csr_array(np.ones((9, 9))), np.ones(9), M="multigrid")
+    with pytest.raises(ValueError, match=r"the stencil of a grid$"):
+        ntsolve.cg(np.eye(3), np.ones(3), M="multigrid")
 
 
 def test_it_serves_other_solvers():

@@ -37,6 +37,9 @@ def test_a_few_generations_find_better_weights_and_again_the_same(masks, tmp_pat
     M = ntsolve.LearnedMultigrid(masks[0], weights=tmp_path / "mine.npz")
     np.testing.assert_array_equal(M.weights.faces, found.weights.faces)
     assert ntsolve.cg(masks[0], b, M=M).success
+    other = ntsolve.GridOperator.poisson(np.ones((8, 8, 8), bool))
+    with pytest.warns(ntsolve.PerformanceWarning, match="mine.npz was trained on grids of 2 axes, A has 3"):
+        ntsolve.LearnedMultigrid(other, weights=tmp_path / "mine.npz")
 
 
 def test_no_time_is_enough_for_the_untrained_cycle(masks):
