@@ -221,6 +221,7 @@ class Solve:
         x, y = map(self.k.to_host, point or self.iteration.point())
         if self.program.single:
             x, y = (np.asarray(v)[None] for v in self.restore(x[0], y[0]))
+        x = np.clip(x, *(v.reshape(x.shape) for v in (self.program.lower, self.program.upper)))  # units have rounded it
         dtype = dtype or self.taken.dtype
         return tuple(np.ascontiguousarray(v.astype(dtype)) for v in (x, y))
 

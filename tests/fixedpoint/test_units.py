@@ -50,6 +50,16 @@ def test_entries_that_are_large_beside_the_sides_leave_the_accuracy_what_it_is(e
         assert found.fun * entry == pytest.approx(exact, rel=1e-5, abs=1e-5)
 
 
+def test_no_rounding_puts_an_answer_outside_its_bounds():
+    far = 1e12 * np.array([1.0, -1.3, -5.0, -1.1])
+    rows = {"A_ub": 1e-12 * np.array([[3.0, 0.0, 1.0, 1.0]]), "b_ub": [0.9]}
+    for bounds in (np.stack([far, np.full(4, np.inf)], 1), np.stack([far, 2 * abs(far)], 1)):
+        found = ntsolve.linprog(np.ones(4), **rows, bounds=bounds, tol=1e-8)
+        assert found.success
+        assert (found.x >= far).all()
+        np.testing.assert_allclose(found.x, far, rtol=1e-15)
+
+
 def test_two_sides_bounds_and_a_start_are_in_the_same_units():
     c, A, b = program(5)
     size, cost, seen = 2.0**-20, 2.0**-17, []
