@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 import ntsolve
 from ntsolve import Status
+from ntsolve.transport.level import Level
 
 from . import oracle, problems
 
@@ -382,6 +383,25 @@ def test_what_makes_no_sense_is_refused(change, name, check):
         pytest.skip("not looked for")
     with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
         ntsolve.solve_ot(arguments.pop("C"), arguments.pop("a"), arguments.pop("b"), **arguments)
+
+
+def test_a_newton_step_halves_the_error_or_lowers_the_objective(monkeypatch):
+    search, steps = Level._search, []
+
+    def watched(level, x):
+        error, phi = level.error, level._objective(level.at)
+        length = search(level, x)
+        if length:
+            steps.append(level.error < 0.5 * error or level._objective(level.trial) <= phi + 1e-12 * max(1, abs(phi)))
+        return length
+
+    monkeypatch.setattr(Level, "_search", watched)
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        a, b = (problems.masses(60, seed) ** 6 for _ in range(2))
+        assert ntsolve.solve_ot(rng.random((60, 60)), a / a.sum(), b / b.sum(), reg=3e-4, tol=1e-10).success
+    assert len(steps) > 20
+    assert all(steps)
 
 
 def test_nothing_warns_but_the_solver():
