@@ -9,6 +9,7 @@ from ..contracts import lp as the
 from .pool import JIT, over_blocks
 
 _GRAIN = 30_000  # entries of matrices a thread is worth waking for
+_SUMS = 512  # products with a matrix that are kept until they are used: they stay in the first cache
 
 
 def _over_programs(body, count, entries, *args):
@@ -181,17 +182,33 @@ def lp_errors(indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, 
 
 
 @njit(**JIT)
-def _columns(tindptr, tindices, tdata, c, lower, upper, tau, share, keep, x, y, x0, p, dx, reflected):
-    """(1) for x, and (3)."""
-    k = uint64(0)
-    for j in range(x.size):
-        end = uint64(tindptr[j + 1])
+def _some_sums(first, last, indptr, indices, data, x, out):
+    """out = (A x)[first:last]. What is done with them is a loop of its own, so that it runs in SIMD registers."""
+    k = uint64(indptr[first])
+    for i in range(first, last):
+        end = uint64(indptr[i + 1])
         total = 0.0
         while k < end:
-            total += tdata[k] * y[uint64(tindices[k])]
+            total += data[k] * x[uint64(indices[k])]
             k += uint64(1)
+        out[i - first] = total
+
+
+@njit(**JIT)
+def _columns(tindptr, tindices, tdata, c, lower, upper, tau, share, keep, x, y, x0, p, dx, reflected, sums):
+    """(1) for x, and (3)."""
+    for first in range(0, x.size, sums.size):
+        last = min(first + sums.size, x.size)
+        _some_sums(first, last, tindptr, tindices, tdata, y, sums)
+        _some_columns(sums[: last - first], c[first:last], lower[first:last], upper[first:last], tau, share, keep,
+                      x[first:last], x0[first:last], p[first:last], dx[first:last], reflected[first:last])  # fmt: skip
+
+
+@njit(**JIT)
+def _some_columns(sums, c, lower, upper, tau, share, keep, x, x0, p, dx, reflected):
+    for j in range(x.size):
         at = x[j]
-        to = min(max(at - tau * (c[j] - total), lower[j]), upper[j])
+        to = min(max(at - tau * (c[j] - sums[j]), lower[j]), upper[j])
         if keep:
             p[j], dx[j] = to, to - at
         beyond = 2.0 * to - at
@@ -200,17 +217,20 @@ def _columns(tindptr, tindices, tdata, c, lower, upper, tau, share, keep, x, y, 
 
 
 @njit(**JIT)
-def _rows(indptr, indices, data, row_lower, row_upper, sigma, share, keep, y, y0, q, dy, reflected):
+def _rows(indptr, indices, data, row_lower, row_upper, sigma, share, keep, y, y0, q, dy, reflected, sums):
     """(2), and (3)."""
-    k = uint64(0)
+    for first in range(0, y.size, sums.size):
+        last = min(first + sums.size, y.size)
+        _some_sums(first, last, indptr, indices, data, reflected, sums)
+        _some_rows(sums[: last - first], row_lower[first:last], row_upper[first:last], sigma, share, keep,
+                   y[first:last], y0[first:last], q[first:last], dy[first:last])  # fmt: skip
+
+
+@njit(**JIT)
+def _some_rows(sums, row_lower, row_upper, sigma, share, keep, y, y0, q, dy):
     for i in range(y.size):
-        end = uint64(indptr[i + 1])
-        total = 0.0
-        while k < end:
-            total += data[k] * reflected[uint64(indices[k])]
-            k += uint64(1)
         at = y[i]
-        t = at - sigma * total
+        t = at - sigma * sums[i]
         to = t - min(max(t, -sigma * row_upper[i]), -sigma * row_lower[i])
         if keep:
             q[i], dy[i] = to, to - at
@@ -274,6 +294,7 @@ def _restart(state, dp, dq, first_look):
 def _steps(first, last, indptr, indices, data, tindptr, tindices, tdata, c, lower, upper, row_lower, row_upper,
            row_unit, col_unit, scalars, tol, done, steps, every, x, y, x0, y0, p, q, dx, dy, reflected, state, errors,
            trace):  # fmt: skip
+    sums = np.empty(_SUMS)
     for s in range(first, last):
         mine, look = state[s], 0
         for step in range(done + 1, done + steps + 1):
@@ -286,9 +307,9 @@ def _steps(first, last, indptr, indices, data, tindptr, tindices, tdata, c, lowe
             share = mine[the.INNER] / (mine[the.INNER] + 1.0)
             tau, sigma = mine[the.ETA] / mine[the.WEIGHT], mine[the.ETA] * mine[the.WEIGHT]
             _columns(tindptr, tindices, tdata[s], c[s], lower[s], upper[s], tau, share, keep, x[s], y[s], x0[s], p[s],
-                     dx[s], reflected[s])  # fmt: skip
+                     dx[s], reflected[s], sums)  # fmt: skip
             _rows(indptr, indices, data[s], row_lower[s], row_upper[s], sigma, share, keep, y[s], y0[s], q[s], dy[s],
-                  reflected[s])  # fmt: skip
+                  reflected[s], sums)  # fmt: skip
             if fresh:
                 mine[the.FIRST] = _moved(indptr, indices, data[s], dx[s], dy[s], mine[the.WEIGHT], mine[the.ETA])
             if not (due or end):
