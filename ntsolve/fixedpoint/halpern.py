@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from .. import validate
+from ..anderson import Anderson
 from ..dispatch import kernels_for
 from ..outcome import report
 from ..parallel.comm import join
 from ..reductions import SERIAL
 from ..result import FixedPointResult
-from ..transport.anderson import Anderson
 from .loop import Evaluation, Iteration, iterate
 from .schedule import Adaptive, Always, Step
 from .trees import Tree

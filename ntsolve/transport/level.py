@@ -23,9 +23,9 @@ import math
 
 import numpy as np
 
+from ..anderson import Anderson
 from ..kernels.contracts.scaling import UNDERFLOW
 from . import shared
-from .anderson import Anderson
 
 FALL = 0.5  # Sinkhorn goes on while a step takes the error below this part of it
 HISTORY = 10  # of Anderson

@@ -108,7 +108,7 @@ def sinkhorn_steps(store, a, power_a, b, power_b, tol, rate, warm, steps, v, s, 
     xp, seen = store.k.xp, []
     for step in range(steps + 1):
         store.sweep(v, a, power_a, s, y)
-        seen.append(_error(xp, v, y, b, power_b))
+        seen.append(_error(v, y, b, power_b))
         if not tol < seen[-1] < np.inf or (step > warm and seen[-1] > rate * seen[-2]):
             break
         if step < steps:
@@ -117,7 +117,7 @@ def sinkhorn_steps(store, a, power_a, b, power_b, tol, rate, warm, steps, v, s, 
     err[: len(seen)] = xp.asarray(seen)
 
 
-def _error(xp, v, y, b, power_b):
+def _error(v, y, b, power_b):
     if bool((y[b > 0] <= UNDERFLOW).any()):
         return np.inf
     target = b if power_b == 1 else b * v ** (1 - 1 / power_b)

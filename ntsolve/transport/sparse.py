@@ -17,11 +17,11 @@ import time
 
 import numpy as np
 
+from ..anderson import Anderson
 from ..kernels.contracts.gibbs import LANES
 from ..reductions import SERIAL
 from ..result import Status
 from . import newton, shared
-from .anderson import Anderson
 from .cells import kd_order, merged
 from .level import Level, Verdict
 from .store import Store

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..reductions import SERIAL
+from .reductions import SERIAL
 
 
 class Anderson:
