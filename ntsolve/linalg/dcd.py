@@ -10,7 +10,7 @@ Kaneda, Akar, Chen, Kala, Hyde, Teran, "A Deep Conjugate Direction Method for It
 (3) is the exact line search in the norm of A, so no direction does harm. Two earlier directions are all that conjugate
 gradients need. f being neither linear nor symmetric, (2) is a truncation here, and more of them are kept where the
 residual falls slowly, unless one asks for two. Where a direction is useless, with (p, A p) not positive or not a
-number, the step is along r.
+number, or gains less than a step along r is known to, it is r that goes through (2) and (3).
 
 The network is described in dcd_network.py and trained in dcd_training.py. Around it, mean errors of large blocks of the
 grid are solved for exactly, by dcd_blocks.py.
@@ -35,7 +35,6 @@ from .linear_operator import linear_operator
 
 PUBLISHED, MOST = 2, 20  # earlier directions that a new one is made orthogonal to
 PATIENCE = 3  # iterations that should halve the residual
-USELESS = 1e-7  # of ||p|| ||r||, below which (p, r) is rounding
 
 
 class DeepConjugateDirection:
@@ -145,8 +144,7 @@ class DeepConjugateDirection:
         for number, one in enumerate(sound):
             if one:  # (1): so that entries are about 1 on a grid of any size
                 rows[number] = r[number] / size[number] * cells[number % len(cells)]
-        rows = self._network(rows) if self._blocks is None else self._blocks.around(k, self._network, rows)
-        z[...] = rows
+        z[...] = self._network(rows) if self._blocks is None else self._blocks.around(k, self._network, rows)
         for number, one in enumerate(sound):
             if one:
                 z[number] *= size[number] / cells[number % len(cells)] / self.A.scale
@@ -154,8 +152,11 @@ class DeepConjugateDirection:
                 z[number] = r[number]
 
     def _network(self, rows):
-        """What the network makes of rows (batch, cells) float32."""
-        out = rows.copy()
+        """What the network makes of rows (batch, cells) float32, with the sign that makes (f(r), r) positive.
+
+        (3) is the same for either sign, but as a preconditioner it has to be that one.
+        """
+        out, k = rows.copy(), self._domains[0].k
         for number, row in enumerate(out):
             which = number % len(self._domains)
             try:
@@ -166,6 +167,9 @@ class DeepConjugateDirection:
             domain.apply()
             row[...] = domain.r.reshape(row.shape)
             self._idle[which].append(domain)
+        sign = k.xp.empty(len(rows))
+        k.dot(rows, out, sign, k.xp.empty(workspace_shape(*rows.shape)))
+        out *= k.xp.where(sign < 0, -1, 1).astype("float32")[:, None]
         return out
 
     def matvec(self, r) -> Any:
@@ -289,6 +293,7 @@ class _State:
         x, r, self.residual = xp.zeros_like(b), b.copy(), b_norm.copy()
         if system.x0 is not None:
             x[...] = system.x0
+            x[xp.asarray(b_norm == 0)] = 0  # the solution, whatever the start
             self.residual = k.to_host(operators.true_residual(k, system, x, r)).copy()
         size = np.maximum(b_norm, self.residual)
         exponent = np.frexp(np.where(np.isfinite(size) & (size > 0), size, 1.0))[1] - 1
@@ -339,19 +344,21 @@ class _State:
         xp, r = self.k.xp, self.r
         p, ap = xp.empty_like(r), xp.empty_like(r)
         self.M.matvec_rows(self.k, r, p)  # (1)
-        for ago, (old, image, curvature) in zip(range(len(self.past), 0, -1), self.past, strict=True):  # (2)
-            part = self._ratio(self._dot(p, image), curvature)
-            self._add(p, np.where(ago <= self.kept, -part, 0.0), old)
-        pr, pap, useful = self._look(p, ap)
-        if not useful.all():
-            p[...] = xp.where(xp.asarray(useful)[:, None], p, r)
-            pr, pap, useful = self._look(p, ap)
+        self._straighten(p)
+        pr, pap, sound = self._look(p, ap)
+        with np.errstate(all="ignore"):  # A has no eigenvalue beyond 2 top
+            useful = sound & (pr**2 / pap >= self._norm(r) ** 2 / (2 * self.M.A.top))
+        if not (useful | ~self.active).all():
+            along = r.copy()
+            self._straighten(along)
+            p[...] = xp.where(xp.asarray(useful)[:, None], p, along)
+            pr, pap, sound = self._look(p, ap)
             self.status[self.active & np.isfinite(pap) & (pap <= 0)] = int(Status.INDEFINITE_OPERATOR)
         self.active &= self.status == 0
-        alpha = np.where(self.active & useful, self._ratio(pr, pap), 0.0)  # (3)
+        alpha = np.where(self.active & sound, self._ratio(pr, pap), 0.0)  # (3)
         self._add(self.x, alpha, p)
         self._add(r, -alpha, ap)
-        self.past.append((p, ap, np.where(useful, pap, np.inf)))
+        self.past.append((p, ap, np.where(sound, pap, np.inf)))
         self._keep()
         del self.past[: max(0, len(self.past) - int(self.kept.max()))]
         now = self._norm(r) * self.scale
@@ -367,13 +374,17 @@ class _State:
             self.slow |= self.seen > 0.5 * self.before.pop(0)
             self.kept = np.where(self.slow, np.minimum(self.kept + 1, MOST), PUBLISHED)
 
+    def _straighten(self, p):
+        """(2), for p = q."""
+        for ago, (old, image, curvature) in zip(range(len(self.past), 0, -1), self.past, strict=True):
+            part = self._ratio(self._dot(p, image), curvature)
+            self._add(p, np.where(ago <= self.kept, -part, 0.0), old)
+
     def _look(self, p, ap):
-        """(p, r), (p, A p), and which p are of use; A p is left in ap."""
+        """(p, r), (p, A p), and whether that is positive; A p is left in ap."""
         self.A.matvec(p, ap)
-        pr, pap = self._dot(p, self.r), self._dot(p, ap)
-        with np.errstate(all="ignore"):
-            useful = (pap > 0) & np.isfinite(pap) & (abs(pr) > USELESS * self._norm(p) * self._norm(self.r))
-        return pr, pap, useful
+        pap = self._dot(p, ap)
+        return self._dot(p, self.r), pap, (pap > 0) & np.isfinite(pap)
 
     def _add(self, x, factor, y):
         x += (self.k.xp.asarray(factor)[:, None] * y).astype(x.dtype, copy=False)

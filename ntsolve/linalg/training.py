@@ -12,6 +12,7 @@ so that every point is a positive definite cycle, and t = 0 the untrained one.
 """
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -107,6 +108,8 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
     >>> training.trained <= training.untrained  # doctest: +SKIP
     True
     """
+    if not isinstance(problems, Iterable):
+        raise TypeError(f"problems must be a sequence of GridOperator, not {type(problems).__name__}")
     problems = [_problem(place, A) for place, A in enumerate(problems)]
     if not problems:
         raise ValueError("problems is empty")

@@ -1,5 +1,7 @@
 """DeepConjugateDirection: the network is what its page says, the iteration what the paper says, the answers right."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -85,6 +87,7 @@ def test_network_is_the_one_of_its_equations(shape):
     faces = 2 * len(shape)
     fields = np.array([A.mask, A.mask - A.open_faces / faces, A.sink / faces])
     expected = reference(weights, fields, r[None])[0]
+    expected *= np.sign((r * expected).sum())
     got = DCD(A, weights=weights, blocks=False).matvec(r)
     np.testing.assert_allclose(got, expected, atol=1e-5 * abs(expected).max())
     assert not got[~A.mask].any()
@@ -178,6 +181,28 @@ def test_answers_are_right(dtype):
     accelerated = ntsolve.cg(A, b[0], M=M, rtol=rtol)
     assert accelerated.success
     assert accelerated.nit < 0.6 * ntsolve.cg(A, b[0], rtol=rtol).nit
+
+
+@pytest.mark.parametrize(("shape", "share"), [((40, 40), 0.6), ((12, 12, 12), 0.8)])
+def test_where_the_network_is_of_no_use_it_takes_the_iterations_of_conjugate_gradients(shape, share):
+    A = Grid.poisson(np.random.default_rng(0).random(shape) < share)  # holes everywhere, as it was not trained for
+    b = A @ np.random.default_rng(1).standard_normal(A.shape[0])
+    M, plain = DCD(A), ntsolve.cg(A, b, rtol=1e-7)
+    for result in (M.solve(b, rtol=1e-7), M.solve(b, rtol=1e-7, directions=2), given_up(A, b, M)):
+        assert result.success
+        assert result.nit <= 1.25 * plain.nit + 4
+
+
+def given_up(A, b, M):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ntsolve.PerformanceWarning)
+        return ntsolve.cg(A, b, M=M, rtol=1e-7)
+
+
+def test_a_start_does_not_matter_where_the_answer_is_zero():
+    A = Grid.poisson(np.ones((8, 8), dtype=bool))
+    result = DCD(A).solve(np.zeros(64), np.ones(64))
+    assert (result.success, result.nit, result.x.any()) == (True, 0, False)
 
 
 def test_batch_of_domains_is_each_of_them():

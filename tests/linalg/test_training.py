@@ -94,6 +94,7 @@ def test_a_missing_package_is_named(masks, monkeypatch):
 def test_wrong_arguments_are_named(masks):
     for bad, error, name in (
         ({"problems": []}, ValueError, "problems"),
+        ({"problems": masks[0]}, TypeError, "problems must be a sequence"),
         ({"problems": [np.eye(3)]}, TypeError, r"problems\[0\]"),
         ({"generations": 0}, ValueError, "generations"),
         ({"sample": 0}, ValueError, "sample"),
