@@ -13,6 +13,10 @@ is symmetric, and positive definite for any w in (0, 2) if Mc is. From r, with n
     x_r, x_b += P e,  e = Mc rc                                                                way up        (4)
     z_b = (1 - w_b) x_b + w_b D^-1 (r_b + n(x_r)),  z_r = (1 - w_r) x_r + w_r D^-1 (r_r + n(z_b))            (5)
 
+and at last, where asked to `settle`, so that r - A z is 0 on black cells:
+
+    z_b = D^-1 (r_b + n(z_r))                                                                                  (6)
+
 Layout and stencils are those of contracts/split.py.
 """
 
@@ -68,13 +72,15 @@ def _down(r, dinv, faces, red, black, factor, wrap):
     return x_black, restrict(left, factor)
 
 
-def _up(r, dinv, faces, red, black, wrap, x_black, correction):
+def _up(r, dinv, faces, red, black, wrap, x_black, correction, settle=False):
     is_red, is_black = _colours(r)
     correction = np.where(dinv > 0, correction, 0)
     x_red = np.where(is_red, red * dinv * r + correction, 0)
     x_black = np.where(is_black, x_black + correction, 0)
     z_black = np.where(is_black, (1 - black) * x_black + black * dinv * (r + neighbours(x_red, faces, wrap)), 0)
     z_red = np.where(is_red, (1 - red) * x_red + red * dinv * (r + neighbours(z_black, faces, wrap)), 0)
+    if settle:
+        z_black = np.where(is_black, dinv * (r + neighbours(z_red, faces, wrap)), 0)
     return z_red + z_black
 
 
@@ -124,15 +130,15 @@ def _cut(a, v):
 
 
 def _up_cases(rng, dtype):
-    for shape, coarse, r, stencil, weights, factor, wrap in _levels(rng):
+    for number, (shape, coarse, r, stencil, weights, factor, wrap) in enumerate(_levels(rng)):
         xb, ec = _vector(rng, shape, len(r)) * (stencil[0] > 0), _vector(rng, coarse, len(r))
-        yield (r, *stencil, *weights, factor, wrap, xb[:, 1].copy(), ec, np.full_like(r, np.nan),
+        yield (r, *stencil, *weights, factor, wrap, number % 4 in (1, 2), xb[:, 1].copy(), ec, np.full_like(r, np.nan),
                np.full(len(r), np.nan), np.full((len(r), 2, r.shape[2]), np.nan))  # fmt: skip
 
 
 @contract(cases=_up_cases, writes=("z", "rz"), scratch=("work",), rtol=RTOL)
-def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, xb, ec, z, rz, work):
-    """(4), (5), and rz = r.z: z from x_b, made on the way down, and the coarse correction ec, in one trip.
+def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, settle, xb, ec, z, rz, work):
+    """(4), (5), (6) if `settle`, and rz = r.z: z from x_b, made on the way down, and the coarse correction ec.
 
     r, z (batch, 2, X, Y, H), xb (batch, X, Y, H), ec (batch, 2, X', Y', H') float32, rz (batch,) float64; work, float64
     (batch, 2, X), has sums of parts of planes. Ghost planes of z are left alone.
@@ -142,7 +148,7 @@ def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, xb, ec, z, rz, work):
     both[:, 1] = xb
     e = prolong(natural(ec).astype(float), factor, natural(r).shape)
     e = np.concatenate([e, np.zeros((*e.shape[:-1], 2 * r.shape[-1] - e.shape[-1]))], -1)
-    new = _up(natural(r).astype(float), dinv, faces, red, black, wrap, natural(both).astype(float), e)
+    new = _up(natural(r).astype(float), dinv, faces, red, black, wrap, natural(both).astype(float), e, settle)
     put(z, new)
     rz[:] = (natural(r).astype(float) * new).sum((1, 2, 3))
 

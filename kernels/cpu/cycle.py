@@ -206,20 +206,21 @@ def _correction(k, g, j, colour, coarse_ny, coarse_h, f0, f1, f2):
 
 
 @njit(**LANES_JIT)
-def _up(first, last, r, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, xb, ec, z, work):
-    """(4), (5) for the coarse planes first + 1, ..., last; work (2, X)."""
+def _up(first, last, r, d, fx, fy, fz, red, black, factor, wrap, settle, shape, coarse, xb, ec, z, work):
+    """(4), (5) and, if asked to `settle`, (6), for the coarse planes first + 1, ..., last; work (2, X)."""
     (planes, ny, h), (coarse_planes, coarse_ny, coarse_h) = shape, coarse
     (f0, f1, f2), (w0, w1, w2) = factor, wrap
     nx, size = planes - 2, ny * h
     half, coarse_half = planes * size, coarse_planes * coarse_ny * coarse_h
     low, high = _fine_planes(first, last, nx, f0)
-    x_red, z_black = _ring(4, size, h), _ring(4, size, h)
+    reach = 1 if settle else 0  # planes further on either side
+    x_red, z_black, z_red = _ring(4, size, h), _ring(4, size, h), _ring(4 * reach, size, h)
     values = np.zeros(2 * coarse_ny * 2 * coarse_h, np.float32)
     rim = edges(h)
     scale = 1.0 / CODES if fx is None else 1.0
     w_red, rest_red, w_black, rest_black = fill(red * scale), fill(1.0 - red), fill(black * scale), fill(1.0 - black)
-    there = -9  # no plane
-    for i in range(low - 2, high + 3):
+    there, share = -9, fill(scale)  # no plane
+    for i in range(low - 2 - reach, high + 3 + reach):
         g = plane_of(i, nx, w0)
         if g:
             plane, _ = _coarse_row(i, 0, f0, f1)
@@ -239,10 +240,10 @@ def _up(first, last, r, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, 
 
         k = i - 1
         g = plane_of(k, nx, w0)
-        if k >= low - 1 and g == 0:
+        if k >= low - 1 - reach and g == 0:
             _clear(z_black, h + (k & 3) * size, size)
-        elif k >= low - 1:
-            mine, total = low <= k <= high, 0.0
+        elif k >= low - 1 - reach:
+            mine, total = low <= k <= high and not settle, 0.0
             for j in range(ny):
                 row = _row(k, j, 1, g, nx, ny, h, w0, w1)
                 own, cell = row[0], row[5]
@@ -263,20 +264,41 @@ def _up(first, last, r, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, 
                 work[1, k] = total
 
         k = i - 2
-        if k >= low:
-            total = 0.0
+        g = plane_of(k, nx, w0)
+        if k >= low - reach and g == 0:
+            _clear(z_red, h + (k & 3) * size, size)
+        elif k >= low - reach:
+            mine, total = low <= k <= high, 0.0
             for j in range(ny):
-                row = _row(k, j, 0, k, nx, ny, h, w0, w1)
+                row = _row(k, j, 0, g, nx, ny, h, w0, w1)
                 own, cell = row[0], row[5]
                 products = fill(0.0)
                 for m in range(0, h, 8):
                     given = load(r, cell + m)
                     t = _neighbours(given, z_black, row, m, fx, fy, fz, 0, half, h, rim, w2)
                     x = times_plus(w_red * load(d, cell + m), t, rest_red * load(x_red, own + m))
+                    if settle:
+                        store(z_red, own + m, x)
+                    if mine:
+                        store(z, cell + m, x)
+                        products = times_plus(x, given, products)
+                total += sum_of(widen(products))
+            if mine:
+                work[0, k] = total
+
+        k = i - 3
+        if settle and k >= low:
+            total = 0.0
+            for j in range(ny):
+                row = _row(k, j, 1, k, nx, ny, h, w0, w1)
+                cell, products = half + row[5], fill(0.0)
+                for m in range(0, h, 8):
+                    given = load(r, cell + m)
+                    x = share * load(d, cell + m) * _neighbours(given, z_red, row, m, fx, fy, fz, 1, half, h, rim, w2)
                     store(z, cell + m, x)
                     products = times_plus(x, given, products)
                 total += sum_of(widen(products))
-            work[0, k] = total
+            work[1, k] = total
 
 
 @njit(**LANES_JIT)
@@ -287,13 +309,13 @@ def _plane_sums(work):
     return total
 
 
-def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, xb, ec, z, rz, work):
+def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, settle, xb, ec, z, rz, work):
     shape, coarse, own = r.shape[2:], ec.shape[2:], systems(d, fx, fy, fz)
     grain = _grain(coarse[0], r[0].size)
     for s in range(len(r)):
         over_blocks(_up, coarse[0] - 2, grain, r[s].reshape(-1), *own[s % len(own)], float(red), float(black),
-                    factor, wrap, shape, coarse, xb[s].reshape(-1), ec[s].reshape(-1), z[s].reshape(-1),
-                    work[s])  # fmt: skip
+                    factor, wrap, bool(settle), shape, coarse, xb[s].reshape(-1), ec[s].reshape(-1),
+                    z[s].reshape(-1), work[s])  # fmt: skip
         rz[s] = _plane_sums(work[s])
 
 
@@ -337,7 +359,7 @@ def _small(r, z, levels, weights, stencil, inverse, cells, room):
             _down(first, last, rl, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, xb, rc)
         else:
             ec = room[below + coarse_size : below + 2 * coarse_size]
-            _up(first, last, rl, d, fx, fy, fz, red, black, factor, wrap, shape, coarse, xb, ec, zl, work)
+            _up(first, last, rl, d, fx, fy, fz, red, black, factor, wrap, False, shape, coarse, xb, ec, zl, work)
 
 
 def cycle_small(r, z, levels, weights, stencil, inverse, cells, room):

@@ -153,11 +153,12 @@ up_black(const float* __restrict__ r, LEVEL_ARGUMENTS, const float* __restrict__
                at % h);
 }
 
-// blockIdx.x is one of the two halves of a plane; `work` gets its sum of r.z, both colours.
+// blockIdx.x is one of the two halves of a plane; `work` gets its sum of r.z, of both colours or, where the black one is
+// to settle, of the red one.
 template <bool MASK>
 __global__ void __launch_bounds__(SUM_THREADS)
 up_red(const float* __restrict__ r, LEVEL_ARGUMENTS, const float* __restrict__ ec, float* __restrict__ z, int cnx, int cny,
-       int ch, int f0, int f1, int f2, double* __restrict__ work) {
+       int ch, int f0, int f1, int f2, int settle, double* __restrict__ work) {
   const Level<MASK> l = LEVEL(blockIdx.z);
   const Coarse coarse{{cnx, cny, ch, l.g.wrap}, f0, f1, f2};
   const long long half = l.g.half(), start = 2 * half * blockIdx.z;
@@ -169,10 +170,33 @@ up_red(const float* __restrict__ r, LEVEL_ARGUMENTS, const float* __restrict__ e
     const int to = i * size + at;
     const float value = red_again(l, coarse, rs, e, zs + half, i, at / h, at % h);
     zs[to] = value;
-    sum += double(value) * double(rs[to]) + double(zs[half + to]) * double(rs[half + to]);
+    sum += double(value) * double(rs[to]);
+    if (!settle) sum += double(zs[half + to]) * double(rs[half + to]);
   }
   sum = block_sum<SUM_THREADS>(sum);
   if (threadIdx.x == 0) work[((long long)blockIdx.z * 2 + blockIdx.x) * (l.g.nx + 2) + i] = sum;
+}
+
+// (6): the black cells of one of the two halves of a plane, whose part of r.z is added to `work`.
+template <bool MASK>
+__global__ void __launch_bounds__(SUM_THREADS)
+up_settle(const float* __restrict__ r, LEVEL_ARGUMENTS, float* __restrict__ z, double* __restrict__ work) {
+  const Level<MASK> l = LEVEL(blockIdx.z);
+  const long long half = l.g.half(), start = 2 * half * blockIdx.z;
+  const float* rb = r + start + half;
+  float* zs = z + start;
+  const int i = blockIdx.y + 1, size = l.g.plane(), middle = (size + 1) / 2;
+  double sum = 0;
+  for (int at = blockIdx.x * middle + threadIdx.x; at < min(size, int(blockIdx.x + 1) * middle); at += SUM_THREADS) {
+    const int to = i * size + at;
+    float t = rb[to];
+    neighbours(l.g, l.faces, 1, i, at / h, at % h, [&](float face, int from) { t += face * zs[from]; });
+    const float value = l.dinv(half + to) * t;
+    zs[half + to] = value;
+    sum += double(value) * double(rb[to]);
+  }
+  sum = block_sum<SUM_THREADS>(sum);
+  if (threadIdx.x == 0) work[((long long)blockIdx.z * 2 + blockIdx.x) * (l.g.nx + 2) + i] += sum;
 }
 
 // out[system] = the sum of `work` (batch, 2, planes) but for its ghosts.

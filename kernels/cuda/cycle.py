@@ -10,7 +10,8 @@ from .split import ints
 FILE = "cycle.cu"
 THREADS, SUM_THREADS, SMALL_THREADS = 256, 512, 512
 INSTANCES[FILE] = [
-    *(f"{name}<{mask}>" for name in ("down_black", "down_coarse", "up_black", "up_red") for mask in ("true", "false")),
+    *(f"{name}<{mask}>" for name in ("down_black", "down_coarse", "up_black", "up_red", "up_settle")
+      for mask in ("true", "false")),
     "sum_planes",
     "cycle_small",
 ]
@@ -37,13 +38,16 @@ def cycle_down(r, d, fx, fy, fz, red, black, factor, wrap, xb, rc):
     _launch(f"down_coarse<{mask}>", _over(coarse_planes - 2, 2 * coarse_ny * coarse_h, batch), THREADS, args)
 
 
-def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, xb, ec, z, rz, work):
+def cycle_up(r, d, fx, fy, fz, red, black, factor, wrap, settle, xb, ec, z, rz, work):
     batch, _, planes, ny, h = r.shape
     coarse = ints(ec.shape[2] - 2, *ec.shape[3:], *factor)
     mask, level = _level(d, fx, fy, fz, red, black, wrap)
     grid = _over(planes - 2, ny * h, batch, SUM_THREADS)
     _launch(f"up_black<{mask}>", grid, SUM_THREADS, (r, *level, xb, ec, z, *coarse))
-    _launch(f"up_red<{mask}>", (2, planes - 2, batch), SUM_THREADS, (r, *level, ec, z, *coarse, work))
+    halves = 2, planes - 2, batch
+    _launch(f"up_red<{mask}>", halves, SUM_THREADS, (r, *level, ec, z, *coarse, np.int32(settle), work))
+    if settle:
+        _launch(f"up_settle<{mask}>", halves, SUM_THREADS, (r, *level, z, work))
     _launch("sum_planes", (batch,), SUM_THREADS, (work, rz, *ints(planes)))
 
 

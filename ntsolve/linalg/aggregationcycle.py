@@ -67,6 +67,8 @@ class _Sparse(WithKernels):
 class Colours(_Sparse):
     """The cycle on vectors in the layout of contracts/split.py, `batch` at a time."""
 
+    settles = False
+
     def __init__(self, k, hierarchy, weights, batch, zeros=None):
         super().__init__(k, hierarchy)
         self.weights, self.batch = weights, batch
@@ -94,7 +96,7 @@ class Colours(_Sparse):
             part.fill(0)
             k.add_aggregates(self.h.join[2], e, part)
         for sweep in reversed(range(SWEEPS)):
-            k.cycle_up(left[sweep], *level, self._black[sweep], found[sweep + 1], found[sweep],
+            k.cycle_up(left[sweep], *level, False, self._black[sweep], found[sweep + 1], found[sweep],
                        self._rz if sweep else rz, self._sums)  # fmt: skip
 
 

@@ -6,12 +6,26 @@ With M fixed and positive definite, an iteration is (1) - (3) of cg.py in this o
     x += alpha p,  p = z + (rz / rz_old) p,  pq = (p, A p)                               grid_direction
     alpha = rz / pq,  r -= alpha A p,  rr = (r, r)                                       grid_update
 
-so x is one step behind r, which `solution` makes up for. Vectors are in the layout of the cycle (kernels/contracts/
+so x is one step behind r, which `solution` makes up for.
+
+Red cells border on black ones only. Where the cycle settles black cells at last, so that r - A z is 0 there, and r is 0
+there to begin with, which is a step from the start with alpha = 1 along
+
+    p = D^-1 r on black cells, 0 on red ones,                                                            (1)
+
+then r stays 0 on them up to rounding, whatever z is on red ones: this is the method for the Schur complement that is
+left of A when black cells are eliminated (the reduced system of L. A. Hageman and D. M. Young, Applied Iterative
+Methods, 1981), with the red block of M, which is positive definite as M is. It is as if the cycle had a half sweep more
+on either side, for one in all, and takes a tenth to a third fewer iterations. A p, r and x are those of all
+cells; so nothing depends on how small r is on black ones.
+
+Vectors are in the layout of the cycle (kernels/contracts/
 split.py), z and p in float32, x and r in float64: r is what A makes of the float32 p, and r = b - A x holds as for
 any other CG. The solve ends as any other, with b - A x computed anew.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -97,10 +111,11 @@ class State(iteration.State):
             x = x if self._far is None else xp.ldexp(x, -self._far)
             self._take(x, xp.asarray(1 / self._factor), self.x)
         self._found = self.size = None
+        self.fresh = False  # r has just been computed
         self._new_cycle()
 
     def pack(self):
-        return super().pack() | {"norms": np.reshape(self.norms, (-1, len(self.nit)))}
+        return super().pack() | {"norms": np.reshape(self.norms, (-1, len(self.nit))), "fresh": self.fresh}
 
     def _resumed(self):
         self._found = None
@@ -110,12 +125,13 @@ class State(iteration.State):
         self._found = None
         super().unpack(saved)
         self._new_cycle()
+        self.fresh = bool(saved["fresh"])
         self.norms = list(saved.like("norms", np.zeros((0, len(self.nit))), grows=True))
 
     def _new_cycle(self):
         """Take M as it is now, and start to look at how the residual falls."""
         cycle = self.M.M.hierarchy(len(self.system.b), self.room.zeros)
-        self.cycle = cycle or ThroughRows(self.k, self.M.M, self.single, self.sizes)
+        self.cycle: Any = cycle or ThroughRows(self.k, self.M.M, self.single, self.sizes)
         self.norms = []
 
     def _layout(self, A):
@@ -156,18 +172,32 @@ class State(iteration.State):
         self._left = None
         self.rr[0] = xp.asarray(np.maximum((self.residual / self.scale) ** 2 - (self.removed / self.scale) ** 2, 0))
         self.rz[0] = np.inf  # p = z
-        self.norms = [self.residual]
+        self.norms, self.fresh = [self.residual], True
         return True
 
     def iteration(self, j):
         k, rz, rr = self.k, self.rz, self.rr
         self._found = None
+        if self.fresh and self.cycle.settles:
+            self._settle(rr[j - 1])
+        self.fresh = False
         self.cycle.apply(self.single, self.z, rz[j])
         self.before, self.p = self.p, self.before
         k.grid_direction(*self.stencil, self.wrap, self.z, self.before, self.alpha, rz[j], rz[j - 1], self.x, self.p,
                          self.pq, self.work)  # fmt: skip
         k.grid_update(*self.stencil, self.wrap, self.p, rz[j], self.pq, rr[j - 1], self.tol2, self.r, self.single,
                       self.alpha, rr[j], self.work)  # fmt: skip
+
+    def _settle(self, rr):
+        """(1)"""
+        k, p, d = self.k, self.p, self.cycle.stencil[0]
+        one = k.xp.ones(len(p))
+        p[:, 0] = 0
+        k.xp.multiply(self.single[:, 1], d[:, 1], out=p[:, 1])
+        if d.dtype == np.uint8:
+            p[:, 1] *= np.float32(1 / layout.CODES)
+        k.grid_update(*self.stencil, self.wrap, p, one, one, rr.copy(), self.tol2, self.r, self.single, self.alpha, rr,
+                      self.work)  # fmt: skip
 
     def advance(self, iterate, steps, watch):
         looking = len(self.norms) <= self.M.M.watch_until
@@ -190,6 +220,8 @@ class State(iteration.State):
 
 class ThroughRows:
     """A cycle that works on rows of cells in their natural order."""
+
+    settles = False
 
     def __init__(self, k, M, like, sizes):
         self.k, self.M = k, M

@@ -179,10 +179,12 @@ class Hierarchy:
     wrap : three of 0 or 1
     stencil : (d, fx, fy, fz) or None
         Of scale A on the finest level; None where that is the only one.
+    settles : bool
+        Whether r - A M r is 0 on black cells, for any r.
     """
 
-    def __init__(self, levels, batch, zeros=None):
-        self.levels, self.k = levels, levels.k
+    def __init__(self, levels, batch, zeros=None, *, settle=False):
+        self.levels, self.k, self.settles = levels, levels.k, settle and bool(levels.stencils)
         zeros = zeros or levels.k.xp.zeros
         xp, sizes = self.k.xp, levels.plan.sizes
         self.batch, self.grid, self.scale, self.wrap = batch, levels.grid, levels.scale, levels.plan.wrap
@@ -209,8 +211,9 @@ class Hierarchy:
             k.dot(r.reshape(len(r), -1), z.reshape(len(z), -1), rz, self._dots)
         for level in reversed(range(last)):
             k.cycle_up(vectors[level][0], *self.levels.stencils[level], *self.levels.relaxation(level),
-                       plan.factors[level], plan.wrap, self._black[level], vectors[level + 1][1], vectors[level][1],
-                       self._rz if level else rz, self._work[level])  # fmt: skip
+                       plan.factors[level], plan.wrap, self.settles and not level, self._black[level],
+                       vectors[level + 1][1], vectors[level][1], self._rz if level else rz,
+                       self._work[level])  # fmt: skip
 
 
 # ---- pieces ---------------------------------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ class LearnedMultigrid:
         choice = self._choice
         if choice.blocks is None:
             return choice.aggregation.cycle(batch, zeros)
-        return hierarchy.Hierarchy(choice.blocks, batch, zeros)
+        return hierarchy.Hierarchy(choice.blocks, batch, zeros, settle=True)
 
     def matvec_rows(self, k, r, z):
         """z = M r for rows (batch, cells) of whole grids, zero outside the mask."""

@@ -62,9 +62,23 @@ class State(gridcg.State):
         """The sums of this rank's planes, of the last pass."""
         return self.work[:, :, self._own].sum(axis=(1, 2))
 
+    def _settle(self, rr):
+        self.cycle.fill(self.single)
+        super()._settle(rr)
+        rr[...] = self._of_all(rr)
+
+    def _of_all(self, rr):
+        """The sum of squares of the last pass, over the ranks; a system at rest has its verdict."""
+        found = self.k.xp.where(self.alpha == 0, rr * self.comm.carry, self._of_own())
+        self.comm.total(found)
+        return found
+
     def iteration(self, j):
         k, rz, rr, comm = self.k, self.rz, self.rr, self.comm
         self._found = None
+        if self.fresh and self.cycle.settles:
+            self._settle(rr[j - 1])
+        self.fresh = False
         self.cycle.apply(self.single, self.z, rz[j])
         comm.total(rz[j])
         self.before, self.p = self.p, self.before
@@ -74,5 +88,4 @@ class State(gridcg.State):
         comm.total(self.pq)
         k.grid_update(*self.stencil, self.wrap, self.p, rz[j], self.pq, rr[j - 1], self.tol2, self.r, self.single,
                       self.alpha, rr[j], self.work)  # fmt: skip
-        rr[j] = k.xp.where(self.alpha == 0, rr[j] * comm.carry, self._of_own())  # a system at rest has its verdict
-        comm.total(rr[j])
+        rr[j] = self._of_all(rr[j])

@@ -1,11 +1,12 @@
 """The multigrid cycle of a grid that is divided into slabs: that of one process, with the same numbers.
 
-On a level, one sweep down and one up reach two planes far. A rank that knows the residual on its planes and on two
-ghost planes at each side gets x, and the restricted residual, right on its own; so it does with the correction, if it
-knows that on the ghosts. Hence the kernels of `ntsolve.linalg.hierarchy` are applied to the extended slab as if the
-grid ended there, and two messages to each neighbour a level make up for it: residuals before the way down, corrections
-before the way up. An extended slab begins at an even plane, so that colours and blocks of two planes are those of the
-whole grid, wherever the ranks' planes begin.
+On a level, one sweep down and one up reach two planes far, and three on the finest, where black cells settle at last. A
+rank that knows the residual on its planes and on as many ghost planes at each side gets x, and the restricted residual,
+right on its own; so it does with the correction, if it knows that on the ghosts. Hence the kernels of
+`ntsolve.linalg.hierarchy` are applied to the extended slab as if the grid ended there, and two messages to each
+neighbour a level make up for it: residuals before the way down, corrections before the way up. An extended slab begins
+at an even plane, so that colours and blocks of two planes are those of the whole grid, wherever the ranks' planes
+begin.
 
 Levels of few cells are not worth messages: the first of these is gathered, and each rank does all the rest. So it is
 where cells are joined along strong faces, from the finest level on: that takes the memory of the whole on each rank.
@@ -29,7 +30,7 @@ from .planes import Slabs, Spread, in_colours
 
 GATHERED = 32**3  # cells of a level from which on all ranks do the same
 FEWEST = 4  # planes a rank, on average, of the levels above
-GHOSTS = 2
+GHOSTS, FINEST_GHOSTS = 2, 4  # the finest z is wanted on a plane more
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Level:
 
 def levels_of(A, plan, depth):
     """The `Level` of each level down to `depth`."""
-    levels = [Level(A.slabs, A.slabs.with_ghosts(3), [])]
+    levels = [Level(A.slabs, A.slabs.with_ghosts(FINEST_GHOSTS), [])]
     for factor, *_ in plan.factors[:depth]:
         above = levels[-1]
         slabs = above.slabs.halved() if factor == 2 else above.slabs
@@ -92,11 +93,12 @@ class SlabLevels:
         self.rest = hierarchy.Levels(k, A.extended, sub, weights, first=depth, given=whole)
         self.merged += self.rest.merged
 
-    def cycle(self, batch):
+    def cycle(self, batch, settle):
         """A cycle on `batch` vectors in extended slabs, with memory of its own."""
         if self.depth:
-            return SlabHierarchy(self, batch)
-        return _OfWhole(self.k, self.A, lambda like: hierarchy.Hierarchy(self.rest, batch), batch)
+            return SlabHierarchy(self, batch, settle)
+        make = lambda like: hierarchy.Hierarchy(self.rest, batch, settle=settle)
+        return _OfWhole(self.k, self.A, make, batch, settle and bool(self.rest.stencils))
 
     def relaxation(self, level):
         """(w of red, w of black)"""
@@ -134,8 +136,9 @@ class SlabLevels:
 class SlabHierarchy:
     """A cycle ready to be applied to this rank's part of `batch` vectors at a time, see `hierarchy.Hierarchy`."""
 
-    def __init__(self, levels, batch):
+    def __init__(self, levels, batch, settle):
         self.levels, self.k, k, depth = levels, levels.k, levels.k, levels.depth
+        self.settles, self.stencil = settle, levels.stencils[0]
         xp, A, plan, me = k.xp, levels.A, levels.plan, levels.A.comm.rank
         self.own = slice(1 + A.inside.start, 1 + A.inside.stop)
         vectors = lambda number, ranges: [
@@ -154,15 +157,23 @@ class SlabHierarchy:
         rest = lambda like: hierarchy.Hierarchy(levels.rest, batch)
         self._gathered = Gathered(k, levels.levels[-1].slabs, rest, batch, plan.sizes[depth])
 
+    def fill(self, r):
+        """Get the ghosts of r from those who own them."""
+        self._filled(0, r, r)
+
+    def _filled(self, number, v, r):
+        level, ranks = self.levels.levels[number], self.levels.A.comm
+        low, high = level.held[ranks.rank]
+        self._down[number].run(ranks, self._own(number, None if number else r), in_colours(v, low, low, high),
+                               inside=number == 0)  # fmt: skip
+
     def apply(self, r, z, rz):
         """z = M r on the planes next to this rank's too, and rz = r.z of its own; r is filled up at its ghosts."""
         k, levels, ranks, plan = self.k, self.levels, self.levels.A.comm, self.levels.plan
         depth, me = levels.depth, ranks.rank
         vectors = [(r, z), *self._vectors[1:]]
         for n in range(depth):
-            low, high = levels.levels[n].held[me]
-            target = in_colours(vectors[n][0], low, low, high)
-            self._down[n].run(ranks, self._own(n, None if n else r), target, inside=n == 0)
+            self._filled(n, vectors[n][0], r)
             k.cycle_down(vectors[n][0], *levels.stencils[n], *levels.relaxation(n), plan.factors[n], levels.wrap,
                          self._black[n], self._passed[n + 1])  # fmt: skip
         low, high = levels.levels[depth].passed[me]
@@ -174,7 +185,8 @@ class SlabHierarchy:
                 source = in_colours(vectors[n + 1][1], held[0], *levels.levels[n + 1].slabs.own(me))
                 self._up[n + 1].run(ranks, source, in_colours(self._passed[n + 1], passed[0], *passed))
             k.cycle_up(vectors[n][0], *levels.stencils[n], *levels.relaxation(n), plan.factors[n], levels.wrap,
-                       self._black[n], self._passed[n + 1], vectors[n][1], self._rz, self._work[n])  # fmt: skip
+                       self.settles and not n, self._black[n], self._passed[n + 1], vectors[n][1], self._rz,
+                       self._work[n])  # fmt: skip
         rz[...] = self._work[0][:, :, self.own].sum(axis=(1, 2))
 
     def _own(self, number, r=None):
@@ -194,25 +206,45 @@ class Gathered:
 
     def apply(self, ranks, own, target, wanted, rz):
         """From this rank's planes of r to the wanted ones of z; rz = r.z, of which each rank has its share."""
-        xp, count = self.k.xp, self.slabs.count
-        in_colours(self.r, 0, 0, count)[...] = ranks.gather(xp.ascontiguousarray(own))
+        self.gather(ranks, own)
         self.inner.apply(self.r, self.z, rz)
         rz *= ranks.carry
-        z = in_colours(self.z, 0, 0, count)
+        self.hand_out(self.z, target, wanted)
+
+    def gather(self, ranks, own):
+        """Get r from this rank's planes and those of the others."""
+        in_colours(self.r, 0, 0, self.slabs.count)[...] = ranks.gather(self.k.xp.ascontiguousarray(own))
+
+    def hand_out(self, v, target, wanted):
+        """The wanted planes of a vector of the whole grid."""
+        whole, count = in_colours(v, 0, 0, self.slabs.count), self.slabs.count
         for _, plane, many, place in Slabs((0, count), self.slabs.wrap).pieces(*wanted):
-            target[place : place + many] = z[plane : plane + many]
+            target[place : place + many] = whole[plane : plane + many]
 
 
 class _OfWhole:
     """A cycle on the finest level that every rank does for the whole grid."""
 
-    def __init__(self, k, A, make, batch):
+    def __init__(self, k, A, make, batch, settles=False):
         self.k, self.A, self.gathered = k, A, Gathered(k, A.slabs, make, batch, three(A.whole_shape))
+        self.settles = settles
+        if settles:
+            sizes, wrap = three(A.extended.grid_shape), three(tuple(map(int, A.extended.periodic)), 0)
+            self.stencil = hierarchy.split_stencil(k, hierarchy.finest(k, A.extended, sizes), wrap)
+
+    def _own(self, r):
+        return in_colours(r, self.A.held[0], *self.A.slabs.own(self.A.comm.rank))
+
+    def fill(self, r):
+        """Get the ghosts of r from those who own them."""
+        low, high = self.A.held
+        self.gathered.gather(self.A.comm, self._own(r))
+        self.gathered.hand_out(self.gathered.r, in_colours(r, low, low, high), (low, high))
 
     def apply(self, r, z, rz):
-        (low, high), ranks = self.A.held, self.A.comm
-        own = in_colours(r, low, *self.A.slabs.own(ranks.rank))
-        self.gathered.apply(ranks, own, in_colours(z, low, low, high), (low, high), rz)
+        """z = M r on all planes of the extended slab, and this rank's share of rz = r.z."""
+        low, high = self.A.held
+        self.gathered.apply(self.A.comm, self._own(r), in_colours(z, low, low, high), (low, high), rz)
 
 
 class _Aggregated:
@@ -222,8 +254,8 @@ class _Aggregated:
         self.k, self.A, self.whole = k, A, Aggregation(A.whole(k))
         self.levels = self.whole.levels
 
-    def cycle(self, batch):
-        """A cycle on `batch` vectors in extended slabs."""
+    def cycle(self, batch, settle):
+        """A cycle on `batch` vectors in extended slabs; it settles nothing."""
         sizes = three(self.A.whole_shape)
         return _OfWhole(self.k, self.A, lambda like: gridcg.ThroughRows(self.k, self.whole, like, sizes), batch)
 
@@ -250,9 +282,9 @@ class SlabMultigrid(LearnedMultigrid):
         with kernels_for(A=self.grid.mask) as k:
             return Choice(weights, why, aggregation=_Aggregated(k, self.grid))
 
-    def hierarchy(self, batch, zeros=None):
+    def hierarchy(self, batch, zeros=None, *, settle=True):
         """A cycle on `batch` vectors in extended slabs, with memory of its own."""
-        return (self._choice.blocks or self._choice.aggregation).cycle(batch)
+        return (self._choice.blocks or self._choice.aggregation).cycle(batch, settle)
 
     def matvec_rows(self, k, r, z):
         """z = M r for rows (batch, cells) of this rank's slab."""
@@ -264,7 +296,7 @@ class SlabMultigrid(LearnedMultigrid):
                        for vectors, low in ((whole, A.held[0]), ([rows], first)))  # fmt: skip
         k.grid_split(r.reshape(batch, *sizes), rows)
         inner[0][...] = mine[0]
-        self.hierarchy(batch).apply(*whole, xp.zeros(batch))
+        self.hierarchy(batch, settle=False).apply(*whole, xp.zeros(batch))
         mine[0][...] = inner[1]
         k.grid_join(rows, z.reshape(batch, *sizes))
         if self._choice.blocks is not None:

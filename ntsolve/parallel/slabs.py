@@ -22,8 +22,8 @@ from .planes import Slabs, Spread
 from .slabnull import null_space
 from .slabrows import SlabRows
 
-GHOSTS = 3
-"""Two planes that a cycle gets wrong where a slab ends, and one whose directions a product with A needs."""
+GHOSTS = 4
+"""Three planes that a cycle gets wrong where a slab ends, and one whose directions a product with A needs."""
 
 
 class SlabOperator(GridOperator):

@@ -78,7 +78,7 @@ def as_matrix(apply, shape):
     return columns.reshape(n, n).T
 
 
-def two_levels(stencil, weights, shape, factor, wrap, Mc):
+def two_levels(stencil, weights, shape, factor, wrap, Mc, settle=False):
     """The matrix of the kernels' cycle with Mc on the coarse grid."""
     coarse = split.coarse_shape(shape, factor)
 
@@ -92,7 +92,7 @@ def two_levels(stencil, weights, shape, factor, wrap, Mc):
         k.grid_join(rc, natural)
         k.grid_split((natural.reshape(batch, -1) @ Mc).astype(np.float32).reshape(natural.shape), ec)
         rz = np.empty(batch)
-        k.cycle_up(r, *stencil, *weights, factor, wrap, xb, ec, z, rz, np.empty((batch, 2, r.shape[2])))
+        k.cycle_up(r, *stencil, *weights, factor, wrap, settle, xb, ec, z, rz, np.empty((batch, 2, r.shape[2])))
         np.testing.assert_allclose(rz, (r.astype(float) * z).sum((1, 2, 3, 4)), rtol=1e-5)
 
     return as_matrix(apply, shape)
@@ -128,6 +128,21 @@ def test_one_level_is_its_formula_and_definite_for_any_weights(make, shape, fact
         assert not M[~used].any()
         assert not M[:, ~used].any()
         assert np.linalg.eigvalsh(M[np.ix_(used, used)])[0] > 0
+
+
+@pytest.mark.parametrize("make", [level, mask_level])
+@pytest.mark.parametrize(("shape", "factor", "wrap"), GRIDS)
+def test_settled_black_cells_have_no_residual_and_red_ones_are_as_before(make, shape, factor, wrap):
+    rng = np.random.default_rng(18)
+    stencil, A = make(rng, shape, wrap)
+    n = int(np.prod(split.coarse_shape(shape, factor)))
+    weights, Mc = tuple(rng.uniform(0.05, 1.95, 2)), np.eye(n)
+    before, settled = (two_levels(stencil, weights, shape, factor, wrap, Mc, settle) for settle in (False, True))
+    i, j, m = np.indices(shape)
+    black = ((i + 1 + j + m) % 2 == 1).ravel()
+    np.testing.assert_array_equal(settled[~black], before[~black])
+    left = np.diag((np.diag(A) > 0).astype(float)) - A @ settled
+    np.testing.assert_allclose(left[black], 0, atol=2e-6 * abs(A).max() * abs(settled).max())
 
 
 @pytest.mark.parametrize(
@@ -217,6 +232,25 @@ def test_the_residual_of_the_callers_system_meets_the_tolerance(case):
     assert result.residual == pytest.approx(left, rel=1e-4)
     assert len(result.history) == result.nit + 1
     assert result.nit < 40
+
+
+def test_iterations_are_those_of_the_system_for_red_cells():
+    A = ntsolve.GridOperator.diffusion(1 + np.random.default_rng(20).random((8, 9, 10)))
+    b, dense = np.random.default_rng(19).standard_normal(A.shape[0]), A.tocsr().toarray()
+    M = ntsolve.LearnedMultigrid(A, weights="untrained", coarsening="blocks")
+    red = np.indices(A.grid_shape).sum(0).ravel() % 2 == 1
+    D, L = np.diag(dense)[~red], dense[np.ix_(red, ~red)]
+    schur, right = dense[np.ix_(red, red)] - (L / D) @ L.T, b[red] - L @ (b[~red] / D)
+
+    def block(r):
+        whole = np.zeros(b.size)
+        whole[red] = r
+        return M.matvec(whole)[red]
+
+    limits = {"rtol": 0, "atol": 1e-6 * np.linalg.norm(b)}
+    want = ntsolve.cg(schur, right, M=block, **limits)
+    assert abs(ntsolve.cg(A, b, M=M, **limits).nit - want.nit) <= 1
+    assert ntsolve.cg(A, b, M=M.matvec, **limits).nit > want.nit + 1
 
 
 def test_a_cycle_on_aggregates_is_taken_through_its_own_order():
