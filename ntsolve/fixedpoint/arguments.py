@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import validate
 from ..dispatch import home
+from ..matrices import is_sparse, to_csr
 from .program import Program, csr_parts
 
 CROSSED = 4 * np.finfo(float).eps  # relative: what a lower side may be above its upper one by rounding
@@ -78,9 +79,9 @@ class _Reader:
 
     def matrix(self, name, A, n, fits=lambda m: None):
         """(indptr, indices, data (..., nnz), rows) of an array (..., m, n), a sparse matrix, or a list of these."""
-        if isinstance(A, (list, tuple)) and A and all(map(_is_sparse, A)):
+        if isinstance(A, (list, tuple)) and A and all(map(is_sparse, A)):
             return _one_pattern(name, [self._sparse(f"{name}[{i}]", one, n) for i, one in enumerate(A)])
-        if _is_sparse(A):
+        if is_sparse(A):
             one = self._sparse(name, A, n)
             return *csr_parts(one, name=name), one.shape[0]
         A = self.array(name, A)
@@ -107,20 +108,9 @@ class _Reader:
         self._note(A.dtype)
         if np.dtype(A.dtype).kind not in "biu" and A.dtype.name not in ("float16", *validate.FLOATS):
             raise TypeError(f"{name} has dtype {A.dtype}; float32, float64, integers and bool are supported")
-        A = A.get() if home(A)[0] != "cpu" else A
-        validate.sparse_parts(name, A)
-        try:
-            A, form = A.tocsr(), A.format
-        except (IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"{name} cannot be brought into CSR: {error}") from error
-        if form in ("lil", "dok"):  # cheaper to look at afterwards
-            validate.sparse_parts(name, A)
+        A = to_csr(name, A.get() if home(A)[0] != "cpu" else A)
         validate.numeric(name, A.data, check=self.check)
         return A
-
-
-def _is_sparse(A):
-    return type(A).__module__.startswith(("scipy.sparse.", "cupyx.scipy.sparse.")) and hasattr(type(A), "nnz")
 
 
 def _one_pattern(name, matrices):

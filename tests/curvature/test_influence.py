@@ -44,7 +44,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def test_point():
+def held_out():
     rng = np.random.default_rng(1)
     return rng.standard_normal(8), 1.0
 
@@ -53,8 +53,8 @@ def formula(G, g, H):
     return -np.atleast_2d(g) @ np.linalg.solve(H, G.T) / len(G)
 
 
-def test_it_foretells_what_leaving_a_point_out_does(model, test_point):
-    x, y = test_point
+def test_it_foretells_what_leaving_a_point_out_does(model, held_out):
+    x, y = held_out
     loss = lambda w: np.logaddexp(0, -y * (x @ w))
     G, g = model.gradients(model.X, model.y), model.gradients(x[None], np.array([y]))[0]
     result = ntsolve.influence(G, g, hvp=model.hessian(), rng=0)
