@@ -37,7 +37,7 @@ class PerConstraint(list):
         return PerConstraint(part(values, shape, number) for values in self)
 
     def __repr__(self):
-        shown = (f"<{type(v).__name__} {tuple(np.shape(v))}>" if np.shape(v) else repr(v) for v in self)
+        shown = (f"<{type(v).__name__} {tuple(v.shape)}>" if getattr(v, "shape", ()) else repr(v) for v in self)
         return "[" + ", ".join(shown) + "]"
 
 

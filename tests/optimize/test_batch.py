@@ -224,6 +224,13 @@ def test_on_a_gpu_as_on_the_cpu():
     assert device.backend == "cuda"
     np.testing.assert_allclose(to_host(device.x), host.x, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(device.nit, host.nit)
+    one, same = device[3], host[3]
+    assert repr(one).splitlines()[2:7] == repr(same).splitlines()[2:7]
+    assert [v.shape for v in (one.x, *one.v, *one.jac, one.trace)] == [
+        v.shape for v in (same.x, *same.v, *same.jac, same.trace)
+    ]
+    assert isinstance(one.fun, float)
+    np.testing.assert_allclose(one.fun, host.fun[3], rtol=1e-9)
 
 
 def test_parameters_as_args_are_evaluated_for_open_problems_only():
