@@ -110,6 +110,7 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
     """
     if not isinstance(problems, Iterable):
         raise TypeError(f"problems must be a sequence of GridOperator, not {type(problems).__name__}")
+    began = time.perf_counter()
     problems = [_problem(place, A) for place, A in enumerate(problems)]
     if not problems:
         raise ValueError("problems is empty")
@@ -119,7 +120,6 @@ def train_multigrid(problems, *, generations=150, time_limit=300.0, sample=5, rt
         raise ValueError(f"rtol must lie between 0 and 1, not {rtol}")
     cma = _cma()
     rng = validate.generator("rng", rng)
-    began = time.perf_counter()
     systems = [(A, _right_hand_side(A, rng)) for A in problems]
     with _Judge(systems, rtol) as judge, _bar(generations, progress) as bar:
         start, everything = np.zeros(4 * LEVELS), range(len(systems))
