@@ -14,18 +14,18 @@ from ntsolve.fixedpoint.finisher import Finisher, balance
 from ntsolve.fixedpoint.kkt import Errors, errors_of
 from ntsolve.fixedpoint.program import Program
 from ntsolve.fixedpoint.proximal import Proximal
-from ntsolve.fixedpoint.scaled import scale
 
-from .programs import OPTIMAL, highs, random_program
-
-
-def scaled_item(program):
-    with kernels_for(c=program.c) as k:
-        return scale(k, program).item(k, 0)
-
-
-def start(scaled):
-    return np.clip(0.0, scaled.lower, scaled.upper), np.zeros(scaled.row_lower.size)
+from .programs import (
+    SYSTEMS,
+    assert_optimal,
+    badly_scaled_program,
+    programs_of_two_kinds,
+    random_program,
+    scaled_item,
+    start,
+    take_system,
+    transport_program,
+)
 
 
 def finish(program, tol=1e-9, attempts=3):
@@ -44,45 +44,15 @@ def finish(program, tol=1e-9, attempts=3):
     return point.x * scaled.x_unit, point.y * scaled.y_unit, finisher
 
 
-def transport_program(side, rng):
-    """A transportation problem: its rows depend on each other, and many vertices are degenerate."""
-    rows = sp.vstack([sp.kron(sp.eye_array(side), np.ones((1, side))), sp.kron(np.ones((1, side)), sp.eye_array(side))])
-    sides = rng.integers(1, 4, 2 * side).astype(float)
-    sides[side:] *= sides[:side].sum() / sides[side:].sum()
-    n = side * side
-    return Program.from_matrix(rng.random(n), rows, sides, sides, np.zeros(n), np.full(n, np.inf))
-
-
-SYSTEMS = {
-    "dense": {},
-    "sparse": {"FEW_ROWS": 0, "NEARLY_FULL": 2.0, "SECONDS_A_DENSE": math.inf},
-    "sparse, its products not kept": {"FEW_ROWS": 0, "NEARLY_FULL": 2.0, "SECONDS_A_DENSE": math.inf, "MOST_KEPT": 0},
-    "nearly full": {"FEW_ROWS": 0, "NEARLY_FULL": 0.0, "SECONDS_A_DENSE": math.inf},
-}
-
-
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_it_reaches_the_optimum_by_each_way_to_solve_a_system(monkeypatch, system):
-    for name, value in SYSTEMS[system].items():
-        monkeypatch.setattr(newtonsystem, name, value)
-    for seed in range(6):
-        rng = np.random.default_rng(seed)
-        program = random_program(rng, 25, 30, singles=0.1) if seed % 2 else transport_program(8, rng)
-        x, y, _ = finish(program)
-        errors = errors_of(program, x, y)
-        assert errors.meets(1e-8)
-        status, objective = highs(program)
-        assert status == OPTIMAL
-        assert errors.primal_objective == pytest.approx(objective, rel=1e-7, abs=1e-7)
+    take_system(monkeypatch, system)
+    for program in programs_of_two_kinds(6):
+        assert_optimal(program, *finish(program)[:2])
 
 
 def test_badly_scaled_programs_are_finished_too():
-    rng = np.random.default_rng(3)
-    program = random_program(rng, 20, 25)
-    r, s = 10.0 ** rng.integers(-3, 4, program.m), 10.0 ** rng.integers(-3, 4, program.n)
-    A = sp.diags_array(r) @ program.matrix() @ sp.diags_array(1 / s)
-    sides = program.row_lower * r, program.row_upper * r, program.lower * s, program.upper * s
-    rescaled = Program.from_matrix(program.c / s, A, *sides)
+    rescaled = badly_scaled_program(np.random.default_rng(3))
     x, y, _ = finish(rescaled)
     assert errors_of(rescaled, x, y).meets(1e-8)
 

@@ -5,19 +5,26 @@ import math
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
 import ntsolve
 from ntsolve.dispatch import kernels_for
-from ntsolve.fixedpoint import newtonsystem
 from ntsolve.fixedpoint.certificates import certify_primal
 from ntsolve.fixedpoint.interior import Interior
 from ntsolve.fixedpoint.kkt import errors_of
 from ntsolve.fixedpoint.newtonsystem import newton_system
 from ntsolve.fixedpoint.program import Program
 
-from .programs import OPTIMAL, highs, random_program
-from .test_finisher import SYSTEMS, scaled_item, start, transport_program
+from .programs import (
+    SYSTEMS,
+    assert_optimal,
+    badly_scaled_program,
+    programs_of_two_kinds,
+    random_program,
+    scaled_item,
+    start,
+    take_system,
+    transport_program,
+)
 
 
 def interior(program):
@@ -37,27 +44,15 @@ def solved(program, tol=1e-9):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_it_reaches_the_optimum_by_each_way_to_solve_a_system(monkeypatch, system):
-    for name, value in SYSTEMS[system].items():
-        monkeypatch.setattr(newtonsystem, name, value)
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        program = random_program(rng, 25, 30, singles=0.1) if seed % 2 else transport_program(8, rng)
-        x, y = solved(program)
-        errors = errors_of(program, x, y)
-        assert errors.meets(1e-8)
-        status, objective = highs(program)
-        assert status == OPTIMAL
-        assert errors.primal_objective == pytest.approx(objective, rel=1e-7, abs=1e-7)
+    take_system(monkeypatch, system)
+    for program in programs_of_two_kinds(8):
+        assert_optimal(program, *solved(program))
 
 
 def test_rows_of_all_kinds_and_badly_scaled():
     rng = np.random.default_rng(3)
     for _ in range(5):
-        program = random_program(rng, 20, 25)
-        r, s = 10.0 ** rng.integers(-3, 4, program.m), 10.0 ** rng.integers(-3, 4, program.n)
-        A = sp.diags_array(r) @ program.matrix() @ sp.diags_array(1 / s)
-        sides = program.row_lower * r, program.row_upper * r, program.lower * s, program.upper * s
-        rescaled = Program.from_matrix(program.c / s, A, *sides)
+        rescaled = badly_scaled_program(rng)
         assert errors_of(rescaled, *solved(rescaled)).meets(1e-8)
 
 
