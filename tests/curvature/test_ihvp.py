@@ -352,6 +352,15 @@ def test_minres_is_scipys():
     np.testing.assert_allclose(ours.x, theirs, rtol=1e-8, atol=1e-8 * abs(theirs).max())
 
 
+def test_minres_in_single_precision_does_not_lose_what_it_has_to_rounding():
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((60, 60)))[0]
+    H = ((Q * np.geomspace(1e-5, 1, 60) * np.where(rng.random(60) < 0.5, -1, 1)) @ Q.T).astype("float32")
+    v = rng.standard_normal(60).astype("float32")
+    result = ntsolve.ihvp((H + H.T) / 2, v, method="minres", rtol=1e-4, maxiter=4000, on_failure="ignore")
+    assert result.residual < 1e-3 * np.linalg.norm(v)  # 3e-3 with an iterate in float32
+
+
 def test_minres_on_a_singular_system():
     H, v = np.diag([1.0, -2.0, 0.0, 3.0]), np.array([1.0, 1.0, 0.0, 1.0])
     result = ntsolve.ihvp(H, v, method="minres", rtol=1e-10)
