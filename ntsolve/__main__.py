@@ -128,7 +128,7 @@ def show_scenes(arguments):
             plot = arguments.plot
             if plot is not None and len(names) > 1:
                 plot = plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
-            with Status() as status, config(threads=arguments.threads):
+            with StatusLine() as status, config(threads=arguments.threads):
                 options = demo.Options(arguments.quick, plot, arguments.threads, sys.stderr.isatty(), status.say)
                 table = scene.run(options)
                 facts = _environment.describe()
@@ -196,7 +196,7 @@ def solution_summary(program, result):
     return "\n".join(f"{name:10}  {value}" for name, value in rows)
 
 
-class Status:
+class StatusLine:
     """One line on standard error that says what is being done, where that is a terminal."""
 
     def __init__(self):

@@ -41,7 +41,7 @@ def processor():
 def gpus():
     """(a line for each GPU that CuPy can use, why there is none)"""
     if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
-        return [], 'CuPy is not installed: the extra cuda12x or cuda13x brings it'
+        return [], "CuPy is not installed: the extra cuda12x or cuda13x brings it"
     try:
         import cupy
 
