@@ -30,7 +30,8 @@ INNER = {
 DIRECT_LIMIT = 500  # order of K up to which it is factorised as a dense matrix
 SKETCHED_FROM = 1000  # variables from which sketching a dense factored Hessian pays
 FEW_PRODUCTS = 200  # variables up to which a Hessian that is an operator is formed, by a product for each
-LARGEST_SHIFT = 1e20
+FIRST_SHIFT, LEAST_SHIFT, LARGEST_SHIFT = 1e-4, 1e-20, 1e20  # tau: where none was needed before, and at all
+FIRST_GROWTH, GROWTH = 100.0, 8.0  # of tau from trial to trial: where none was needed before, and else
 DUAL_SHIFT = 1e-8
 ZERO_PIVOT = 1e-13  # of a matrix whose largest entries are 1
 
@@ -40,11 +41,7 @@ def shifts(floor, last):
     tau = floor
     while tau <= LARGEST_SHIFT:
         yield tau
-        tau = max(tau * (8.0 if last > 0 else FIRST_GROWTH), max(LEAST_SHIFT, last / 3) if last > 0 else 1e-4)
-
-
-LEAST_SHIFT = 1e-20
-FIRST_GROWTH = 100.0
+        tau = max(GROWTH * tau, last / 3, LEAST_SHIFT) if last > 0 else max(FIRST_GROWTH * tau, FIRST_SHIFT)
 
 
 class Inner:

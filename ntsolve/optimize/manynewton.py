@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..result import Status
-from .kkt import DUAL_SHIFT, LARGEST_SHIFT
+from .kkt import DUAL_SHIFT, FIRST_GROWTH, FIRST_SHIFT, GROWTH, LARGEST_SHIFT
 from .manykkt import TINY, product, transposed_product
 from .manysearch import Search
 from .outer import (
@@ -212,7 +212,8 @@ class ManyNewton(Search):
             lift = pending & (inertia[:, 2] > 0) & (dual == 0) & (self.m > 0)
             dual[lift] = DUAL_SHIFT
             again = self.last_shift > 0
-            larger = np.maximum(shift * np.where(again, 8.0, 100.0), np.where(again, self.last_shift / 3, 1e-4))
+            growth, least = np.where(again, GROWTH, FIRST_GROWTH), np.where(again, self.last_shift / 3, FIRST_SHIFT)
+            larger = np.maximum(growth * shift, least)
             shift = np.where(pending & ~lift, larger, shift)
             hopeless = pending & (shift > LARGEST_SHIFT)
             lost |= hopeless

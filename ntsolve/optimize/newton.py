@@ -33,6 +33,8 @@ from .functions import Problem
 from .outer import Newton
 from .result import ADVICE, MinimizeResult, PerConstraint
 
+METHODS = ("newton", "adasketch")
+
 
 def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds=None, args=(), tol=1e-8, inner="auto",
              method="newton", globalization="filter", lam0=None, state_solve=None, precond=None, maxiter=500,
@@ -144,11 +146,9 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
         raise ValueError('checkpoint and resume are for one problem, by method="newton"')
     if bounds is not None and not vacuous(bounds):
         raise ValueError("bounds are not taken: equality constraints only")
-    if method not in METHODS:
-        validate.choice("method", method, METHODS)
+    validate.choice("method", method, METHODS)
     validate.choice("globalization", globalization, ("filter", "merit"))
-    if inner != "auto" and inner not in kkt.INNER:
-        validate.choice("inner", inner, ("auto", *kkt.INNER))
+    validate.choice("inner", inner, ("auto", *kkt.INNER))
     x0, own = validate.own_kind("x0", x0)
     x0 = validate.numeric("x0", x0, check=options.check)
     if x0.dtype.kind == "c":
@@ -189,9 +189,6 @@ def minimize(fun, x0, *, jac=None, hess=None, hessp=None, constraints=(), bounds
                         validate.generator("rng", rng), options, own, k.NAME, keeper)  # fmt: skip
     report("minimize", result, options.on_failure)
     return result
-
-
-METHODS = ("newton", "adasketch")
 
 
 def _multipliers(lam0, check):
