@@ -32,6 +32,7 @@ import numpy as np
 from .. import operators
 from ..kernels.contracts import split as layout
 from ..kernels.contracts import workspace_shape
+from ..result import Status
 from . import iteration
 from .hierarchy import PERIODIC, coefficient_scale, three
 from .multigrid import LOOK, Applied
@@ -202,6 +203,12 @@ class State(iteration.State):
     def advance(self, iterate, steps, watch):
         looking = len(self.norms) <= self.M.M.watch_until
         super().advance(iterate, 1 if looking else steps, watch)
+        failed = self.status == int(Status.INDEFINITE_PRECONDITIONER)
+        if failed.any() and self.M.M.failed():
+            self.status[failed] = 0
+            self._new_cycle()
+            self.active[:], self._last = False, np.full_like(self._last, np.inf)  # begin anew where they are
+            return
         if looking and self.active.any():
             self.norms.append(self.seen)
             if len(self.norms) % LOOK == 1 and self.M.M.confirm(np.array(self.norms)):

@@ -21,7 +21,7 @@ first iterations, and changed where they fall short.
 
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -194,14 +194,22 @@ class LearnedMultigrid:
             return False
         return self._change(seen, f"the residual fell by {rate:.2f} an iteration with the weights {seen.weights.name}")
 
+    def failed(self):
+        """Become another operator where rounding has left this one indefinite; whether it is another one now."""
+        seen = self._choice
+        free = self._free[1] if seen.aggregation is not None else any(self._free)
+        return free and self._change(seen, "the one before was not positive definite in float32")
+
     def _change(self, seen, said):
         """Become another operator than this choice, if there is another; whether it is another one now."""
         with self._changing, kernels_for(A=self.grid.mask) as k:
             if self._choice is not seen:  # another solve was faster
                 return True
-            if self._free[1]:
+            if self._free[1] and seen.aggregation is None:
                 choice = self._aggregated(seen.weights, said)
-            elif self._free[0] and seen.weights is not weight_sets.UNTRAINED:
+            elif self._free[1] and getattr(seen.aggregation, "dtype", None) == "float32":
+                choice = replace(seen, why=said, aggregation=Aggregation(self.grid, dtype="float64"))
+            elif seen.aggregation is None and self._free[0] and seen.weights is not weight_sets.UNTRAINED:
                 choice = self._blocks(k, weight_sets.UNTRAINED, said)
             else:
                 return False

@@ -174,6 +174,21 @@ def test_what_the_first_iterations_do_not_confirm_is_given_up():
     assert not M.confirm(0.9 ** np.arange(7))
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (7, 9)])
+def test_what_rounding_leaves_indefinite_is_given_up(shape):
+    """Cells that are stiffer and stiffer away from the only fixed value: more than float32 holds."""
+    A = ntsolve.GridOperator.diffusion(10 ** np.linspace(0, 8.5, shape[0])[:, None] * np.ones(shape),
+                                       outside=(("dirichlet", "neumann"), "neumann"))  # fmt: skip
+    b = A @ np.random.default_rng(0).standard_normal(A.shape[0])
+    fixed, M = ntsolve.LearnedMultigrid(A, coarsening="blocks"), ntsolve.LearnedMultigrid(A)
+    result = ntsolve.cg(A, b, M=fixed, rtol=1e-8, on_failure="ignore")
+    assert result.status == ntsolve.Status.INDEFINITE_PRECONDITIONER
+    for _ in range(2):
+        assert ntsolve.cg(A, np.stack([b, 0 * b, -b]), M=M, rtol=1e-8).success.all()
+    assert "not positive definite" in M.why
+    assert ntsolve.cg(A.tocsr(), b, M="multigrid", rtol=1e-8).success
+
+
 def test_systems_at_rest_say_nothing_of_how_fast_it_is():
     A = ntsolve.GridOperator.poisson(np.ones((64, 64), dtype=bool))
     M = ntsolve.LearnedMultigrid(A)
