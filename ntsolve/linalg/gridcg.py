@@ -16,12 +16,12 @@ there to begin with, which is a step from the start with alpha = 1 along
 then r stays 0 on them up to rounding, whatever z is on red ones: this is the method for the Schur complement that is
 left of A when black cells are eliminated (the reduced system of L. A. Hageman and D. M. Young, Applied Iterative
 Methods, 1981), with the red block of M, which is positive definite as M is. It is as if the cycle had a half sweep more
-on either side, for one in all, and takes a tenth to a third fewer iterations. A p, r and x are those of all
-cells; so nothing depends on how small r is on black ones.
+on either side, for one in all, and takes a tenth to a third fewer iterations. A p, r and x are those of all cells; so
+nothing depends on how small r is on black ones.
 
-Vectors are in the layout of the cycle (kernels/contracts/
-split.py), z and p in float32, x and r in float64: r is what A makes of the float32 p, and r = b - A x holds as for
-any other CG. The solve ends as any other, with b - A x computed anew.
+Vectors are in the layout of the cycle (kernels/contracts/split.py), z and p in float32, x and r in float64: r is what A
+makes of the float32 p, and r = b - A x holds as for any other CG. The solve ends as any other, with b - A x computed
+anew.
 """
 
 import math
@@ -105,8 +105,9 @@ class State(iteration.State):
         self._x_up, self._far = xp.asarray(self._factor), xp.asarray(far)[:, None] if far.any() else None
 
         self.room, shape = Room(k), (batch, *layout.split_shape(*self.sizes))
-        self.x, self.r = self.room.zeros(shape), self.room.zeros(shape)
-        self.single, self.z, self.p, self.before = (self.room.zeros(shape, "float32") for _ in range(4))
+        self.x, self.p = self.room.zeros(shape), self.room.zeros(shape, "float32")
+        self.r, self.single = self.room.framed(shape), self.room.framed(shape, "float32")
+        self.z, self.before = self.room.framed(shape, "float32"), self.room.framed(shape, "float32")
         self.pq, self.alpha, self.work = xp.zeros(batch), xp.zeros(batch), xp.zeros((batch, 2, shape[2]))
         if x is not None:
             x = x if self._far is None else xp.ldexp(x, -self._far)

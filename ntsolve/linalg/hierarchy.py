@@ -198,19 +198,20 @@ class Hierarchy:
         self._rz = xp.zeros(batch)
         self._dots = xp.empty(workspace_shape(batch, math.prod(self.split_shape)))
         self._room = xp.zeros((batch, levels.room), "float32")
+        self._relaxation = [levels.relaxation(level) for level in range(levels.first_small)]
 
     def apply(self, r, z, rz):
         """z = M r and rz = r.z: r, z float32 (batch, 2, X, Y, H), whose ghosts are 0; rz (batch,) float64."""
         k, plan, last = self.k, self.levels.plan, self.levels.first_small
         vectors = [(r, z), *self._coarse]
         for level in range(last):
-            k.cycle_down(vectors[level][0], *self.levels.stencils[level], *self.levels.relaxation(level),
+            k.cycle_down(vectors[level][0], *self.levels.stencils[level], *self._relaxation[level],
                          plan.factors[level], plan.wrap, self._black[level], vectors[level + 1][0])  # fmt: skip
         k.cycle_small(*vectors[last], *self.levels.small, self._room)
         if not last:
             k.dot(r.reshape(len(r), -1), z.reshape(len(z), -1), rz, self._dots)
         for level in reversed(range(last)):
-            k.cycle_up(vectors[level][0], *self.levels.stencils[level], *self.levels.relaxation(level),
+            k.cycle_up(vectors[level][0], *self.levels.stencils[level], *self._relaxation[level],
                        plan.factors[level], plan.wrap, self.settles and not level, self._black[level],
                        vectors[level + 1][1], vectors[level][1], self._rz if level else rz,
                        self._work[level])  # fmt: skip
@@ -283,9 +284,7 @@ def dense_inverse(fx, fy, fz, s):
     number = np.arange(n).reshape(sizes)
     weights = np.zeros((batch, n, n))
     for axis, face in enumerate((fx, fy, fz)):
-        here, there = number.ravel(), np.roll(number, -1, axis).ravel()
-        for item, c in enumerate(face.reshape(batch, n).astype(float)):
-            np.add.at(weights[item], (here, there), c)
-            np.add.at(weights[item], (there, here), c)
+        weights[:, number.ravel(), np.roll(number, -1, axis).ravel()] += face.reshape(batch, n)
+    weights += weights.swapaxes(1, 2)
     weights[:, np.arange(n), np.arange(n)] = 0  # a period of one cell leads to itself
     return np.stack([bottom.inverse(*one) for one in zip(weights, s.reshape(batch, n), strict=True)]).astype("float32")

@@ -38,6 +38,8 @@ class State(gridcg.State):
     def _take(self, rows, factor, into):
         xp, batch = self.k.xp, len(rows)
         cells = rows.reshape(batch, *three(self.A.grid.grid_shape))
+        into.fill(0)  # planes of others, too
+        self.single.fill(0)
         for start, many, sizes in self._pieces():
             wide, narrow = (xp.zeros((batch, *layout.split_shape(*sizes)), dtype) for dtype in ("float64", "float32"))
             self.k.grid_take(xp.ascontiguousarray(cells[:, start : start + many]), factor, wide, narrow)
