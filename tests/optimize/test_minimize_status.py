@@ -109,6 +109,16 @@ def test_constraints_that_are_stated_twice(inner):
             assert "linearly dependent" in result.message
 
 
+def test_no_progress_beside_dependent_gradients_says_so():
+    """x0^2 = 0, stated twice: both gradients vanish at the solution, where there are no multipliers."""
+    squares = equality(lambda x: [x[0] ** 2, 2 * x[0] ** 2], lambda x: [[2 * x[0], 0], [4 * x[0], 0]],
+                       lambda x: [np.diag([2.0, 0]), np.diag([4.0, 0])])  # fmt: skip
+    result = solve(*FIRST, [1e-3, 0.0], squares, inner="splu", globalization="merit", tol=1e-13, maxiter=200)
+    assert result.status == Status.RANK_DEFICIENT
+    assert result.rank_deficient
+    assert not result.success
+
+
 def test_more_constraints_than_variables():
     consistent = equality(lambda x: [x[0] - 1, x[1] - 2, x[0] * x[1] - 2], lambda x: [[1, 0], [0, 1], [x[1], x[0]]],
                           lambda x: [O, O, I[::-1]])  # fmt: skip
