@@ -124,6 +124,14 @@ def test_what_has_to_be_the_same_is_compared():
         assert "b must be the same on every rank" in str(error)
 
 
+@pytest.mark.parametrize("other", [np.zeros((2, 3)), np.zeros(6, dtype="int64"), np.zeros(12, dtype="float32"), None])
+def test_the_same_bytes_are_not_the_same_array(other):
+    values = np.zeros((3, 2)), other
+    for error in ends(2, lambda comm: join(comm).alike(Y=values[comm.rank])):
+        assert isinstance(error, ValueError)
+        assert "Y must be the same on every rank" in str(error)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_an_exception_on_one_rank_is_heard_of_on_all(size):
     def run(comm):
