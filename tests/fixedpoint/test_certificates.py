@@ -182,6 +182,9 @@ def test_a_search_in_pieces_finds_what_one_in_one_go_finds():
 def test_a_proof_by_rounding_is_none():
     far = made([0.0, 0.0], [[1.0, 1e-7]], 1.0, INF, [0.0, -INF], [0.0, INF])
     assert certify_primal(far, np.ones(1)) is None  # x = (0, 1e7) is feasible
+    # x = w = 1e17 is feasible; 0.1 + 0.2 - 0.3 is not zero, and times a bound that far it would seem to pay
+    paid = made([0.0, 0.0], [[0.1, -0.1], [0.2, -0.2], [0.3, -0.3]], [-INF, -INF, 0.0], [0.0, 0.0, INF], [1e17, -INF])
+    assert certify_primal(paid, np.array([-1.0, -1.0, 1.0])) is None
     cancelled = made([0.0], [[1.0], [1.0]], [1e9, -INF], [INF, 1e9 * (1 - 1e-15)], -INF)
     assert certify_primal(cancelled, np.array([1.0, -1.0])) is None
 

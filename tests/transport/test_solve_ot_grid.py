@@ -223,6 +223,28 @@ def test_the_kind_and_dtype_of_the_images_come_back(backend):
     assert result.value == pytest.approx(host.value, rel=1e-6)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_plan_is_there_whole_and_without_what_is_small(backend, monkeypatch):
+    mu, nu = (3 * image.astype(np.float32) for image in images(5, 4))
+    result = ntsolve.solve_ot_grid(to_device(mu, backend), to_device(nu, backend), tol=1e-3)
+    assert type(result.plan) is type(result.x)
+    assert result.plan.dtype == np.float32
+    plan, sparse = to_host(result.plan), result.sparse_plan()
+    np.testing.assert_allclose(plan, sparse.toarray(), rtol=1e-6)
+    np.testing.assert_allclose(plan.sum(1), mu.ravel(), atol=1e-5)
+    assert (plan * pair_costs(5, 4, 2.0)).sum() == pytest.approx(result.value_linear, rel=1e-5)
+    assert result.value_linear == result.value
+    assert result.marginal_error < 1e-12
+    few = result.sparse_plan(0.05)
+    assert few.data.min() > 0.05
+    assert few.nnz == (sparse.data > 0.05).sum() < sparse.nnz
+    with pytest.raises(ValueError, match="threshold"):
+        result.sparse_plan(-1)
+    monkeypatch.setattr("ntsolve.transport.gridresult.LARGEST_PLAN", 399)
+    with pytest.raises(ValueError, match="sparse_plan"):
+        result.plan
+
+
 def test_the_number_of_threads_does_not_change_the_answer():
     mu, nu = images(64, 64)
     found = []
