@@ -30,14 +30,14 @@ class NullSpace:
         k.remove_means(self.starts, self.members, rows, sums, sizes)
         return sums, sizes
 
-    def require_compatible(self, k, name, rows):
-        """Project rows whose sums are zero but for rounding; a ValueError for others.
+    def require_compatible(self, k, name, rows, dtype):
+        """Project rows whose sums are zero but for rounding to `dtype`, that of the caller; a ValueError for others.
 
         Returns the norms of what was taken from each, on the host.
         """
         sums, sizes = map(k.to_host, self.project(k, rows))
         place = lambda which: k.to_host(self.members[self.starts[which] :][:1])[0]
-        require_small(name, rows.dtype, sums, sizes, place, self.grid_shape)
+        require_small(name, dtype, sums, sizes, place, self.grid_shape)
         starts, cells = k.to_host(self.starts), math.prod(self.grid_shape)
         first = k.to_host(self.members[self.starts[:-1]]) // cells  # the grid of the batch that a set is in
         removed = np.zeros((self.whole // cells, len(sums)))

@@ -265,7 +265,7 @@ def linear_system(k, A, b, x0, *, own, check, start, names, form_of=Form.of):
     removed = None
     if A.null is not None and rows.size:
         norms = None
-        removed = A.null.require_compatible(k, given, rows)
+        removed = A.null.require_compatible(k, given, rows, b.dtype)
         if x0 is not None:
             A.null.project(k, x0)
 

@@ -42,13 +42,13 @@ class SlabNull:
             k.scatter_cells(parts.members, rows, values)
         return sums, sizes
 
-    def require_compatible(self, k, name, rows):
+    def require_compatible(self, k, name, rows, dtype):
         """Project rows whose sums are zero but for rounding; a ValueError on all ranks for others.
 
         Returns the norms of what was taken from each.
         """
         sums, sizes = self.project(k, rows)
-        grid_null.require_small(name, rows.dtype, sums, sizes, lambda which: self.places[which], self.A.whole_shape)
+        grid_null.require_small(name, dtype, sums, sizes, lambda which: self.places[which], self.A.whole_shape)
         return np.sqrt((sums**2 / self.sizes).sum(axis=1))
 
 

@@ -67,6 +67,10 @@ def test_rounding_in_a_compatible_right_hand_side_is_forgiven():
         b = np.random.default_rng(0).uniform(0, 1, 1600).astype(dtype)
         b -= b.mean()
         assert ntsolve.cg(A, b, rtol=1e-5).success
+    kappa = np.random.default_rng(1).uniform(1, 2, (40, 40))
+    A = GridOperator.diffusion(kappa, outside="neumann")  # in float64, of which the rounding of b knows nothing
+    b = (A @ np.random.default_rng(0).standard_normal(1600)).astype("float32")
+    assert ntsolve.cg(A, b, rtol=1e-5).success
 
 
 def test_zero_faces_of_a_matrix_separate_chambers():
