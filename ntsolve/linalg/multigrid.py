@@ -359,6 +359,17 @@ class Applied(operators.Operator):
             self._norms.append(self.M.grid.comm.norm(self.k.to_host(operators.norms(self.k, x))))
             if len(self._norms) % LOOK == 1 and self.M.confirm(self._norms):
                 self._norms = self._norms[-1:]
+        self._apply(x, y)
+        while self._indefinite(x, y) and self.M.failed():
+            self._apply(x, y)
+
+    def _indefinite(self, x, y):
+        dots = self.k.xp.empty(len(x))
+        self.k.dot(x, y, dots, self.k.xp.empty(operators.workspace_shape(*x.shape)))
+        self.M.grid.comm.total(dots)
+        return bool((dots < 0).any())
+
+    def _apply(self, x, y):
         if self.on_grid:
             self.M.matvec_rows(self.k, x, y)
         else:

@@ -187,6 +187,9 @@ def test_what_rounding_leaves_indefinite_is_given_up(shape):
         assert ntsolve.cg(A, np.stack([b, 0 * b, -b]), M=M, rtol=1e-8).success.all()
     assert "not positive definite" in M.why
     assert ntsolve.cg(A.tocsr(), b, M="multigrid", rtol=1e-8).success
+    on_vectors = ntsolve.LearnedMultigrid(A)
+    assert ntsolve.cg(A.tocsr(), b, M=on_vectors, rtol=1e-8).success
+    assert on_vectors.coarsening == "aggregation"
 
 
 def test_systems_at_rest_say_nothing_of_how_fast_it_is():

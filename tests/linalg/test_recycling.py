@@ -177,6 +177,17 @@ def test_a_start_and_a_zero_right_hand_side():
         np.testing.assert_allclose(result.x, solve(A, b), atol=1e-7)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_start_so_far_off_that_rounding_undoes_the_deflation_is_overcome(seed):
+    A, b = spd(80, 80, condition=1e3, seed=seed).astype("float32"), rhs(80).astype("float32")
+    recycler = ntsolve.Recycler(k=10)
+    first = ntsolve.cg(A, b, rtol=1e-3, recycle=recycler)
+    far = (1e6 * np.random.default_rng(seed).standard_normal(80)).astype("float32")
+    result = ntsolve.cg(A, b, far, rtol=1e-3, recycle=recycler, maxiter=4000)
+    assert first.success
+    assert result.success
+
+
 def test_a_solve_within_a_solve_leaves_a_space_that_the_next_one_can_tell():
     recycler, small = ntsolve.Recycler(k=4), laplacian(30)
 
