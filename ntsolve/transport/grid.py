@@ -215,13 +215,17 @@ class _Solve:
     def _begin(self, problem):
         """Bounds that are there before any iteration.
 
-        Among them: mass that one image has more of in a pixel moves to the next pixel at least.
+        Among them: mass that one image has more of in a pixel moves to the next pixel at least. On a single line,
+        they are all that there is to know.
         """
         self.lower, self.u, self.v = gridbounds.lower_bound(problem, np.zeros(problem.a.shape))
         self.upper, self.middle = np.inf, problem.a
         next_pixel = min(cost[cost > 0].min(initial=np.inf) for cost in (problem.C, problem.D))
         more = np.where(problem.a > problem.b, next_pixel if next_pixel < np.inf else 0.0, 0.0)
         self._improve(problem, (more,), (problem.a, problem.b, np.outer(problem.b.sum(1), problem.a.sum(0))))
+        if 1 in problem.a.shape:
+            line = gridbounds.line_potential(problem.a.ravel(), problem.b.ravel(), problem.C + problem.D)
+            self._improve(problem, (line.reshape(problem.a.shape),), ())
 
     def _refine(self, problem):
         """From bounds of a grid half as fine to bounds of this one."""

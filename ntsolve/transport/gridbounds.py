@@ -28,6 +28,18 @@ def ordered(p, q):
     return line, start[line, at], to[line, at], mass[line, at]
 
 
+def line_potential(p, q, cost):
+    """(n,): an optimal potential of the first of two images on a line, of equal masses; -inf where that has none.
+
+    Along the couplings in order, v_j = cost_ij - u_i; a cost of convex shape makes that feasible.
+    """
+    _, start, to, _ = ordered(p[None], q[None])
+    u = np.full(p.size, -np.inf)
+    u[start[0]] = 0.0
+    u[start[1:]] = np.cumsum(cost[start[1:], to[:-1]] - cost[start[:-1], to[:-1]])
+    return u
+
+
 def line_cost(p, q, cost):
     """The least cost of carrying each row of p to that row of q; cost (n, n)."""
     _, start, to, mass = ordered(p, q)

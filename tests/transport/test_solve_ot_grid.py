@@ -356,6 +356,20 @@ def test_all_mass_in_one_pixel(to):
     assert plan[3 * 18 + 4, to[0] * 18 + to[1]] == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("power", [1.0, 1.7, 2.0])
+@pytest.mark.parametrize("across", [True, False])
+def test_masses_on_one_line_need_no_iteration(rng, power, across):
+    a, b = (rng.random((2, 1, 90)) + 1e-3) * (rng.random((2, 1, 90)) < 0.7)
+    a, b = a / a.sum(), b / b.sum()
+    shape = (1, 90) if across else (90, 1)
+    result = ntsolve.solve_ot_grid(a.reshape(shape), b.reshape(shape), cost=power, tol=1e-9, floor=0)
+    assert result.success
+    assert result.nit == 0
+    assert result.value == pytest.approx(ot.emd2(a.ravel(), b.ravel(), pair_costs(1, 90, power)), rel=1e-9)
+    inside = [framed(image.reshape(shape), (95, 93), (2, 1)) for image in (a, b)]
+    assert ntsolve.solve_ot_grid(*inside, cost=power).nit == 0
+
+
 def test_masses_that_nowhere_overlap(rng):
     mu, nu = np.zeros((2, 24, 31))
     mu[2:7, 3], nu[20, 10:18] = rng.random(5) + 0.1, rng.random(8) + 0.1
