@@ -126,6 +126,18 @@ def test_masses_of_many_orders_of_magnitude_take_no_more_iterations(rng):
     assert result.success
 
 
+def test_the_clock_decides_nothing(rng):
+    """Blocks of iterations are as long as they are quick, and of one where a callback looks on."""
+    mu, nu = rng.random((2, 24, 24)) ** 6
+    settings = {"maxiter": 700, "on_failure": "ignore"}
+    result = ntsolve.solve_ot_grid(mu / mu.sum(), nu / nu.sum(), **settings)
+    watched = ntsolve.solve_ot_grid(mu / mu.sum(), nu / nu.sum(), **settings, callback=lambda state: None)
+    assert result.nit == watched.nit
+    assert result.restarts == watched.restarts
+    np.testing.assert_array_equal(result.x, watched.x)
+    assert (result.lower_bound, result.upper_bound) == (watched.lower_bound, watched.upper_bound)
+
+
 def test_what_a_coarse_grid_found_is_told_of_the_fine_one():
     mu, nu = images(40, 40)
     result = ntsolve.solve_ot_grid(mu, nu, maxiter=400, on_failure="ignore")
