@@ -120,7 +120,7 @@ class DeepConjugateDirection:
             dims = (-1, *(1,) * (3 - A.ndim), *A.grid_shape)
             share = A.mask.astype("float32").reshape(dims)
             walls = share - A.open_faces.reshape(dims) / faces
-            zeros = (A.sink.reshape(dims) / (A.scale * faces)).astype("float32")
+            zeros = (A.sink.reshape(dims) / A.scale / faces).astype("float32")
             fields = (k.xp.ascontiguousarray(field.astype("float32")) for field in (share, walls, zeros))
             self._domains = [network.on(*of_one) for of_one in zip(*fields, strict=True)]
             self._idle = [deque([domain]) for domain in self._domains]  # those whose memory no thread is using

@@ -245,6 +245,11 @@ def linear_system(k, A, b, x0, *, own, check, start, names, form_of=Form.of):
     if dtype.kind == "c":
         raise TypeError(f"{given} is complex, {name} is a real GridOperator: solve for real and imaginary part as two "
                         f"right-hand sides, np.stack([{given}.real, {given}.imag])")  # fmt: skip
+    if A.weak and dtype == "float32":
+        size, finfo = A.scale if A.kind == "mask" else A.top, np.finfo(dtype)
+        if size and not float(finfo.tiny) <= size <= float(finfo.max) / 16:
+            raise ValueError(f"{name} has entries of {size:.3g}, out of the range of {dtype}: scale spacing, or pass "
+                             f"{given} in float64")  # fmt: skip
     rows = form.rows(k, b, dtype)
     norms = k.to_host(operators.norms(k, rows))
     if check and not np.isfinite(norms).all():  # which a NaN leaves no norm, nor infinity; nor does what is too large

@@ -31,6 +31,14 @@ def test_a_spacing_whose_square_is_no_number_is_refused(spacing):
         G.poisson(np.ones((4, 4), dtype=bool), spacing=spacing)
 
 
+@pytest.mark.parametrize("spacing", [1e-30, (1e-30, 2e-30), 1e30, (1e100, 1e101)])
+def test_a_right_hand_side_too_short_for_the_spacing_is_refused(spacing):
+    A, b = G.poisson(np.ones((4, 5), dtype=bool), spacing=spacing), np.ones(20)
+    assert ntsolve.cg(A, b, rtol=1e-9).success
+    with pytest.raises(ValueError, match=r"^A has entries of .* float32.*pass b in float64"):
+        ntsolve.cg(A, b.astype("float32"))
+
+
 @pytest.mark.parametrize("value", [4e307, 1e300, 1.0, 1e-300])
 @pytest.mark.parametrize("M", [None, "jacobi", "multigrid"])
 def test_what_is_in_the_range_is_solved(value, M):
