@@ -162,12 +162,13 @@ class Level:
             self._columns(at)
             if taken:
                 watch.did(errors[1:, None] * self.mass, taken)
+            slow = taken > max(0, warm - done) and self.error > FALL * errors[-2]  # also where the block ends by itself
             done += taken
             if self.error <= tol:
                 return Verdict.MET
             if not watch.going():
                 return Verdict.HALTED
-            if taken < steps or done >= most:
+            if slow or done >= most:
                 return None
 
     def _anderson(self, tol, most=80, warm=2):

@@ -385,6 +385,16 @@ def test_what_makes_no_sense_is_refused(change, name, check):
         ntsolve.solve_ot(arguments.pop("C"), arguments.pop("a"), arguments.pop("b"), **arguments)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_who_looks_on_changes_nothing(method):
+    C, a, b = np.random.default_rng(0).random((80, 90)), problems.masses(80), problems.masses(90)
+    reg = 1e-3 if method == "sns" else 1e-2
+    alone = ntsolve.solve_ot(C, a, b, reg=reg, tol=1e-8, method=method)
+    watched = ntsolve.solve_ot(C, a, b, reg=reg, tol=1e-8, method=method, callback=lambda state: None)
+    assert watched.nit == alone.nit
+    np.testing.assert_array_equal(watched.x, alone.x)
+
+
 def test_a_newton_step_halves_the_error_or_lowers_the_objective(monkeypatch):
     search, steps = Level._search, []
 
