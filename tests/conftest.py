@@ -7,6 +7,8 @@ import shutil
 import signal
 import sys
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of several processes would wait for each other
+
 import numpy as np
 import pytest
 

@@ -14,7 +14,7 @@ from bench import __main__ as command
 from bench import _floor, _harness, _problems
 
 ROOT = Path(__file__).resolve().parent.parent
-LONG = {"cg", "distributed", "farm", "fisher", "fixedpoint", "linear", "linprog"}
+LONG = {"cg", "distributed", "farm", "fisher", "fixedpoint", "ihvp", "linear", "linprog", "transport"}
 """Benches whose quick run takes more than a few seconds, in processes of its own or in what it compiles."""
 RECORDS = sorted((ROOT / "docs" / "benchmarks").glob("*.json"))
 

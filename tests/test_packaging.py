@@ -213,6 +213,7 @@ def test_the_wheel_installs(install, wheel, tmp_path):
     assert_is_installed_by(install(wheel), tmp_path)
 
 
+@pytest.mark.slow  # it is the wheel, says the test above
 def test_the_wheel_of_the_sdist_installs(install, wheel_of_sdist, tmp_path):
     assert_is_installed_by(install(wheel_of_sdist), tmp_path)
 

@@ -183,20 +183,20 @@ def timed(solver, problem, limit):
 
 @pytest.mark.parametrize("seconds", [0.005, 0.04])
 def test_the_time_limit_is_kept_by_slow_iterations(solver, seconds):
-    limit = 0.5
+    limit = 0.3
     result, taken = timed(solver, solver.slow(seconds), limit)
     assert result.status == Status.TIME_LIMIT
     assert not result.success
-    assert 0.8 * limit < taken < LATE * limit
-    assert 0.8 * limit < result.elapsed <= taken
+    assert 0.5 * limit < taken < LATE * limit
+    assert 0.5 * limit < result.elapsed <= taken
 
 
 def test_the_time_limit_is_kept_by_quick_iterations(solver, endless):
-    limit = 0.4
+    limit = 0.3
     result, taken = timed(solver, endless, limit)
     assert np.all(np.asarray(result.status) == Status.TIME_LIMIT)
     assert not np.any(result.success)
-    assert 0.8 * limit < taken < LATE * limit
+    assert 0.5 * limit < taken < LATE * limit
 
 
 def test_no_time_is_no_success(case):

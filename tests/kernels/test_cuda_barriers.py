@@ -32,11 +32,17 @@ def compiled_anew():
     launch._function.cache_clear()
 
 
+def includes(file, name):
+    """Whether a file includes another, itself or by way of a header."""
+    headers = re.findall(r'#include "(\w+\.cuh)"', file.read_text())
+    return name in headers or any(includes(file.with_name(header), name) for header in headers)
+
+
 def most_likely_first(file, site):
-    """Names of the kernels of a family, or of all for a header; first the one in whose text the barrier stands."""
+    """Names of the kernels of a family, or of all that include a header; first the one around the barrier."""
     around = re.findall(r"__global__\s+void\s+__launch_bounds__\([^)]*\)\s*(\w+)", file.read_text()[: site.start])[-1:]
-    everywhere = file.suffix == ".cuh"
-    names = [name for name, contract in harness.REGISTRY.items() if everywhere or contract.family == file.stem]
+    families = {other.stem for other in FILES if other == file or includes(other, file.name)}
+    names = [name for name, contract in harness.REGISTRY.items() if contract.family in families]
     return sorted(names, key=lambda name: not around or not around[0].startswith(name))
 
 

@@ -23,6 +23,7 @@ def test_the_others_of_a_killed_rank_say_so_and_end():
     assert "ends with RankError: rank 1 is gone" in killed(3, 40, unseen=True)
 
 
+@pytest.mark.slow
 def test_a_launcher_may_be_quicker():
     assert "signal 9" in killed(2, 40, unseen=False).lower()
 
